@@ -1,0 +1,103 @@
+package store
+
+import "encoding/binary"
+
+// Table is the first byte of every key. The list below is the one place that
+// names them all: each line gives the key after the prefix, the value, and the
+// package that owns (encodes and writes) the rows. Numbers in keys are
+// big-endian, so keys sort in the order in which they are read.
+type Table byte
+
+// The keyspaces.
+const (
+	// Meta: name → one small value (format, incarnation, server name). store, engine.
+	Meta Table = 0x01
+	// NameNumber: space u8, name → number uvarint. store (Names).
+	NameNumber Table = 0x02
+	// NumberName: space u8, number u32 → name. store (Names).
+	NumberName Table = 0x03
+
+	// Log: position u64 → entry. stream.
+	Log Table = 0x10
+	// Cursor: reader's name → position uvarint. stream.
+	Cursor Table = 0x11
+
+	// EventNumber: event id (32 hash bytes, or the text in room versions 1
+	// and 2) → event number uvarint. room.
+	EventNumber Table = 0x20
+	// StateBody: event number u64 → header, compressed JSON of a state event. room.
+	StateBody Table = 0x21
+	// OtherBody: the same for every other event, so that messages age by one
+	// range deletion. room.
+	OtherBody Table = 0x22
+	// RoomRow: room u32 → the room's row: version, forward extremities, current snapshot, last positions. room.
+	RoomRow Table = 0x23
+	// Timeline: room u32, position u64, fill u16 → event number uvarint. room.
+	Timeline Table = 0x24
+	// Snapshot: room u32, snapshot u32 → parent, depth, pairs. snapshot.
+	Snapshot Table = 0x25
+	// UserRoom: user u32, room u32 → membership, member event's number, position of the change. room.
+	UserRoom Table = 0x26
+	// Transaction: device u64, hash of method and path u128 → time, event id. room.
+	Transaction Table = 0x27
+	// Relation: room u32, target event's number u64, child's number u64 → rel_type, type. room.
+	Relation Table = 0x28
+	// Awaited: event id that is not here yet → numbers of the events that point at it. room.
+	Awaited Table = 0x29
+	// Alias: alias → room u32, creator. directory.
+	Alias Table = 0x2a
+	// RoomAlias: room u32, alias → empty. directory.
+	RoomAlias Table = 0x2b
+	// Published: room u32 → empty; the room stands in the directory. directory.
+	Published Table = 0x2c
+
+	// User: user u32 → account row. account.
+	User Table = 0x40
+	// Device: user u32, device id → device row. account.
+	Device Table = 0x41
+	// Token: SHA-256 of the token → user u32, device number, kind. account.
+	Token Table = 0x42
+	// Profile: user u32, field → JSON value. account.
+	Profile Table = 0x43
+	// AccountData: user u32, room u32 (0: global), type → position u64, JSON content. account.
+	AccountData Table = 0x44
+	// AccountDataAt: user u32, position u64 → room u32, type; newest only. account.
+	AccountDataAt Table = 0x45
+	// Filter: user u32, filter u32 → JSON. account.
+	Filter Table = 0x46
+	// RegistrationToken: token → uses allowed, pending, completed, expiry. account.
+	RegistrationToken Table = 0x47
+
+	// Receipt: room u32, user u32, type, thread → event id, time, position. ephemeral.
+	Receipt Table = 0x50
+	// ReceiptAt: room u32, position u64 → user u32, type, thread; newest only. ephemeral.
+	ReceiptAt Table = 0x51
+	// Presence: user u32 → last presence. ephemeral.
+	Presence Table = 0x52
+	// Unread: user u32, room u32 → position, counts by thread. unread.
+	Unread Table = 0x58
+)
+
+// Prefix begins a key of the table.
+func (t Table) Prefix() []byte { return []byte{byte(t)} }
+
+// Key appends the table's prefix to dst.
+func (t Table) Key(dst []byte) []byte { return append(dst, byte(t)) }
+
+// U32 appends v big-endian.
+func U32(dst []byte, v uint32) []byte { return binary.BigEndian.AppendUint32(dst, v) }
+
+// U64 appends v big-endian.
+func U64(dst []byte, v uint64) []byte { return binary.BigEndian.AppendUint64(dst, v) }
+
+// After is the first key that sorts after all keys with the prefix; nil where
+// there is none.
+func After(prefix []byte) []byte {
+	end := append([]byte(nil), prefix...)
+	for i := len(end) - 1; i >= 0; i-- {
+		if end[i]++; end[i] != 0 {
+			return end[:i+1]
+		}
+	}
+	return nil
+}

@@ -1,0 +1,156 @@
+package stream
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"hearth/engine/store"
+)
+
+func open(t *testing.T, fs store.FS) (*store.Store, *Log) {
+	t.Helper()
+	st, err := store.Open(store.Options{Dir: "db", FS: fs})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := Open(st)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return st, l
+}
+
+func put(t *testing.T, l *Log, n int, users ...uint32) Pos {
+	t.Helper()
+	pos, err := l.Commit(func(tx *Tx) error {
+		for range n {
+			tx.Put(&Entry{Kind: RoomEvent, Room: 7, User: 3, Event: uint64(tx.Next()), Diff: []byte("d")})
+		}
+		tx.Wake(users...)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pos
+}
+
+func TestEntriesComeBackInOrder(t *testing.T) {
+	fs := vfs.NewMem()
+	st, l := open(t, fs)
+	put(t, l, 3)
+	if _, err := l.Commit(func(*Tx) error { return errors.New("no") }); err == nil {
+		t.Fatal("an error of fill was lost")
+	}
+	if pos := put(t, l, 2); pos != 5 || l.Tip() != 5 {
+		t.Fatalf("position %d, tip %d: a given-up batch took positions", pos, l.Tip())
+	}
+	if err := st.Close(); err != nil {
+		t.Fatal(err)
+	}
+	st, l = open(t, fs)
+	defer st.Close()
+	if l.Tip() != 5 {
+		t.Fatalf("tip %d after reopening", l.Tip())
+	}
+	var got []string
+	err := l.Read(1, 4, func(pos Pos, e *Entry) bool {
+		got = append(got, fmt.Sprint(pos, e.Room, e.User, e.Event, string(e.Diff)))
+		return true
+	})
+	if err != nil || fmt.Sprint(got) != "[2 7 3 2d 3 7 3 3d 4 7 3 4d]" {
+		t.Fatal(got, err)
+	}
+}
+
+func TestWaitersAreWokenByUser(t *testing.T) {
+	st, l := open(t, vfs.NewMem())
+	defer st.Close()
+	a, b := l.Park(1), l.Park(2)
+	defer b.Leave()
+	changed := l.Changed()
+	put(t, l, 1, 1)
+	<-a.C()
+	<-changed
+	select {
+	case <-b.C():
+		t.Fatal("woken for another user's news")
+	default:
+	}
+	a.Leave()
+	if l.Parked() != 1 {
+		t.Fatal(l.Parked())
+	}
+	l.Wake(2)
+	l.Wake(2)
+	<-b.C()
+}
+
+// Writers at the same time get every position once, and the tip ends at the last.
+func TestManyWriters(t *testing.T) {
+	st, l := open(t, vfs.NewMem())
+	defer st.Close()
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			for range 50 {
+				if _, err := l.Commit(func(tx *Tx) error {
+					tx.Put(&Entry{Kind: Receipt, Room: 1})
+					return nil
+				}); err != nil {
+					t.Error(err)
+				}
+			}
+		}()
+	}
+	wg.Wait()
+	want := Pos(0)
+	if err := l.Read(0, l.Tip(), func(pos Pos, _ *Entry) bool {
+		want++
+		return pos == want
+	}); err != nil || want != 400 || l.Tip() != 400 {
+		t.Fatal(want, l.Tip(), err)
+	}
+}
+
+// What was acknowledged is there after a power cut, and the tip that a reader
+// saw before it is never past what is there after.
+func TestTipIsNeverAheadOfTheDisk(t *testing.T) {
+	fs := vfs.NewCrashableMem()
+	st, l := open(t, fs)
+	for i := range 30 {
+		p, err := l.Begin(func(tx *Tx) error {
+			tx.Put(&Entry{Kind: Receipt, Room: uint32(i)})
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen := l.Tip()
+		if i%3 == 0 {
+			if err := p.Wait(); err != nil {
+				t.Fatal(err)
+			}
+			if l.Tip() != p.Pos {
+				t.Fatalf("tip %d after waiting for %d", l.Tip(), p.Pos)
+			}
+			seen = p.Pos
+		} else {
+			defer p.Wait()
+		}
+		st2, l2 := open(t, fs.CrashClone(vfs.CrashCloneCfg{}))
+		if l2.Tip() < seen {
+			t.Fatalf("a reader saw %d, after the cut the log ends at %d", seen, l2.Tip())
+		}
+		if err := st2.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Cleanup(func() { st.Close() })
+}
