@@ -31,8 +31,10 @@ func FuzzCheck(f *testing.F) {
 		w.get(typePowerLevels, "").Content = canonical(levels)
 		w.get(typeCreate, "").Content = canonical(create)
 		w.get(typeJoinRules, "").Content = canonical(rules)
-		w.set(`m.room.third_party_invite|t|@mod:a|` + string(canonical(rules)))
-		e := w.make(types[int(typ)%len(types)] + `|@bob:b|@mod:a|` + string(canonical(content)))
+		w.set(`m.room.third_party_invite|t|@mod:a|{}`)
+		w.get(typeThirdParty, "t").Content = canonical(rules)
+		e := w.make(types[int(typ)%len(types)] + `|@bob:b|@mod:a|{}`)
+		e.Content = canonical(content)
 		pl := ParsePowerLevels(w.get(typeCreate, ""), w.get(typePowerLevels, ""))
 		for _, isState := range []bool{true, false} {
 			e.IsState = isState
