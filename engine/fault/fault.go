@@ -62,6 +62,9 @@ const (
 	ThreepidNotFound   // M_THREEPID_NOT_FOUND
 	ThreepidDenied     // M_THREEPID_DENIED
 	ThreepidAuth       // M_THREEPID_AUTH_FAILED
+	KeyTooLarge        // M_KEY_TOO_LARGE
+	ProfileTooLarge    // M_PROFILE_TOO_LARGE
+	ServerOwned        // account data that only the server writes; M_BAD_JSON with status 405
 	Busy               // the hub is starting, stopping or out of a resource; 503
 	NumKinds           // how many there are; no kind itself
 )

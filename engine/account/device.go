@@ -1,0 +1,159 @@
+package account
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"hearth/engine/fault"
+	"hearth/engine/store"
+	"hearth/engine/stream"
+)
+
+// Device is one Matrix device of a user.
+type Device struct {
+	ID       string
+	Num      uint64 // the hub's number for it; never given again
+	Name     string // display name; empty: none
+	SeenFrom netip.Addr
+	Seen     time.Time // within the hour; zero where it never was
+	token    tokenHash // of its access token; zero: none
+}
+
+// deviceNum makes the number of a user's n-th device.
+func deviceNum(user uint32, n uint64) uint64 { return uint64(user)<<32 | n&0xffffffff }
+
+func (d *Device) append(dst []byte) []byte {
+	dst = binary.AppendUvarint(dst, d.Num)
+	dst = appendText(dst, d.Name)
+	var seen uint64
+	if !d.Seen.IsZero() {
+		seen = uint64(d.Seen.UnixMilli())
+	}
+	dst = binary.AppendUvarint(dst, seen)
+	dst = appendText(dst, string(d.SeenFrom.AsSlice()))
+	if d.token == (tokenHash{}) {
+		return appendText(dst, "")
+	}
+	return appendText(dst, string(d.token[:]))
+}
+
+func parseDevice(id string, row []byte) (Device, error) {
+	r := readRow(row)
+	d := Device{ID: id, Num: r.num(), Name: r.text()}
+	if seen := r.num(); seen != 0 {
+		d.Seen = time.UnixMilli(int64(seen))
+	}
+	d.SeenFrom, _ = netip.AddrFromSlice(r.bytes())
+	copy(d.token[:], r.bytes())
+	return d, r.err("a device")
+}
+
+func deviceKey(user uint32, id string) []byte {
+	return append(store.U32(store.Device.Prefix(), user), id...)
+}
+
+func setDevice(b *store.Batch, user uint32, d *Device) {
+	b.Set(deviceKey(user, d.ID), d.append(newRow()))
+}
+
+// Devices lists a user's devices in the order of their ids.
+func (a *Accounts) Devices(user uint32) ([]Device, error) {
+	var list []Device
+	err := a.st.ScanPrefix(deviceKey(user, ""), func(key, val []byte) (bool, error) {
+		d, err := parseDevice(string(key[5:]), val)
+		list = append(list, d)
+		return true, err
+	})
+	return list, err
+}
+
+// device reads one device; ok is false where there is none.
+func (a *Accounts) device(user uint32, id string) (d Device, ok bool, err error) {
+	if len(id) > maxDeviceID {
+		return d, false, nil
+	}
+	val, ok, err := a.st.Get(nil, deviceKey(user, id))
+	if err != nil || !ok {
+		return d, false, err
+	}
+	d, err = parseDevice(id, val)
+	return d, err == nil, err
+}
+
+// Device reads one device.
+func (a *Accounts) Device(user uint32, id string) (Device, error) {
+	d, ok, err := a.device(user, id)
+	if err == nil && !ok {
+		err = fault.E(fault.NotFound, "account.Device", "there is no such device")
+	}
+	return d, err
+}
+
+// RenameDevice gives a device another display name.
+func (a *Accounts) RenameDevice(user uint32, id, name string) error {
+	const op = "account.RenameDevice"
+	if err := checkText(op, "the display name", name, maxDeviceName); err != nil {
+		return err
+	}
+	defer a.Hold(user)()
+	d, err := a.Device(user, id)
+	if err != nil {
+		return err
+	}
+	d.Name = name
+	_, err = a.log.Commit(func(tx *stream.Tx) error {
+		setDevice(tx.Batch, user, &d)
+		tx.Put(&stream.Entry{Kind: stream.Devices, User: user})
+		return nil
+	})
+	return err
+}
+
+// DropDevices deletes those devices of a user that gone picks, and their
+// tokens. The caller holds the user, and calls Purge when the batch is applied.
+func (a *Accounts) DropDevices(tx *stream.Tx, user uint32, gone func(d *Device) bool) error {
+	list, err := a.Devices(user)
+	if err != nil {
+		return err
+	}
+	any := false
+	for i := range list {
+		d := &list[i]
+		if !gone(d) {
+			continue
+		}
+		any = true
+		tx.Delete(deviceKey(user, d.ID))
+		if d.token != (tokenHash{}) {
+			tx.Delete(tokenKey(&d.token))
+		}
+	}
+	if any {
+		tx.Put(&stream.Entry{Kind: stream.Devices, User: user})
+		tx.Wake(user) // its parked requests learn that their token is gone
+	}
+	return nil
+}
+
+// DeleteDevices deletes the devices that gone picks.
+func (a *Accounts) DeleteDevices(user uint32, gone func(d *Device) bool) error {
+	defer a.Hold(user)()
+	defer a.Purge(user)
+	_, err := a.log.Commit(func(tx *stream.Tx) error { return a.DropDevices(tx, user, gone) })
+	return err
+}
+
+// newDeviceID makes an id that people can read out: ten capital letters.
+func newDeviceID() (string, error) {
+	var b [10]byte
+	if _, err := rand.Read(b[:]); err != nil {
+		return "", fmt.Errorf("account: %w", err)
+	}
+	for i, c := range b {
+		b[i] = 'A' + c%26 // the first letters come a little oftener, which an id can bear
+	}
+	return string(b[:]), nil
+}
