@@ -62,7 +62,7 @@ func checkTag(op string, content []byte) ([]byte, error) {
 	if cjson.KindOf(content) != cjson.ObjectKind {
 		return nil, fault.E(fault.BadJSON, op, "a tag must be an object")
 	}
-	if order, ok := cjson.Lookup(content, "order"); ok && cjson.KindOf(order) != cjson.Number {
+	if order, ok := cjson.Lookup(content, "order"); ok && cjson.KindOf(order) != cjson.NumberKind {
 		return nil, fault.E(fault.BadJSON, op, "the order of a tag must be a number")
 	}
 	out, err := cjson.Canonical(nil, content, false)

@@ -2,7 +2,6 @@ package account
 
 import (
 	"encoding/binary"
-	"fmt"
 	"time"
 
 	"hearth/engine/fault"
@@ -99,35 +98,15 @@ func (a *Accounts) ID(localpart string) mxid.UserID {
 // Spec: client-server, GET /register/available.
 func (a *Accounts) CheckName(localpart string) error {
 	const op = "account.CheckName"
-	if err := checkLocalpart(localpart); err != nil {
+	id, err := mxid.NewUser(localpart, a.server)
+	if err != nil {
 		return fault.E(fault.BadUsername, op, "%w", err)
-	}
-	id := a.ID(localpart)
-	if len(id) > maxUserID {
-		return fault.E(fault.BadUsername, op, "the user id would be longer than %d bytes", maxUserID)
 	}
 	switch user, err := a.Find(id); {
 	case err != nil:
 		return err
 	case user != 0:
 		return fault.E(fault.UserInUse, op, "the user name is taken")
-	}
-	return nil
-}
-
-// checkLocalpart holds new names to the strict grammar.
-// Spec: appendices, user identifiers.
-func checkLocalpart(s string) error {
-	if s == "" {
-		return fmt.Errorf("a user name cannot be empty")
-	}
-	for i := range len(s) {
-		switch c := s[i]; {
-		case 'a' <= c && c <= 'z', '0' <= c && c <= '9':
-		case c == '.', c == '_', c == '=', c == '-', c == '/', c == '+':
-		default:
-			return fmt.Errorf("a user name has only the characters a-z, 0-9 and ._=-/+")
-		}
 	}
 	return nil
 }
