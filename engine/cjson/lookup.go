@@ -156,7 +156,7 @@ func decodeKey(raw []byte) ([]byte, bool) {
 	quoted = append(quoted, '"')
 	quoted = append(quoted, raw...)
 	quoted = append(quoted, '"')
-	return appendDecoded(nil, quoted)
+	return AppendDecoded(nil, quoted)
 }
 
 // Lookup finds the value of a key of the object obj, in any spelling of the key;
@@ -263,7 +263,7 @@ func String(val []byte) (string, bool) {
 	if len(val) >= 2 && val[0] == '"' && 1+plainRun(val, 1) == len(val)-1 && val[len(val)-1] == '"' {
 		return string(val[1 : len(val)-1]), true
 	}
-	text, ok := appendDecoded(nil, val)
+	text, ok := AppendDecoded(nil, val)
 	return string(text), ok
 }
 

@@ -1,6 +1,7 @@
 package cjson
 
 import (
+	"bytes"
 	"unicode/utf16"
 	"unicode/utf8"
 )
@@ -101,9 +102,9 @@ func appendRequoted(dst, s []byte) (_ []byte, whole bool) {
 	return append(dst, '"'), whole
 }
 
-// appendDecoded appends what the JSON string val stands for. ok is false where val
-// is no string.
-func appendDecoded(dst, val []byte) (_ []byte, ok bool) {
+// AppendDecoded appends what the JSON string val stands for. ok is false where val
+// is no string; dst is then returned as it was.
+func AppendDecoded(dst, val []byte) (_ []byte, ok bool) {
 	if len(val) == 0 || val[0] != '"' {
 		return dst, false
 	}
@@ -111,15 +112,15 @@ func appendDecoded(dst, val []byte) (_ []byte, ok bool) {
 	if err != nil || end != len(val) {
 		return dst, false
 	}
-	for i := 1; i < len(val)-1; {
-		if val[i] != '\\' {
-			dst = append(dst, val[i])
-			i++
-			continue
+	text := val[1 : len(val)-1]
+	for {
+		i := bytes.IndexByte(text, '\\')
+		if i < 0 {
+			return append(dst, text...), true
 		}
-		r, n, _ := nextRune(val, i)
+		dst = append(dst, text[:i]...)
+		r, n, _ := nextRune(text, i)
 		dst = utf8.AppendRune(dst, r)
-		i += n
+		text = text[i+n:]
 	}
-	return dst, true
 }
