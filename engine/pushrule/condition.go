@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"hearth/engine/cjson"
 	"hearth/engine/event"
@@ -69,9 +71,6 @@ func (c *cond) holds(rs *Ruleset, t *Target) bool {
 	case condContains:
 		return contains(t.Event, c.path, c.want(rs))
 	case condName:
-		if t.DisplayName == "" {
-			return false
-		}
 		text, ok := stringAt(t.Event, []string{"content", "body"})
 		return ok && named(text, t.DisplayName)
 	case condMembers:
@@ -189,20 +188,35 @@ func contains(e *event.Event, path []string, want []byte) bool {
 // named says whether the text has the name in it as words of their own. A name
 // is no pattern: "*" and "?" in it stand for themselves.
 func named(text []byte, name string) bool {
-	folded, want := []byte(lower(string(text))), []byte(lower(name))
-	for from := 0; from <= len(folded); {
-		i := bytes.Index(folded[from:], want)
-		if i < 0 {
-			return false
+	if name == "" {
+		return false
+	}
+	for start := 0; start < len(text); start += width(text[start:]) {
+		if !startsWord(text, start) {
+			continue
 		}
-		start := from + i
-		end := start + len(want)
-		if startsWord(folded, start) && endsWord(folded, start, end) {
+		if n, ok := folded(text[start:], name); ok && endsWord(text, start, start+n) {
 			return true
 		}
-		from = start + width(folded[start:])
 	}
 	return false
+}
+
+// folded says how many bytes of text the name takes from its start, upper and
+// lower case being the same.
+func folded(text []byte, name string) (int, bool) {
+	n := 0
+	for _, want := range name {
+		if n >= len(text) {
+			return 0, false
+		}
+		got, w := utf8.DecodeRune(text[n:])
+		if got != want && unicode.ToLower(got) != unicode.ToLower(want) {
+			return 0, false
+		}
+		n += w
+	}
+	return n, true
 }
 
 func compare(n int64, op countOp, with int64) bool {

@@ -16,7 +16,8 @@ const master = 0
 
 // defaults is the server's rule set, most important first within each kind.
 // Nobody writes to it; a user's changes lie beside it. Spec: client-server, push
-// rules, predefined rules. The rules about polls are those of MSC3930.
+// rules, predefined rules, and for the rules marked legacy its text up to v1.16.
+// The rules about polls are those of MSC3930.
 var defaults = [...]rule{
 	{kind: Override, id: ".m.rule.master", off: true, actions: []byte(silent)},
 	{kind: Override, id: ".m.rule.suppress_notices", actions: []byte(silent),
@@ -28,8 +29,12 @@ var defaults = [...]rule{
 	{kind: Override, id: ".m.rule.is_user_mention", actions: []byte(notifyBoth),
 		result: Actions{Notify: true, Highlight: true, Sound: "default"},
 		conds:  []cond{{kind: condContains, key: `content.m\.mentions.user_ids`, path: splitPath(`content.m\.mentions.user_ids`), me: true}}},
+	{kind: Override, id: ".m.rule.contains_display_name", actions: []byte(notifyBoth), legacy: true,
+		result: Actions{Notify: true, Highlight: true, Sound: "default"}, conds: []cond{{kind: condName}}},
 	{kind: Override, id: ".m.rule.is_room_mention", actions: []byte(notifyLight), result: Actions{Notify: true, Highlight: true},
 		conds: []cond{is(`content.m\.mentions.room`, `true`), {kind: condPermission, key: "room"}}},
+	{kind: Override, id: ".m.rule.roomnotif", actions: []byte(notifyLight), legacy: true, result: Actions{Notify: true, Highlight: true},
+		conds: []cond{match("content.body", "@room"), {kind: condPermission, key: "room"}}},
 	{kind: Override, id: ".m.rule.tombstone", actions: []byte(notifyLight), result: Actions{Notify: true, Highlight: true},
 		conds: []cond{match("type", "m.room.tombstone"), match("state_key", "")}},
 	{kind: Override, id: ".m.rule.reaction", actions: []byte(silent),
@@ -40,6 +45,10 @@ var defaults = [...]rule{
 		conds: []cond{is(`content.m\.relates_to.rel_type`, `"m.replace"`)}},
 	{kind: Override, id: ".org.matrix.msc3930.rule.poll_response", actions: []byte(silent),
 		conds: []cond{match("type", "org.matrix.msc3381.poll.response")}},
+
+	// The pattern is the user's own localpart.
+	{kind: Content, id: ".m.rule.contains_user_name", actions: []byte(notifyBoth), legacy: true,
+		result: Actions{Notify: true, Highlight: true, Sound: "default"}},
 
 	{kind: Underride, id: ".m.rule.call", actions: []byte(notifyRing), result: Actions{Notify: true, Sound: "ring"},
 		conds: []cond{match("type", "m.call.invite")}},

@@ -12,7 +12,8 @@
 // are lower-cased once, paths are split once, and values are looked up in the
 // event's canonical bytes in place.
 //
-// The rules that looked for a display name, a user name or "@room" in the text
-// of a message left the default set in v1.17 of the specification and are not
-// offered; the condition contains_display_name still works in a user's rule.
+// The rules that look for a display name, a user name or "@room" in the text of a
+// message left the default set of the specification in v1.17. They stay here,
+// because things and older clients name nobody in m.mentions; an event that has
+// m.mentions passes them by, as v1.7 to v1.16 asked.
 package pushrule

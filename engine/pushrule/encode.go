@@ -149,21 +149,32 @@ func (rs *Ruleset) appendDefault(dst []byte, i int) []byte {
 		}
 	}
 	dst = append(append(dst, `{"actions":`...), actions...)
-	dst = append(dst, `,"conditions":[`...)
-	for n := range r.conds {
-		if n > 0 {
-			dst = append(dst, ',')
-		}
-		dst = rs.appendCond(dst, &r.conds[n])
+	if r.kind == Content {
+		dst = cjson.AppendString(append(dst, `,"pattern":`...), rs.local())
+	} else {
+		dst = rs.appendConds(append(dst, `,"conditions":`...), r.conds)
 	}
-	dst = append(dst, `],"default":true`...)
+	dst = append(dst, `,"default":true`...)
 	dst = appendEnabled(dst, off)
 	dst = cjson.AppendString(append(dst, `,"rule_id":`...), r.id)
 	return append(dst, '}')
 }
 
+func (rs *Ruleset) appendConds(dst []byte, conds []cond) []byte {
+	dst = append(dst, '[')
+	for i := range conds {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = rs.appendCond(dst, &conds[i])
+	}
+	return append(dst, ']')
+}
+
 func (rs *Ruleset) appendCond(dst []byte, c *cond) []byte {
 	switch c.kind {
+	case condName:
+		return append(dst, `{"kind":"contains_display_name"}`...)
 	case condMembers:
 		dst = append(dst, `{"kind":"room_member_count","is":`...)
 		dst = cjson.AppendString(dst, c.pattern)

@@ -29,6 +29,7 @@ func TestDefaults(t *testing.T) {
 		tt.SenderMay = func(u mxid.UserID, k string) bool { return u == "@other:hub" && k == "room" }
 		return tt
 	}
+	named := func(tt *Target) *Target { tt.DisplayName = "ängela"; return tt }
 	two := func(tt *Target) *Target { tt.Members = 2; return tt }
 	for _, c := range []struct {
 		name   string
@@ -59,7 +60,13 @@ func TestDefaults(t *testing.T) {
 		{"call", target("m.call.invite", `{}`, nil), "n ring"},
 		{"poll", target("org.matrix.msc3381.poll.start", `{}`, nil), "n"},
 		{"topic", target("m.room.topic", `{"topic":"x"}`, key("")), ""},
-		{"name in the body", target("m.room.message", `{"body":"hi me"}`, nil), "n"},
+		{"user name in the body", target("m.room.message", `{"body":"hi @ME:hub"}`, nil), "nh default"},
+		{"a longer user name", target("m.room.message", `{"body":"hi mel"}`, nil), "n"},
+		{"display name in the body", named(target("m.room.message", `{"body":"hi Ängela?"}`, nil)), "nh default"},
+		{"a longer display name", named(target("m.room.message", `{"body":"hi Ängelas"}`, nil)), "n"},
+		{"names beside m.mentions", named(target("m.room.message", `{"body":"hi me, Ängela","m.mentions":{}}`, nil)), "n"},
+		{"@room in the body", loud(target("m.room.message", `{"body":"hi @room"}`, nil)), "nh"},
+		{"@room without power", target("m.room.message", `{"body":"hi @room"}`, nil), "n"},
 	} {
 		if got := spell(New(me).Evaluate(c.target)); got != c.want {
 			t.Errorf("%s: %q, want %q", c.name, got, c.want)
@@ -167,7 +174,8 @@ func TestSplitPath(t *testing.T) {
 // plain message must cost no allocation at all.
 func TestPlainMessageAllocatesNothing(t *testing.T) {
 	rs := New(me)
-	m := target("m.room.message", `{"body":"The kettle in the kitchen is hot now","m.mentions":{},"msgtype":"m.text"}`, nil)
+	m := target("m.room.message", `{"body":"The kettle in the kitchen is hot now","msgtype":"m.text"}`, nil)
+	m.DisplayName = "Kitchen Tablet"
 	if n := testing.AllocsPerRun(100, func() { rs.Evaluate(m) }); n != 0 {
 		t.Errorf("%v allocations, budget is 0", n)
 	}

@@ -12,7 +12,7 @@ const (
 	maxConds   = 64        // conditions of one rule
 	maxActions = 32        // actions of one rule
 	maxID      = 512       // bytes of a rule id
-	maxStored  = 256 << 10 // bytes of all that AppendStored writes
+	maxStored  = 128 << 10 // bytes of all that AppendStored writes
 )
 
 // parseRule reads a rule's parameters: actions, and by kind conditions or a

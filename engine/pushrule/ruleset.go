@@ -2,6 +2,7 @@ package pushrule
 
 import (
 	"fmt"
+	"strings"
 
 	"hearth/engine/cjson"
 	"hearth/engine/mxid"
@@ -47,6 +48,7 @@ type Actions struct {
 type rule struct {
 	kind    Kind
 	off     bool
+	legacy  bool // asked only of events without m.mentions
 	id      string
 	pattern string // content rules: as written
 	glob    glob   // content rules
@@ -227,10 +229,24 @@ func (rs *Ruleset) changeOf(i int) *change {
 	return nil
 }
 
+// local is the user's localpart.
+func (rs *Ruleset) local() string {
+	local, _, _ := strings.Cut(strings.TrimPrefix(string(rs.me), "@"), ":")
+	return local
+}
+
 func (r *rule) matches(rs *Ruleset, t *Target) bool {
+	if r.legacy {
+		if _, ok := cjson.Lookup(t.Event.Content, "m.mentions"); ok {
+			return false
+		}
+	}
 	switch r.kind {
 	case Content:
 		text, ok := stringAt(t.Event, []string{"content", "body"})
+		if r.glob.segs == nil { // .m.rule.contains_user_name
+			return ok && named(text, rs.local())
+		}
 		return ok && r.glob.word(text)
 	case Room:
 		return string(t.Event.Room) == r.id
