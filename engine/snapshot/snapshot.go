@@ -102,14 +102,22 @@ type Ref struct {
 // writes, short ones reads; the larger the set the dearer a whole copy.
 func chain(size int) uint32 { return uint32(min(max(size/16, 16), 128)) }
 
+// Next says where in its chain a snapshot will stand: a difference of delta
+// pairs to its parent, or whole, with depth 0.
+func Next(parent Ref, num Num, delta, full int) Ref {
+	if parent.Num != 0 && parent.Depth < chain(full) && delta < full/2+1 {
+		return Ref{Num: num, Depth: parent.Depth + 1}
+	}
+	return Ref{Num: num}
+}
+
 // Put writes the snapshot num, which is full and differs from its parent by
-// delta. A parent of 0 has it written whole.
+// delta, as Next has it. A parent of 0 has it written whole.
 func Put(b *store.Batch, room uint32, num Num, parent Ref, delta []Pair, full Set) Ref {
-	ref := Ref{Num: num}
+	ref := Next(parent, num, len(delta), len(full))
 	val := make([]byte, 0, 16+6*len(delta))
 	pairs := []Pair(full)
-	if parent.Num != 0 && parent.Depth < chain(len(full)) && len(delta) < len(full)/2+1 {
-		ref.Depth = parent.Depth + 1
+	if ref.Depth > 0 {
 		val = binary.AppendUvarint(val, uint64(parent.Num))
 		pairs = delta
 	} else {

@@ -38,12 +38,12 @@ const (
 	Snapshot Table = 0x25
 	// UserRoom: user u32, room u32 → membership, member event's number, position of the change. room.
 	UserRoom Table = 0x26
-	// Transaction: device u64, hash of method and path u128 → time, event id. room.
+	// Member: room u32, user u32 → the same as UserRoom, by room. room.
+	Member Table = 0x2d
+	// Transaction: device u64, hash of path and transaction id u128 → time in seconds u32, event number. room.
 	Transaction Table = 0x27
-	// Relation: room u32, target event's number u64, child's number u64 → rel_type, type. room.
+	// Relation: room u32, id of the event related to, event number u64 → rel_type, NUL, type. room.
 	Relation Table = 0x28
-	// Awaited: event id that is not here yet → numbers of the events that point at it. room.
-	Awaited Table = 0x29
 	// Alias: alias → room u32, creator. directory.
 	Alias Table = 0x2a
 	// RoomAlias: room u32, alias → empty. directory.

@@ -191,3 +191,15 @@ func (l *Log) Read(after, upto Pos, f func(pos Pos, e *Entry) (more bool)) error
 		return f(Pos(binary.BigEndian.Uint64(key[1:])), &e), nil
 	})
 }
+
+// WaitTip returns when the tip has reached pos, which must have been given
+// to a batch that is applied.
+func (l *Log) WaitTip(pos Pos) {
+	for l.Tip() < pos {
+		changed := l.Changed()
+		if l.Tip() >= pos {
+			return
+		}
+		<-changed
+	}
+}

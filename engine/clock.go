@@ -1,0 +1,21 @@
+package engine
+
+import "time"
+
+// clock is the time events are signed with. A hub has no battery for its clock
+// and may start in the past. Time never runs backwards across a restart: it
+// begins no earlier than the newest event in the store and, until the system's
+// own clock is past that, moves on with the uptime.
+type clock struct {
+	system func() time.Time
+	floor  time.Time // the newest event's time when the store was opened
+	began  time.Time // when that was, with its monotonic reading
+}
+
+func (c *clock) now() time.Time {
+	t := c.system()
+	if floor := c.floor.Add(time.Since(c.began)); t.Before(floor) {
+		return floor
+	}
+	return t
+}

@@ -1,0 +1,32 @@
+// Package engine is the Hearth server without a socket. It opens the store,
+// builds the parts in order, and holds the few operations that change several
+// records in one batch.
+//
+// # The walk of one event
+//
+//  1. httpd/clientapi/send.go reads token, size and transaction id, and calls
+//     Rooms.Send with the content as it came.
+//  2. room/send.go takes the room's Writer; room/writer.go builds the event on
+//     the room's extremities (event.Build), and checks it (auth.CheckWith).
+//  3. room/append.go puts everything into one batch: body, id, timeline,
+//     snapshot, members, relation, transaction, room row, log entry. Every event,
+//     local or remote, reaches the disk through this one function.
+//  4. stream/log.go gives the position, applies the batch under one lock, and
+//     waits for the disk outside it; then the tip moves and the parked requests
+//     of the room's members on this hub are woken.
+//  5. engine/sync wakes with a position, reads up to the tip and appends JSON to
+//     its answer.
+//
+// Readers never look past the tip, and the tip moves only after the disk has
+// the log: a commit can be seen by readers of the store before it is safe.
+//
+// # Where this departs from the first design, and why
+//
+//   - Relations are keyed by the id of the event related to, not by its number:
+//     a child that arrives first needs no second row that is settled later.
+//   - Snapshots have no reference counts. Only a purge frees any, and it walks
+//     the events it removes; a count would be one more row to write for every
+//     message.
+//   - fault has a kind for each answer that a Matrix client can tell apart, not
+//     eight: the table in httpd/wire stays the only place that spells errcodes.
+package engine

@@ -1,0 +1,137 @@
+package engine
+
+import (
+	"errors"
+	"sync"
+	"time"
+
+	"hearth/engine/account"
+	"hearth/engine/directory"
+	"hearth/engine/event"
+	"hearth/engine/fault"
+	"hearth/engine/mxid"
+	"hearth/engine/room"
+	"hearth/engine/store"
+	"hearth/engine/stream"
+)
+
+// Options are what an engine is opened with.
+type Options struct {
+	Dir    string      // the data folder
+	FS     store.FS    // nil: the real disk
+	Server mxid.Server // the server's name; never changes for a data folder. Empty: the one the folder has
+
+	CacheBytes  int64 // share of Pebble's block cache
+	MemTable    int   // bytes of one memtable; at most three are alive
+	RecordBytes int   // share of the parsed events and room states
+
+	Accounts account.Options
+	Now      func() time.Time                 // nil: the system's clock
+	Log      func(format string, args ...any) // nil: dropped
+	Fatal    func(format string, args ...any) // called when the disk refuses a write; must not return
+}
+
+// Engine is an open server. Its parts are used directly; the methods here are
+// what needs more than one of them.
+type Engine struct {
+	Server    mxid.Server
+	Rooms     *room.Rooms
+	Accounts  *account.Accounts
+	Directory *directory.Directory
+
+	st    *store.Store
+	log   *stream.Log
+	names *store.Names
+	key   event.Signer
+	clock clock
+
+	aliases sync.Mutex // held while an alias is looked for and then taken or dropped
+}
+
+const metaServer = "server_name"
+
+// Open opens the data folder, or makes it. A server name other than the one it
+// was made for is refused.
+func Open(o Options) (*Engine, error) {
+	if o.FS == nil {
+		o.FS = store.Disk()
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.RecordBytes == 0 {
+		o.RecordBytes = 4 << 20
+	}
+	st, err := store.Open(store.Options{
+		Dir: o.FS.PathJoin(o.Dir, "store"), FS: o.FS, CacheBytes: o.CacheBytes, MemTable: o.MemTable, Log: o.Log, Fatal: o.Fatal,
+	})
+	if err != nil {
+		return nil, err
+	}
+	e := &Engine{st: st}
+	if err := e.open(&o); err != nil {
+		return nil, errors.Join(err, st.Close())
+	}
+	return e, nil
+}
+
+func (e *Engine) open(o *Options) (err error) {
+	if err := e.name(o); err != nil {
+		return err
+	}
+	if e.log, err = stream.Open(e.st); err != nil {
+		return err
+	}
+	if e.names, err = store.OpenNames(e.st); err != nil {
+		return err
+	}
+	e.clock = clock{system: o.Now, began: time.Now()}
+	e.Rooms, err = room.Open(e.st, e.log, e.names, room.Options{Signer: e.key, Now: e.clock.now, CacheBytes: o.RecordBytes})
+	if err != nil {
+		return err
+	}
+	if e.clock.floor, err = e.Rooms.Newest(); err != nil {
+		return err
+	}
+	o.Accounts.Now = e.clock.now
+	if e.Accounts, err = account.Open(e.st, e.log, e.names, e.Server, o.Accounts); err != nil {
+		return err
+	}
+	e.Directory = directory.Open(e.st)
+	return nil
+}
+
+// name settles the server's name and its signing key.
+func (e *Engine) name(o *Options) error {
+	kept, inUse, err := e.st.Meta(metaServer)
+	if err != nil {
+		return err
+	}
+	e.Server = mxid.Server(kept)
+	if !inUse {
+		if e.Server = o.Server; e.Server == "" {
+			return fault.E(fault.Missing, "engine.Open", "a new data folder needs a server name")
+		}
+		if _, err := mxid.ParseServer(string(e.Server)); err != nil {
+			return err
+		}
+	} else if o.Server != "" && o.Server != e.Server {
+		return fault.E(fault.Invalid, "engine.Open",
+			"the data folder belongs to the server %s and cannot become %s: the name is part of every user, room and event in it; "+
+				"start with server_name = %q, or with an empty data folder", e.Server, o.Server, e.Server)
+	}
+	if e.key, err = signer(o.FS, o.Dir, e.Server, inUse); err != nil || inUse {
+		return err
+	}
+	b := e.st.NewBatch()
+	b.SetMeta(metaServer, []byte(e.Server))
+	return e.st.Commit(b)
+}
+
+// Close ends the engine. Nobody may be using it any more.
+func (e *Engine) Close() error {
+	return e.st.Close()
+}
+
+// Tip is the position up to which everything is on disk, for metrics.
+func (e *Engine) Tip() uint64 { return uint64(e.log.Tip()) }

@@ -1,0 +1,132 @@
+package room
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+
+	"hearth/engine/cjson"
+	"hearth/engine/mxid"
+	"hearth/engine/snapshot"
+	"hearth/engine/store"
+	"hearth/engine/stream"
+)
+
+// append writes everything that was staged into one batch. It is the only way
+// an event reaches the disk. It runs under the log's lock, so what is dear was
+// done while staging.
+func (w *Writer) append(tx *stream.Tx) error {
+	before := w.l.head.Load()
+	var buf, diff []byte
+	for i := range w.staged {
+		s := &w.staged[i]
+		sender, err := w.r.names.Number(store.Users, string(s.ev.Sender))
+		if err != nil {
+			return err
+		}
+		s.ev.At = Key{Pos: tx.Next(), Fill: liveFill}
+		entry := stream.Entry{Kind: stream.RoomEvent, Flags: stream.FlagLocal, Room: uint32(w.head.Room), User: sender, Event: uint64(s.ev.Num)}
+		if s.state != 0 {
+			entry.Flags |= stream.FlagState
+			diff = appendDiff(diff[:0], Change{s.state, s.ev.Replaces, s.ev.Num})
+			entry.Diff = diff
+			snapshot.Put(tx.Batch, uint32(w.head.Room), s.snap.Num, s.parent, []snapshot.Pair{{Key: s.state, Event: uint64(s.ev.Num)}}, s.set)
+		}
+		w.head.Last = tx.Put(&entry)
+		buf = w.appendRows(tx, s, buf)
+		if s.member != nil {
+			buf = s.member.appendRows(tx, w.head.Room, s.ev, buf)
+			if s.member.local {
+				tx.Wake(s.member.user)
+			}
+		}
+	}
+	var kbuf [5]byte
+	tx.Set(roomKey(kbuf[:0], w.head.Room), w.head.appendTo(buf[:0]))
+	tx.Wake(w.head.Local...)
+	if before != nil && len(before.Local) > len(w.head.Local) {
+		tx.Wake(before.Local...)
+	}
+	return nil
+}
+
+// appendRows writes the rows of one event; buf is scratch.
+func (w *Writer) appendRows(tx *stream.Tx, s *staged, buf []byte) []byte {
+	e := s.ev
+	var kbuf [300]byte
+	num := binary.AppendUvarint(make([]byte, 0, 10), uint64(e.Num))
+	tx.Set(eventNumberKey(kbuf[:0], e.ID), num)
+	tx.Set(timelineKey(kbuf[:0], w.head.Room, e.At), num)
+	buf = append(e.appendHeader(buf[:0]), s.packed...)
+	tx.Set(bodyKey(kbuf[:0], e.IsState, e.Num), buf)
+	if s.redacts != nil {
+		gone := *s.redacts
+		gone.Flags |= flagRedacted
+		gone.RedactedBy = e.Num
+		buf = append(gone.appendHeader(buf[:0]), s.hollow...)
+		tx.Set(bodyKey(kbuf[:0], gone.IsState, gone.Num), buf)
+	}
+	if s.relates != "" {
+		relType, _ := cjson.LookupPath(e.Content, "m.relates_to", "rel_type")
+		rel, _ := cjson.String(relType)
+		buf = append(append(append(buf[:0], rel...), 0), e.Type...)
+		tx.Set(store.U64(relationPrefix(kbuf[:0], w.head.Room, s.relates), uint64(e.Num)), buf)
+	}
+	if e.TxnDevice != 0 {
+		buf = binary.BigEndian.AppendUint32(buf[:0], uint32(e.Time/1000))
+		tx.Set(txnKey(kbuf[:0], w.head.ID, e.Type, Txn{e.TxnDevice, e.Txn}), append(buf, num...))
+	}
+	return buf
+}
+
+// relatesTo is the event that a content's m.relates_to names; empty where none.
+func relatesTo(content []byte) mxid.EventID {
+	val, ok := cjson.LookupPath(content, "m.relates_to", "event_id")
+	if !ok {
+		return ""
+	}
+	id, ok := cjson.String(val)
+	if !ok || len(id) == 0 || len(id) > 255 {
+		return ""
+	}
+	return mxid.EventID(id)
+}
+
+// relationPrefix begins the rows of what relates to an event. They are keyed
+// by its id, so they may be there before it is.
+func relationPrefix(dst []byte, room Num, target mxid.EventID) []byte {
+	return appendID(store.U32(store.Relation.Key(dst), uint32(room)), target)
+}
+
+// txnKey names a client's transaction in a room. Spec: client-server,
+// transaction identifiers: their scope is the device and the path.
+func txnKey(dst []byte, room mxid.RoomID, typ string, txn Txn) []byte {
+	var buf [1024]byte
+	path := append(append(append(append(append(buf[:0], room...), 0), typ...), 0), txn.ID...)
+	sum := sha256.Sum256(path)
+	return append(store.U64(store.Transaction.Key(dst), txn.Device), sum[:16]...)
+}
+
+// Change is one difference an event made to its room's current state.
+type Change struct {
+	Key uint32   // store.StateKeys number
+	Old EventNum // 0: the key was not there
+	New EventNum // 0: the key is gone
+}
+
+func appendDiff(dst []byte, changes ...Change) []byte {
+	for _, c := range changes {
+		dst = binary.AppendUvarint(dst, uint64(c.Key))
+		dst = binary.AppendUvarint(dst, uint64(c.Old))
+		dst = binary.AppendUvarint(dst, uint64(c.New))
+	}
+	return dst
+}
+
+// Changes calls f for the differences in an entry's Diff.
+func Changes(diff []byte, f func(Change)) error {
+	d := decoder{src: diff}
+	for len(d.src) > 0 {
+		f(Change{uint32(d.uint()), EventNum(d.uint()), EventNum(d.uint())})
+	}
+	return d.err("state difference")
+}

@@ -1,0 +1,264 @@
+package room
+
+import (
+	"encoding/binary"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"hearth/engine/auth"
+	"hearth/engine/event"
+	"hearth/engine/fault"
+	"hearth/engine/mxid"
+	"hearth/engine/snapshot"
+	"hearth/engine/store"
+	"hearth/engine/stream"
+)
+
+// Num is a room's interned number.
+type Num uint32
+
+// EventNum is an event's number: given at arrival, never changed. 0 is none.
+type EventNum uint64
+
+// Options are what Rooms needs beside its store.
+type Options struct {
+	Signer     event.Signer     // signs the events made here; its Server is this hub's name
+	Now        func() time.Time // the clock; never runs backwards
+	CacheBytes int              // parsed events and state sets kept in memory
+}
+
+// Rooms is all rooms of the hub.
+type Rooms struct {
+	st    *store.Store
+	log   *stream.Log
+	names *store.Names
+	snaps *snapshot.Snapshots
+	opts  Options
+	codec *codec
+	cache *eventCache
+
+	lastEvent atomic.Uint64
+
+	mu   sync.Mutex
+	live map[Num]*live
+}
+
+// maxLive bounds the rooms whose head is in memory beyond those in use.
+const maxLive = 512
+
+// live is a room in memory.
+type live struct {
+	num  Num
+	id   mxid.RoomID
+	v    *event.Version
+	refs int // guarded by Rooms.mu
+
+	write sync.Mutex // held by the one Writer
+	head  atomic.Pointer[Head]
+}
+
+// Head is the present of a room. It is never written to once published.
+type Head struct {
+	Room    Num
+	ID      mxid.RoomID
+	Version *event.Version
+
+	State   snapshot.Set // current state
+	Joined  int          // members that have joined, local and remote
+	Invited int          // members invited
+	Local   []uint32     // user numbers of this hub's joined members
+	Last    stream.Pos   // position of the last timeline event
+	Levels  *auth.PowerLevels
+
+	create, levels, rules *Event // the state events every check needs; nil where absent
+	ext                   []extremity
+	snap                  snapshot.Ref
+	lastSnap              snapshot.Num
+}
+
+// extremity is an event that no other event of the room points at yet.
+type extremity struct {
+	num   EventNum
+	id    mxid.EventID
+	depth int64
+}
+
+// Open makes the rooms of a store available.
+func Open(st *store.Store, log *stream.Log, names *store.Names, opts Options) (*Rooms, error) {
+	c, err := newCodec()
+	if err != nil {
+		return nil, err
+	}
+	r := &Rooms{
+		st: st, log: log, names: names, opts: opts, codec: c,
+		snaps: snapshot.New(st, opts.CacheBytes/4),
+		cache: newEventCache(opts.CacheBytes - opts.CacheBytes/4),
+		live:  map[Num]*live{},
+	}
+	for _, t := range [...]store.Table{store.StateBody, store.OtherBody} {
+		key, err := st.Last(t.Prefix(), store.After(t.Prefix()))
+		if err != nil {
+			return nil, err
+		}
+		if len(key) == 9 {
+			r.lastEvent.Store(max(r.lastEvent.Load(), binary.BigEndian.Uint64(key[1:])))
+		}
+	}
+	return r, nil
+}
+
+// Server is the name of this hub.
+func (r *Rooms) Server() mxid.Server { return r.opts.Signer.Server }
+
+// Find gives a room's number; NotFound where this hub does not know the room.
+func (r *Rooms) Find(id mxid.RoomID) (Num, error) {
+	num, err := r.names.Find(store.Rooms, string(id))
+	if err != nil {
+		return 0, err
+	}
+	if num != 0 {
+		ok, err := r.st.Has(roomKey(nil, Num(num)))
+		if err != nil {
+			return 0, err
+		}
+		if ok {
+			return Num(num), nil
+		}
+	}
+	return 0, fault.E(fault.NotFound, "room.Find", "no such room")
+}
+
+// Head gives the present of a room.
+func (r *Rooms) Head(num Num) (*Head, error) {
+	l, err := r.acquire(num)
+	if err != nil {
+		return nil, err
+	}
+	defer r.release(l)
+	return l.head.Load(), nil
+}
+
+// Settled waits until everything in the head is on disk, so that it may be told.
+func (r *Rooms) Settled(h *Head) { r.log.WaitTip(h.Last) }
+
+// acquire gives the room's object in memory, loading it where needed. release
+// has to follow.
+func (r *Rooms) acquire(num Num) (*live, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if l := r.live[num]; l != nil {
+		l.refs++
+		return l, nil
+	}
+	l, err := r.load(num)
+	if err != nil {
+		return nil, err
+	}
+	r.evict()
+	l.refs++
+	r.live[num] = l
+	return l, nil
+}
+
+func (r *Rooms) release(l *live) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	l.refs--
+}
+
+// evict makes place for one more room. Map order is random enough: a room in
+// use is loaded again in a few reads.
+func (r *Rooms) evict() {
+	if len(r.live) < maxLive {
+		return
+	}
+	for num, l := range r.live {
+		if l.refs == 0 {
+			delete(r.live, num)
+			return
+		}
+	}
+}
+
+// load reads a room's head from the disk.
+func (r *Rooms) load(num Num) (*live, error) {
+	val, ok, err := r.st.Get(nil, roomKey(nil, num))
+	if err != nil {
+		return nil, err
+	}
+	if !ok {
+		return nil, fault.E(fault.NotFound, "room.load", "no such room")
+	}
+	id, err := r.names.Name(store.Rooms, uint32(num))
+	if err != nil {
+		return nil, err
+	}
+	h := &Head{Room: num, ID: mxid.RoomID(id)}
+	if err := h.parse(val); err != nil {
+		return nil, err
+	}
+	if h.State, err = r.snaps.Load(uint32(num), h.snap.Num); err != nil {
+		return nil, err
+	}
+	if h.Local, err = r.localMembers(num); err != nil {
+		return nil, err
+	}
+	if err := r.resolveLevels(h); err != nil {
+		return nil, err
+	}
+	l := &live{num: num, id: h.ID, v: h.Version}
+	l.head.Store(h)
+	return l, nil
+}
+
+// resolveLevels fills in the state events every check needs.
+func (r *Rooms) resolveLevels(h *Head) (err error) {
+	for _, f := range [...]struct {
+		to  **Event
+		typ string
+	}{{&h.create, "m.room.create"}, {&h.levels, "m.room.power_levels"}, {&h.rules, "m.room.join_rules"}} {
+		if *f.to, err = r.stateOf(h.State, f.typ, ""); err != nil {
+			return err
+		}
+	}
+	h.Levels = auth.ParsePowerLevels(plain(h.create), plain(h.levels))
+	return nil
+}
+
+// plain gives the event itself; nil stays nil.
+func plain(e *Event) *event.Event {
+	if e == nil {
+		return nil
+	}
+	return e.Event
+}
+
+// stateOf finds a state event in a set; nil where there is none.
+func (r *Rooms) stateOf(set snapshot.Set, typ, stateKey string) (*Event, error) {
+	key, err := r.names.Find(store.StateKeys, stateName(typ, stateKey))
+	if err != nil || key == 0 {
+		return nil, err
+	}
+	num := set.Get(key)
+	if num == 0 {
+		return nil, nil
+	}
+	return r.Event(EventNum(num))
+}
+
+func stateName(typ, stateKey string) string { return typ + "\x00" + stateKey }
+
+// Newest is the time of the newest event that has a body here; the zero time
+// where there is none.
+func (r *Rooms) Newest() (time.Time, error) {
+	last := EventNum(r.lastEvent.Load())
+	if last == 0 {
+		return time.Time{}, nil
+	}
+	e, err := r.Event(last)
+	if err != nil {
+		return time.Time{}, err
+	}
+	return time.UnixMilli(e.Time), nil
+}

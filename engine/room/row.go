@@ -1,0 +1,207 @@
+package room
+
+import (
+	"encoding/base64"
+	"encoding/binary"
+
+	"hearth/engine/event"
+	"hearth/engine/fault"
+	"hearth/engine/mxid"
+	"hearth/engine/snapshot"
+	"hearth/engine/store"
+	"hearth/engine/stream"
+)
+
+func roomKey(dst []byte, room Num) []byte { return store.U32(store.RoomRow.Key(dst), uint32(room)) }
+
+// appendTo encodes a head as the room's row.
+func (h *Head) appendTo(dst []byte) []byte {
+	dst = append(dst, 1, byte(len(h.Version.ID)))
+	dst = append(dst, h.Version.ID...)
+	for _, v := range [...]uint64{uint64(h.snap.Num), uint64(h.snap.Depth), uint64(h.lastSnap), uint64(h.Joined),
+		uint64(h.Invited), uint64(h.Last), uint64(len(h.ext))} {
+		dst = binary.AppendUvarint(dst, v)
+	}
+	for _, x := range h.ext {
+		dst = binary.AppendUvarint(dst, uint64(x.num))
+		dst = binary.AppendUvarint(dst, uint64(x.depth))
+		dst = appendID(dst, x.id)
+	}
+	return dst
+}
+
+func (h *Head) parse(src []byte) error {
+	d := decoder{src: src}
+	if d.byte() != 1 {
+		return fault.E(fault.Corrupt, "room", "a room row of unknown form")
+	}
+	if h.Version = event.LookupVersion(string(d.bytes(int(d.byte())))); h.Version == nil {
+		return fault.E(fault.Corrupt, "room", "a room of unknown version")
+	}
+	h.snap = snapshot.Ref{Num: snapshot.Num(d.uint()), Depth: uint32(d.uint())}
+	h.lastSnap = snapshot.Num(d.uint())
+	h.Joined, h.Invited, h.Last = int(d.uint()), int(d.uint()), stream.Pos(d.uint())
+	n := d.uint()
+	for range min(n, uint64(len(src))) {
+		x := extremity{num: EventNum(d.uint()), depth: int64(d.uint())}
+		x.id = d.id(h.Version)
+		h.ext = append(h.ext, x)
+	}
+	return d.err("room row")
+}
+
+// decoder reads the fields of a row; the first that is cut off is remembered.
+type decoder struct {
+	src []byte
+	cut bool
+}
+
+func (d *decoder) uint() uint64 {
+	v, n := binary.Uvarint(d.src)
+	if n <= 0 {
+		d.cut, d.src = true, nil
+		return 0
+	}
+	d.src = d.src[n:]
+	return v
+}
+
+func (d *decoder) byte() byte {
+	if b := d.bytes(1); b != nil {
+		return b[0]
+	}
+	return 0
+}
+
+func (d *decoder) bytes(n int) []byte {
+	if n > len(d.src) {
+		d.cut, d.src = true, nil
+		return nil
+	}
+	b := d.src[:n:n]
+	d.src = d.src[n:]
+	return b
+}
+
+func (d *decoder) err(what string) error {
+	if d.cut {
+		return fault.E(fault.Corrupt, "room", "a cut %s", what)
+	}
+	return nil
+}
+
+// hashLen is the length of an event id that is a hash, as kept.
+const hashLen = 32
+
+// appendID encodes an event id: a length, then 32 hash bytes or the text.
+func appendID(dst []byte, id mxid.EventID) []byte {
+	n := len(dst)
+	dst = appendRawID(append(dst, 0), id)
+	dst[n] = byte(len(dst) - n - 1)
+	return dst
+}
+
+// appendRawID appends the hash an id stands for, or the id itself where it is
+// none. Both alphabets of base64 lead to the same bytes.
+func appendRawID(dst []byte, id mxid.EventID) []byte {
+	if len(id) == 44 && id[0] == '$' {
+		var buf [43]byte
+		copy(buf[:], id[1:])
+		for i, c := range buf {
+			switch c {
+			case '+':
+				buf[i] = '-'
+			case '/':
+				buf[i] = '_'
+			}
+		}
+		var hash [hashLen]byte
+		if n, err := base64.RawURLEncoding.Strict().Decode(hash[:], buf[:]); err == nil && n == hashLen {
+			return append(dst, hash[:]...)
+		}
+	}
+	return append(dst, id...)
+}
+
+// id decodes what appendID wrote, in the alphabet of the room version.
+func (d *decoder) id(v *event.Version) mxid.EventID {
+	raw := d.bytes(int(d.byte()))
+	if len(raw) != hashLen || v.IDs == event.IDInEvent {
+		return mxid.EventID(raw)
+	}
+	var buf [44]byte
+	buf[0] = '$'
+	enc := base64.RawURLEncoding
+	if v.IDs == event.IDHash {
+		enc = base64.RawStdEncoding
+	}
+	enc.Encode(buf[1:], raw)
+	return mxid.EventID(buf[:])
+}
+
+func eventNumberKey(dst []byte, id mxid.EventID) []byte {
+	return appendRawID(store.EventNumber.Key(dst), id)
+}
+
+// Flags of a stored event.
+const (
+	flagState    uint8 = 1 << iota // a state event; its body lies in StateBody
+	flagLocal                      // made on this hub
+	flagRedacted                   // its body has been redacted
+	flagRejected                   // it failed authorisation and is not part of the room
+	flagOutlier                    // its state is not known; it has no place in the timeline
+)
+
+// Event is a stored event with what the hub knows about it. Shared and never
+// written to.
+type Event struct {
+	*event.Event
+	Num        EventNum
+	In         Num // the room
+	Flags      uint8
+	At         Key          // its place in the timeline; zero where it has none
+	Before     snapshot.Num // state before it
+	After      snapshot.Num // state after it; the same as Before for what is no state event
+	Replaces   EventNum     // the state event it took the place of; 0 where none
+	RedactedBy EventNum     // the redaction that emptied it; 0 where none
+	TxnDevice  uint64       // device that sent it with Txn; 0 where none
+	Txn        string       // told to that device alone
+}
+
+// Redacted says whether the event's content was removed.
+func (e *Event) Redacted() bool { return e.Flags&flagRedacted != 0 }
+
+func bodyKey(dst []byte, state bool, num EventNum) []byte {
+	t := store.OtherBody
+	if state {
+		t = store.StateBody
+	}
+	return store.U64(t.Key(dst), uint64(num))
+}
+
+// appendHeader encodes what stands before the compressed JSON of a body row.
+func (e *Event) appendHeader(dst []byte) []byte {
+	dst = append(dst, 1, e.Flags)
+	for _, v := range [...]uint64{uint64(e.In), uint64(e.At.Pos), uint64(liveFill - e.At.Fill), uint64(e.Before),
+		uint64(e.After), uint64(e.Replaces), uint64(e.RedactedBy), e.TxnDevice} {
+		dst = binary.AppendUvarint(dst, v)
+	}
+	dst = append(dst, byte(len(e.Txn)))
+	dst = append(dst, e.Txn...)
+	return appendID(dst, e.ID)
+}
+
+// parseHeader decodes a header up to the event id, whose alphabet is the
+// room's version's, and gives the decoder at the id.
+func (e *Event) parseHeader(src []byte) (decoder, error) {
+	d := decoder{src: src}
+	if d.byte() != 1 {
+		return d, fault.E(fault.Corrupt, "room", "an event row of unknown form")
+	}
+	e.Flags = d.byte()
+	e.In, e.At.Pos, e.At.Fill = Num(d.uint()), stream.Pos(d.uint()), liveFill-uint16(d.uint())
+	e.Before, e.After = snapshot.Num(d.uint()), snapshot.Num(d.uint())
+	e.Replaces, e.RedactedBy, e.TxnDevice = EventNum(d.uint()), EventNum(d.uint()), d.uint()
+	e.Txn = string(d.bytes(int(d.byte())))
+	return d, d.err("event row")
+}

@@ -1,0 +1,71 @@
+package room
+
+import (
+	"bytes"
+	"encoding/binary"
+
+	"hearth/engine/cjson"
+	"hearth/engine/mxid"
+)
+
+// Send makes one event in a room and returns when it is on disk. A state event
+// that says what the room's state says already, and a transaction that was done
+// already, give the id of the event that is there.
+//
+// Errors: NotFound for an unknown room, Forbidden where the auth rules refuse,
+// TooLarge, BadJSON.
+func (r *Rooms) Send(room Num, d *Draft) (mxid.EventID, error) {
+	w, err := r.Write(room)
+	if err != nil {
+		return "", err
+	}
+	defer w.End()
+	if old, err := w.already(d); old != nil || err != nil {
+		if err != nil {
+			return "", err
+		}
+		w.End()
+		r.log.WaitTip(old.At.Pos)
+		return old.ID, nil
+	}
+	e, err := w.Add(d)
+	if err != nil {
+		return "", err
+	}
+	pending, err := w.Commit(nil)
+	if err != nil {
+		return "", err
+	}
+	return e.ID, pending.Wait()
+}
+
+// already finds the event that makes a draft unnecessary; nil where there is none.
+func (w *Writer) already(d *Draft) (*Event, error) {
+	if d.Txn.Device != 0 {
+		return w.r.sent(w.head.ID, d)
+	}
+	if d.StateKey == nil || d.Time != 0 {
+		return nil, nil
+	}
+	old, err := w.State(d.Type, *d.StateKey)
+	if err != nil || old == nil || old.Sender != d.Sender || old.Redacted() {
+		return nil, err
+	}
+	content, err := cjson.Canonical(nil, d.Content, w.head.Version.StrictJSON)
+	if err != nil || !bytes.Equal(content, old.Content) {
+		return nil, nil // Add says what is wrong with the content
+	}
+	return old, nil
+}
+
+// sent finds the event of a transaction; nil where it is new.
+func (r *Rooms) sent(room mxid.RoomID, d *Draft) (*Event, error) {
+	var kbuf [32]byte
+	var vbuf [16]byte
+	val, ok, err := r.st.Get(vbuf[:0], txnKey(kbuf[:0], room, d.Type, d.Txn))
+	if err != nil || !ok || len(val) < 5 {
+		return nil, err
+	}
+	num, _ := binary.Uvarint(val[4:])
+	return r.Event(EventNum(num))
+}

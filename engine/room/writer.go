@@ -1,0 +1,318 @@
+package room
+
+import (
+	"hearth/engine/auth"
+	"hearth/engine/event"
+	"hearth/engine/fault"
+	"hearth/engine/mxid"
+	"hearth/engine/snapshot"
+	"hearth/engine/store"
+	"hearth/engine/stream"
+)
+
+// Draft is an event that this hub is to make.
+type Draft struct {
+	Type     string
+	StateKey *string // nil: no state event
+	Sender   mxid.UserID
+	Content  []byte       // a JSON object
+	Redacts  mxid.EventID // for m.room.redaction
+	Time     int64        // origin_server_ts in milliseconds; 0: now
+	Txn      Txn          // zero: none
+}
+
+// Txn is a client's transaction: the same one makes one event only.
+type Txn struct {
+	Device uint64 // the device's number; 0: no transaction
+	ID     string
+}
+
+// Writer is the one writer of a room at a time. It stages events, each built
+// on the one before, and commits them in one batch. End has to follow.
+type Writer struct {
+	r      *Rooms
+	l      *live
+	head   *Head // the working copy
+	staged []staged
+	done   bool
+}
+
+// staged is an event on its way to the disk.
+type staged struct {
+	ev      *Event
+	state   uint32 // interned key of a state event; 0 for others
+	packed  []byte
+	redacts *Event // the event it empties; nil where none
+	hollow  []byte // that event's new body, packed
+	member  *memberChange
+	relates mxid.EventID
+	snap    snapshot.Ref // its own snapshot, where it changed the state
+	parent  snapshot.Ref
+	set     snapshot.Set
+}
+
+// Write begins writing to a room. It waits for the room's other writers.
+func (r *Rooms) Write(num Num) (*Writer, error) {
+	l, err := r.acquire(num)
+	if err != nil {
+		return nil, err
+	}
+	l.write.Lock()
+	head := *l.head.Load()
+	return &Writer{r: r, l: l, head: &head}, nil
+}
+
+// New begins a room that does not exist yet. The first event added has to be
+// its create event; in room versions before 12 the caller names the room, in
+// later ones the create event does, and id is empty.
+func (r *Rooms) New(v *event.Version, id mxid.RoomID) *Writer {
+	l := &live{id: id, v: v}
+	l.write.Lock()
+	return &Writer{r: r, l: l, head: &Head{ID: id, Version: v, Levels: auth.ParsePowerLevels(nil, nil)}}
+}
+
+// End lets the next writer in. What was staged and not committed is gone.
+func (w *Writer) End() {
+	if w.done {
+		return
+	}
+	w.done = true
+	w.l.write.Unlock()
+	if w.l.num != 0 {
+		w.r.release(w.l)
+	}
+}
+
+// Head is the room's present with what has been staged.
+func (w *Writer) Head() *Head { return w.head }
+
+// State finds a state event, staged ones included; nil where there is none.
+func (w *Writer) State(typ, stateKey string) (*Event, error) {
+	for i := len(w.staged) - 1; i >= 0; i-- {
+		if e := w.staged[i].ev; e.Is(typ, stateKey) {
+			return e, nil
+		}
+	}
+	if stateKey == "" {
+		switch typ {
+		case "m.room.create":
+			return w.head.create, nil
+		case "m.room.power_levels":
+			return w.head.levels, nil
+		case "m.room.join_rules":
+			return w.head.rules, nil
+		}
+	}
+	return w.r.stateOf(w.head.State, typ, stateKey)
+}
+
+// view answers the auth rules' questions and keeps the first error.
+type view struct {
+	w   *Writer
+	err error
+}
+
+func (v *view) get(typ, stateKey string) *event.Event {
+	e, err := v.w.State(typ, stateKey)
+	if err != nil && v.err == nil {
+		v.err = err
+	}
+	return plain(e)
+}
+
+// Add builds an event on the room's extremities, checks it against the auth
+// rules and stages it. Errors: Forbidden where the rules refuse it, TooLarge,
+// BadJSON; NotFound for a redaction of an event that is not in the room.
+func (w *Writer) Add(d *Draft) (*Event, error) {
+	view := view{w: w}
+	var target *Event
+	if d.Type == "m.room.redaction" && d.StateKey == nil && d.Redacts != "" {
+		var err error
+		if target, err = w.redactable(d); err != nil {
+			return nil, err
+		}
+	}
+	b := event.Draft{
+		Room: w.head.ID, Type: d.Type, StateKey: d.StateKey, Sender: d.Sender, Redacts: d.Redacts,
+		Time: d.Time, Content: d.Content,
+	}
+	if b.Time == 0 {
+		b.Time = w.r.opts.Now().UnixMilli()
+	}
+	if err := w.link(&b, &view); err != nil {
+		return nil, err
+	}
+	made, err := event.Build(w.head.Version, &b, &w.r.opts.Signer)
+	if err != nil {
+		return nil, err
+	}
+	if err := auth.CheckWith(made, view.get, w.head.Levels); err != nil {
+		if view.err != nil {
+			return nil, view.err
+		}
+		return nil, err
+	}
+	return w.stage(made, target, d.Txn)
+}
+
+// link points the event at the extremities and at the events that authorise it.
+func (w *Writer) link(b *event.Draft, view *view) error {
+	for _, x := range w.head.ext[:min(len(w.head.ext), maxPrev)] {
+		b.Prev = append(b.Prev, x.id)
+		b.Depth = max(b.Depth, x.depth)
+	}
+	b.Depth = min(b.Depth+1, maxDepth)
+	for _, k := range auth.Needed(w.head.Version, b.Type, b.StateKey, b.Sender, b.Content) {
+		if e := view.get(k.Type, k.StateKey); e != nil {
+			b.Auth = append(b.Auth, e.ID)
+		}
+	}
+	if view.err != nil {
+		return view.err
+	}
+	if w.head.Version.IDs == event.IDInEvent {
+		return w.linkOld(b)
+	}
+	return nil
+}
+
+const (
+	maxPrev  = 20        // prev_events of an event. Spec: rooms v1, event format
+	maxDepth = 1<<53 - 1 // depth is an integer of canonical JSON
+)
+
+// redactable finds the event a redaction is about and asks whether the sender
+// may remove it. Spec: client-server, redactions.
+func (w *Writer) redactable(d *Draft) (*Event, error) {
+	target, err := w.r.Lookup(d.Redacts)
+	if fault.Is(err, fault.NotFound) || err == nil && target.In != w.head.Room {
+		return nil, fault.E(fault.NotFound, "room.Redact", "the event to redact is not in this room")
+	}
+	if err != nil {
+		return nil, err
+	}
+	if target.Sender != d.Sender && w.head.Levels.UserLevel(d.Sender) < w.head.Levels.Redact() {
+		return nil, fault.E(fault.Forbidden, "room.Redact", "redacting the events of others takes power level %d", w.head.Levels.Redact())
+	}
+	return target, nil
+}
+
+// stage gives an event its number and works out what it changes.
+func (w *Writer) stage(made *event.Event, target *Event, txn Txn) (*Event, error) {
+	if w.head.ID == "" {
+		w.head.ID = made.Room
+	}
+	e := &Event{Event: made, Num: EventNum(w.r.lastEvent.Add(1)), In: w.head.Room, Flags: flagLocal, Before: w.head.snap.Num, After: w.head.snap.Num}
+	if txn.Device != 0 {
+		e.TxnDevice, e.Txn = txn.Device, txn.ID
+	}
+	s := staged{ev: e, redacts: target, relates: relatesTo(made.Content)}
+	if made.IsState {
+		e.Flags |= flagState
+		if err := w.stageState(&s); err != nil {
+			return nil, err
+		}
+	}
+	if target != nil {
+		hollow, err := target.Event.Redacted()
+		if err != nil {
+			return nil, err
+		}
+		s.hollow = w.r.codec.pack(nil, hollow.JSON)
+	}
+	s.packed = w.r.codec.pack(make([]byte, 0, len(made.JSON)/2+64), made.JSON)
+	w.head.ext = []extremity{{e.Num, made.ID, made.Depth}}
+	w.staged = append(w.staged, s)
+	return e, nil
+}
+
+// stageState moves the working state on by a state event.
+func (w *Writer) stageState(s *staged) error {
+	e, h := s.ev, w.head
+	key, err := w.r.names.Number(store.StateKeys, stateName(e.Type, e.StateKey))
+	if err != nil {
+		return err
+	}
+	s.state = key
+	e.Replaces = EventNum(h.State.Get(key))
+	h.State = h.State.With([]snapshot.Pair{{Key: key, Event: uint64(e.Num)}})
+	h.lastSnap++
+	e.After = h.lastSnap
+	s.parent, s.set = h.snap, h.State
+	// The depth is what Put will find; both follow from the same numbers.
+	s.snap = snapshot.Next(h.snap, h.lastSnap, 1, len(h.State))
+	h.snap = s.snap
+	if e.Type == "m.room.member" {
+		if s.member, err = w.memberChange(e); err != nil {
+			return err
+		}
+	}
+	if e.StateKey == "" {
+		switch e.Type {
+		case "m.room.create":
+			h.create = e
+		case "m.room.power_levels":
+			h.levels = e
+		case "m.room.join_rules":
+			h.rules = e
+			return nil
+		default:
+			return nil
+		}
+		h.Levels = auth.ParsePowerLevels(plain(h.create), plain(h.levels))
+	}
+	return nil
+}
+
+// Commit writes what was staged as one batch and lets the next writer in. extra,
+// where not nil, adds rows and entries to the batch. The result is to be waited
+// for before anybody is told.
+func (w *Writer) Commit(extra func(tx *stream.Tx) error) (stream.Pending, error) {
+	defer w.End()
+	if err := w.enter(); err != nil {
+		return stream.Pending{}, err
+	}
+	pending, err := w.r.log.Begin(func(tx *stream.Tx) error {
+		if err := w.append(tx); err != nil {
+			return err
+		}
+		if extra != nil {
+			return extra(tx)
+		}
+		return nil
+	})
+	if err != nil {
+		return pending, err
+	}
+	w.l.head.Store(w.head)
+	for i := range w.staged {
+		s := &w.staged[i]
+		if s.redacts != nil {
+			w.r.cache.drop(s.redacts.Num)
+		}
+		w.r.cache.put(s.ev, w.r.cache.epoch.Load())
+	}
+	return pending, nil
+}
+
+// enter gives a new room its number and its place among the live ones.
+func (w *Writer) enter() error {
+	if w.l.num != 0 {
+		return nil
+	}
+	num, err := w.r.names.Number(store.Rooms, string(w.head.ID))
+	if err != nil {
+		return err
+	}
+	w.l.num, w.l.id, w.head.Room = Num(num), w.head.ID, Num(num)
+	for i := range w.staged {
+		w.staged[i].ev.In = Num(num)
+	}
+	w.l.head.Store(w.head)
+	w.r.mu.Lock()
+	defer w.r.mu.Unlock()
+	w.r.evict()
+	w.l.refs++
+	w.r.live[w.l.num] = w.l
+	return nil
+}

@@ -1,0 +1,49 @@
+package store
+
+import (
+	"errors"
+	"io"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// Disk is the real file system.
+func Disk() FS { return vfs.Default }
+
+// fileLimit bounds the small files that lie beside the database.
+const fileLimit = 1 << 20
+
+// ReadFile reads a small file. The error is fs.ErrNotExist where there is none.
+func ReadFile(fs FS, name string) ([]byte, error) {
+	f, err := fs.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	text, err := io.ReadAll(io.LimitReader(f, fileLimit))
+	return text, errors.Join(err, f.Close())
+}
+
+// WriteFile writes a small file so that a power cut leaves the old one, the
+// new one, or none, never a part.
+func WriteFile(fs FS, name string, text []byte) error {
+	tmp := name + ".new"
+	f, err := fs.Create(tmp, vfs.WriteCategoryUnspecified)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(text)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err := errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	if err := fs.Rename(tmp, name); err != nil {
+		return err
+	}
+	dir, err := fs.OpenDir(fs.PathDir(name))
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}
