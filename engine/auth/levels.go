@@ -237,3 +237,11 @@ func parseText(s string) (n int64, ok bool) {
 }
 
 func bounded(n int64) int64 { return max(-maxLevel, min(maxLevel, n)) }
+
+// UserLevel is the power level of one user, for who asks only once of these events;
+// either may be nil.
+func UserLevel(create, pl *event.Event, user mxid.UserID) int64 {
+	var p PowerLevels
+	p.read(versionOf(pl, create), create, pl)
+	return p.UserLevel(user)
+}
