@@ -4,8 +4,8 @@
 // auth events, as pure functions of an event and the state it is checked against:
 // no store, no clock, no network. The versions differ by flags of event.Version,
 // never by copies of a rule. Comments name the newest version that has the rule,
-// so "rooms v12, auth rule 5.3" is where to look it up; its number in older
-// versions is lower by one or two.
+// so "rooms v12, auth rule 5.3" is where to look it up; in versions 6 to 11 most
+// rules have a number lower by one.
 //
 // It refuses to verify what needs a key from elsewhere: that an event is signed by
 // its sender's server, and by the server AuthorisedVia names, is for the caller.

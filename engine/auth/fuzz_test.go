@@ -53,3 +53,51 @@ func FuzzCheck(f *testing.F) {
 		Creators(w.get(typeCreate, ""))
 	})
 }
+
+// FuzzReceived puts bytes from outside through event.Receive and checks what comes
+// of them against the state of a room, and against itself as every part of a state.
+func FuzzReceived(f *testing.F) {
+	empty := ""
+	for i, version := range event.Versions() {
+		v := event.LookupVersion(version)
+		for _, typ := range []string{typeCreate, typeMember, typePowerLevels, typeRedaction} {
+			d := event.Draft{Room: "!room:a", Type: typ, StateKey: &empty, Sender: "@alice:a", Redacts: "$x:a",
+				Content: []byte(`{"creator":"@alice:a","membership":"join","users":{"@alice:a":100}}`)}
+			if v.RoomIDIsCreate && typ == typeCreate {
+				d.Room = ""
+			}
+			if v.IDs == event.IDInEvent {
+				d.ID = "$e:a"
+			}
+			e, err := event.Build(v, &d, nil)
+			if err != nil {
+				f.Fatal(err)
+			}
+			f.Add(byte(i), e.JSON)
+		}
+	}
+	f.Fuzz(func(t *testing.T, version byte, raw []byte) {
+		versions := event.Versions()
+		w := newWorld(t, versions[int(version)%len(versions)])
+		e, _, err := event.Receive(w.v, raw)
+		if err != nil {
+			return
+		}
+		_ = Check(e, w.get)
+		_ = Check(e, func(string, string) *event.Event { return e })
+		_ = CheckAuthEvents(e, []*event.Event{e, nil})
+		pl := ParsePowerLevels(e, e)
+		if got, want := pl.UserLevel(e.Sender), UserLevel(e, e, e.Sender); got != want {
+			t.Fatalf("level %d parsed, %d read", got, want)
+		}
+		if got := pl.EventLevel(e.Type, e.IsState); got > Infinite-1 {
+			t.Fatalf("level %d for an event", got)
+		}
+		NeededFor(e)
+		Membership(e)
+		JoinRule(e)
+		AllowedRooms(e)
+		Creators(e)
+		AuthorisedVia(e)
+	})
+}

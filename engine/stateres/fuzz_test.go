@@ -1,6 +1,7 @@
 package stateres
 
 import (
+	"bytes"
 	"maps"
 	"slices"
 	"strconv"
@@ -58,6 +59,59 @@ func FuzzResolve(f *testing.F) {
 			if got := Resolve(v, turned, lookup); !maps.Equal(got, want) {
 				t.Fatalf("v%s: the order of the sets matters:\n%v\n%v", name, want, got)
 			}
+		}
+	})
+}
+
+// FuzzReceived takes a text of one event a line as another server might send it,
+// and resolves states made of every second event.
+func FuzzReceived(f *testing.F) {
+	empty, alice := "", "@alice:a"
+	for i, version := range event.Versions() {
+		v := event.LookupVersion(version)
+		var text []byte
+		var auths []mxid.EventID
+		room := mxid.RoomID("!room:a")
+		for n, typ := range []string{typeCreate, typeMember, typePowerLevels, "m.room.topic"} {
+			d := event.Draft{Room: room, Type: typ, StateKey: &empty, Sender: "@alice:a", Auth: auths, Time: int64(n),
+				Content: []byte(`{"creator":"@alice:a","membership":"join"}`)}
+			if typ == typeMember {
+				d.StateKey = &alice
+			}
+			if v.IDs == event.IDInEvent {
+				d.ID, d.AuthHashes = mxid.EventID("$"+strconv.Itoa(n)+":a"), make([][32]byte, len(auths))
+			}
+			if v.RoomIDIsCreate && typ == typeCreate {
+				d.Room = ""
+			}
+			e, err := event.Build(v, &d, nil)
+			if err != nil {
+				f.Fatal(err)
+			}
+			if room = e.Room; typ != typeCreate || !v.RoomIDIsCreate {
+				auths = append(auths, e.ID)
+			}
+			text = append(append(text, e.JSON...), '\n')
+		}
+		f.Add(byte(i), text)
+	}
+	f.Fuzz(func(t *testing.T, version byte, text []byte) {
+		v := event.LookupVersion(event.Versions()[int(version)%len(event.Versions())])
+		events := make(map[mxid.EventID]*event.Event)
+		sets := []State{{}, {}}
+		for i, line := range bytes.Split(text, []byte("\n")) {
+			e, _, err := event.Receive(v, line)
+			if err != nil {
+				continue
+			}
+			events[e.ID] = e
+			sets[i%2][auth.Key{Type: e.Type, StateKey: e.StateKey}] = e.ID
+		}
+		lookup := func(id mxid.EventID) *event.Event { return events[id] }
+		want := Resolve(v, sets, lookup)
+		slices.Reverse(sets)
+		if got := Resolve(v, sets, lookup); !maps.Equal(got, want) {
+			t.Fatalf("the order of the sets matters:\n%v\n%v", want, got)
 		}
 	})
 }
