@@ -6,36 +6,48 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// walFS fills each new log file with zeros instead of only reserving its
-// blocks. A sync into reserved blocks has to change the file system's own
-// tables, which costs a journal write and a second flush for every lone event;
-// a sync into written blocks is the data alone. Pebble reuses log files once
-// some were flushed, so a store pays for this a few times after its start.
+// walFS fills new log files with zeros, a stretch ahead of what is written,
+// instead of only reserving their blocks. A sync into reserved blocks has to
+// change the file system's own tables, which costs a journal write and a second
+// flush for every lone event; a sync into written blocks is the data alone.
+// Pebble reuses log files once some were flushed, and then nothing is filled.
 type walFS struct{ vfs.FS }
+
+// stretch is how far ahead a log file is filled: one journal write for so many
+// bytes, and no more than that written in vain when the log is left behind.
+const stretch = 256 << 10
+
+var zeros [stretch]byte
 
 func (w *walFS) Create(name string, category vfs.DiskWriteCategory) (vfs.File, error) {
 	f, err := w.FS.Create(name, category)
-	if err != nil || !strings.HasSuffix(name, ".log") {
+	if err != nil || !strings.HasSuffix(name, ".log") || f.Fd() == vfs.InvalidFd {
 		return f, err
 	}
-	return &walFile{f}, nil
+	return &walFile{File: f}, nil
 }
 
 func (w *walFS) Unwrap() vfs.FS { return w.FS }
 
-type walFile struct{ vfs.File }
-
-var zeros [64 << 10]byte
-
-// Preallocate writes zeros over the range. It is a hint: what cannot be
-// written now (a full disk) is written, or refused, with the data itself.
-func (f *walFile) Preallocate(offset, length int64) error {
-	for length > 0 {
-		n := min(length, int64(len(zeros)))
-		if _, err := f.WriteAt(zeros[:n], offset); err != nil {
-			return f.File.Preallocate(offset, length)
-		}
-		offset, length = offset+n, length-n
-	}
-	return nil
+type walFile struct {
+	vfs.File
+	end    int64 // bytes written
+	filled int64 // bytes that are on the disk as data or zeros
 }
+
+func (f *walFile) Write(p []byte) (int, error) {
+	for need := f.end + int64(len(p)); f.filled < need; {
+		// A disk with no room for zeros may have room for the data, and says so if not.
+		if _, err := f.WriteAt(zeros[:], f.filled); err != nil {
+			break
+		}
+		f.filled += stretch
+	}
+	n, err := f.File.Write(p)
+	f.end += int64(n)
+	return n, err
+}
+
+// Preallocate does nothing: it would reserve blocks that have to be written
+// again.
+func (f *walFile) Preallocate(int64, int64) error { return nil }
