@@ -73,7 +73,7 @@ func (w *Writer) appendRows(tx *stream.Tx, s *staged, buf []byte) []byte {
 	}
 	if e.TxnDevice != 0 {
 		buf = binary.BigEndian.AppendUint32(buf[:0], uint32(e.Time/1000))
-		tx.Set(txnKey(kbuf[:0], w.head.ID, e.Type, Txn{e.TxnDevice, e.Txn}), append(buf, num...))
+		tx.Set(txnKey(kbuf[:0], w.head.ID, e.Type, e.Redacts, Txn{e.TxnDevice, e.Txn}), append(buf, num...))
 	}
 	return buf
 }
@@ -98,10 +98,14 @@ func relationPrefix(dst []byte, room Num, target mxid.EventID) []byte {
 }
 
 // txnKey names a client's transaction in a room. Spec: client-server,
-// transaction identifiers: their scope is the device and the path.
-func txnKey(dst []byte, room mxid.RoomID, typ string, txn Txn) []byte {
-	var buf [1024]byte
+// transaction identifiers: their scope is the device and the path, in which the
+// target of a redaction stands.
+func txnKey(dst []byte, room mxid.RoomID, typ string, target mxid.EventID, txn Txn) []byte {
+	var buf [1280]byte
 	path := append(append(append(append(append(buf[:0], room...), 0), typ...), 0), txn.ID...)
+	if target != "" {
+		path = append(append(path, 0), target...)
+	}
 	sum := sha256.Sum256(path)
 	return append(store.U64(store.Transaction.Key(dst), txn.Device), sum[:16]...)
 }

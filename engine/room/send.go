@@ -20,7 +20,7 @@ func (r *Rooms) Send(room Num, d *Draft) (mxid.EventID, error) {
 		return "", err
 	}
 	defer w.End()
-	if old, err := w.already(d); old != nil || err != nil {
+	if old, err := w.Already(d); old != nil || err != nil {
 		if err != nil {
 			return "", err
 		}
@@ -39,8 +39,9 @@ func (r *Rooms) Send(room Num, d *Draft) (mxid.EventID, error) {
 	return e.ID, pending.Wait()
 }
 
-// already finds the event that makes a draft unnecessary; nil where there is none.
-func (w *Writer) already(d *Draft) (*Event, error) {
+// Already finds the event that makes a draft unnecessary: the transaction's, or
+// the state event that says the same; nil where there is none.
+func (w *Writer) Already(d *Draft) (*Event, error) {
 	if d.Txn.Device != 0 {
 		return w.r.sent(w.head.ID, d)
 	}
@@ -62,7 +63,7 @@ func (w *Writer) already(d *Draft) (*Event, error) {
 func (r *Rooms) sent(room mxid.RoomID, d *Draft) (*Event, error) {
 	var kbuf [32]byte
 	var vbuf [16]byte
-	val, ok, err := r.st.Get(vbuf[:0], txnKey(kbuf[:0], room, d.Type, d.Txn))
+	val, ok, err := r.st.Get(vbuf[:0], txnKey(kbuf[:0], room, d.Type, d.Redacts, d.Txn))
 	if err != nil || !ok || len(val) < 5 {
 		return nil, err
 	}

@@ -25,6 +25,27 @@ func (r *Rooms) StateBefore(e *Event) (State, error) { return r.stateAt(e, e.Bef
 // StateAfter is the room's state after an event. NotFound where it is not known.
 func (r *Rooms) StateAfter(e *Event) (State, error) { return r.stateAt(e, e.After) }
 
+// StateAt is the room's state at a place in its timeline: after the last event
+// before it. NotFound where there is none or its state is not known.
+func (r *Rooms) StateAt(room Num, k Key) (State, error) {
+	var last EventNum
+	err := r.Timeline(room, Key{}, k, true, func(_ Key, num EventNum) (bool, error) {
+		last = num
+		return false, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	if last == 0 {
+		return nil, fault.E(fault.NotFound, "room.StateAt", "there is no event before this place")
+	}
+	e, err := r.Event(last)
+	if err != nil {
+		return nil, err
+	}
+	return r.StateAfter(e)
+}
+
 func (r *Rooms) stateAt(e *Event, num snapshot.Num) (State, error) {
 	if num == 0 {
 		if e.Type == "m.room.create" {

@@ -81,6 +81,24 @@ func (r *Rooms) hadJoined(num EventNum) (bool, error) {
 // Member is the user's standing in the room now.
 func (v *Viewer) Member() Member { return v.now }
 
+// Departed says whether the user is out of the room now after having been
+// joined: such a user still reads what was there until then.
+func (v *Viewer) Departed() bool { return v.joined && !v.now.Forgotten }
+
+// MembershipAt is the user's membership at an event, as clients are told it:
+// Leave where there is none, None where the state is not known.
+// Spec: client-server, unsigned.membership.
+func (v *Viewer) MembershipAt(e *Event) (Membership, error) {
+	if e.After == 0 {
+		return None, nil
+	}
+	s, err := v.at(e.After)
+	if err != nil || s.membership != None {
+		return s.membership, err
+	}
+	return Leave, nil
+}
+
 // Sees says whether the user may read the event. An event whose state is not
 // known is not seen.
 func (v *Viewer) Sees(e *Event) (bool, error) {
