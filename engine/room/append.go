@@ -72,8 +72,12 @@ func (w *Writer) appendRows(tx *stream.Tx, s *staged, buf []byte) []byte {
 		tx.Set(store.U64(relationPrefix(kbuf[:0], w.head.Room, s.relates), uint64(e.Num)), buf)
 	}
 	if e.TxnDevice != 0 {
-		buf = binary.BigEndian.AppendUint32(buf[:0], uint32(e.Time/1000))
-		tx.Set(txnKey(kbuf[:0], w.head.ID, e.Type, e.Redacts, Txn{e.TxnDevice, e.Txn}), append(buf, num...))
+		day := w.r.day()
+		tx.Set(txnKey(kbuf[:0], day, w.head.ID, e.Type, e.Redacts, Txn{e.TxnDevice, e.Txn}), num)
+		if w.r.txnDay.Swap(day) != day && day > 1 {
+			// The first of a day drops what is older than yesterday's.
+			tx.DeleteRange(store.Transaction.Prefix(), store.U32(store.Transaction.Prefix(), day-1))
+		}
 	}
 	return buf
 }
@@ -97,17 +101,21 @@ func relationPrefix(dst []byte, room Num, target mxid.EventID) []byte {
 	return appendID(store.U32(store.Relation.Key(dst), uint32(room)), target)
 }
 
+// day counts days since 1970. A transaction is kept through the day after its
+// own, so at least 24 hours; one range deletion a day ends the older ones.
+func (r *Rooms) day() uint32 { return uint32(r.opts.Now().Unix() / 86400) }
+
 // txnKey names a client's transaction in a room. Spec: client-server,
 // transaction identifiers: their scope is the device and the path, in which the
 // target of a redaction stands.
-func txnKey(dst []byte, room mxid.RoomID, typ string, target mxid.EventID, txn Txn) []byte {
+func txnKey(dst []byte, day uint32, room mxid.RoomID, typ string, target mxid.EventID, txn Txn) []byte {
 	var buf [1280]byte
 	path := append(append(append(append(append(buf[:0], room...), 0), typ...), 0), txn.ID...)
 	if target != "" {
 		path = append(append(path, 0), target...)
 	}
 	sum := sha256.Sum256(path)
-	return append(store.U64(store.Transaction.Key(dst), txn.Device), sum[:16]...)
+	return append(store.U64(store.U32(store.Transaction.Key(dst), day), txn.Device), sum[:16]...)
 }
 
 // Change is one difference an event made to its room's current state.

@@ -233,6 +233,30 @@ func TestTransactionsAndEqualStateMakeOneEvent(t *testing.T) {
 	}
 }
 
+// A transaction is known through the next day, and its row is gone after that.
+func TestTransactionsEnd(t *testing.T) {
+	h := openHub(t, vfs.NewMem())
+	defer h.close()
+	now := time.Date(2026, 3, 1, 23, 59, 0, 0, time.UTC)
+	h.opts.Now = func() time.Time { return now }
+	room := h.create("12", "@a:hub", "public")
+	d := text("@a:hub", "once")
+	d.Txn = Txn{Device: 5, ID: "t1"}
+	first := h.send(room, d)
+	now = now.Add(24 * time.Hour)
+	if h.send(room, d) != first {
+		t.Fatal("forgotten within a day")
+	}
+	now = now.Add(48 * time.Hour)
+	if h.send(room, d) == first {
+		t.Fatal("known after three days")
+	}
+	rows := 0
+	if err := h.st.ScanPrefix(store.Transaction.Prefix(), func(_, _ []byte) (bool, error) { rows++; return true, nil }); err != nil || rows != 1 {
+		t.Fatalf("%d rows are left, %v", rows, err)
+	}
+}
+
 // Senders at the same time: every event once, in both directions.
 func TestSendersAtTheSameTime(t *testing.T) {
 	h := openHub(t, vfs.NewMem())

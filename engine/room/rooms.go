@@ -39,6 +39,7 @@ type Rooms struct {
 	cache *eventCache
 
 	lastEvent atomic.Uint64
+	txnDay    atomic.Uint32 // the day of the last transaction row
 
 	mu   sync.Mutex
 	live map[Num]*live

@@ -61,12 +61,17 @@ func (w *Writer) Already(d *Draft) (*Event, error) {
 
 // sent finds the event of a transaction; nil where it is new.
 func (r *Rooms) sent(room mxid.RoomID, d *Draft) (*Event, error) {
-	var kbuf [32]byte
-	var vbuf [16]byte
-	val, ok, err := r.st.Get(vbuf[:0], txnKey(kbuf[:0], room, d.Type, d.Redacts, d.Txn))
-	if err != nil || !ok || len(val) < 5 {
-		return nil, err
+	day := r.day()
+	for _, day := range [...]uint32{day, day - 1} {
+		var kbuf [32]byte
+		var vbuf [16]byte
+		val, ok, err := r.st.Get(vbuf[:0], txnKey(kbuf[:0], day, room, d.Type, d.Redacts, d.Txn))
+		if err != nil {
+			return nil, err
+		}
+		if num, n := binary.Uvarint(val); ok && n > 0 {
+			return r.Event(EventNum(num))
+		}
 	}
-	num, _ := binary.Uvarint(val[4:])
-	return r.Event(EventNum(num))
+	return nil, nil
 }

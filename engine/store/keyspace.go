@@ -40,7 +40,7 @@ const (
 	UserRoom Table = 0x26
 	// Member: room u32, user u32 → the same as UserRoom, by room. room.
 	Member Table = 0x2d
-	// Transaction: device u64, hash of path and transaction id u128 → time in seconds u32, event number. room.
+	// Transaction: day u32, device u64, hash of path and transaction id u128 → event number uvarint. room.
 	Transaction Table = 0x27
 	// Relation: room u32, id of the event related to, event number u64 → rel_type, NUL, type. room.
 	Relation Table = 0x28
