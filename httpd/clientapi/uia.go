@@ -3,6 +3,7 @@ package clientapi
 import (
 	"crypto/rand"
 	"crypto/sha256"
+	"crypto/subtle"
 	"encoding/base64"
 	"fmt"
 	"slices"
@@ -62,6 +63,7 @@ type question struct {
 	flows [][]string
 	body  []byte // a JSON object
 	loose bool   // the parameters may change between the stages
+	only  string // the one registration token that is good; empty: each
 }
 
 // challenge is the answer that asks for more: status 401 with the flows.
@@ -184,6 +186,9 @@ func (u *interactive) stage(x *exchange, q *question, auth []byte) error {
 		if token, isText = cjson.LookupString(auth, "token"); !isText {
 			return fault.E(fault.Missing, "clientapi.auth", "the stage needs a token")
 		}
+		if q.only != "" && subtle.ConstantTimeCompare([]byte(q.only), []byte(token)) == 0 {
+			return u.challenge(x, fault.E(fault.Unauthorised, "clientapi.auth", "the registration token is not valid"))
+		}
 		if err := u.accounts.Reserve(token); err != nil {
 			return u.retry(x, err)
 		}
@@ -299,6 +304,14 @@ func (u *interactive) end(x *exchange) {
 	if u.open[x.id] == x {
 		u.drop(x)
 	}
+}
+
+// tokenOf is the registration token that an exchange was proved with; empty
+// where it was another stage.
+func (u *interactive) tokenOf(x *exchange) string {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return x.token
 }
 
 // drop needs mu.

@@ -1,0 +1,63 @@
+// Package clientapi is the client-server API: one table of routes, and thin
+// handlers that read a request, ask package engine, and append the answer.
+//
+// It owns what exists only between a client and the hub: the exchanges of
+// user-interactive authentication, who may register, and how things are spelt
+// in JSON. It refuses to know a rule: whether something is allowed is for the
+// engine to say, and which status and errcode an error has for package wire.
+package clientapi
+
+import (
+	"encoding/json"
+	"time"
+
+	"hearth/engine"
+	"hearth/engine/account"
+	"hearth/httpd/wire"
+)
+
+// Mode says who may make an account.
+type Mode uint8
+
+// The modes of registration. The claim code of a fresh hub works in each.
+const (
+	Closed    Mode = iota // nobody
+	WithToken             // who has a registration token
+	Anyone
+)
+
+// Options are what the API is made with.
+type Options struct {
+	Engine       *engine.Engine
+	Registration Mode
+	PublicURL    string           // where clients reach the hub; empty: not told
+	Support      json.RawMessage  // body of /.well-known/matrix/support; empty: none
+	Now          func() time.Time // nil: time.Now
+}
+
+// API is the handlers and what they share.
+type API struct {
+	engine   *engine.Engine
+	accounts *account.Accounts
+	o        Options
+	uia      interactive
+}
+
+// New makes the API over an open engine.
+func New(o Options) *API {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	a := &API{engine: o.Engine, accounts: o.Engine.Accounts, o: o}
+	a.uia = interactive{accounts: a.accounts, now: o.Now, open: map[string]*exchange{}}
+	return a
+}
+
+// Authenticate finds the session of a request, for wire.Options.
+func (a *API) Authenticate(r *wire.Req) (account.Session, error) {
+	s, err := a.accounts.Authenticate(r.Token())
+	if err != nil {
+		return s, err
+	}
+	return s, a.accounts.Seen(&s, r.Remote())
+}

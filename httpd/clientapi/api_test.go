@@ -1,0 +1,198 @@
+package clientapi
+
+import (
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/valyala/fasthttp"
+
+	"hearth/engine"
+	"hearth/engine/account"
+	"hearth/httpd/wire"
+)
+
+// hub is the API over an engine in memory, asked without a socket.
+type hub struct {
+	t   *testing.T
+	api *API
+	e   *engine.Engine
+	mux *wire.Mux
+	at  time.Time
+}
+
+func start(t *testing.T, mode Mode) *hub {
+	t.Helper()
+	h := &hub{t: t, at: time.UnixMilli(1_700_000_000_000)}
+	now := func() time.Time { return h.at }
+	var err error
+	h.e, err = engine.Open(engine.Options{
+		Dir: "data", FS: vfs.NewMem(), Server: "hub.test", Now: now,
+		Accounts: account.Options{Cost: account.Cost{KiB: 64, Passes: 1}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := h.e.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	h.api = New(Options{Engine: h.e, Registration: mode, PublicURL: "https://hub.test/", Now: now})
+	h.mux = wire.New(wire.Options{Authenticate: h.api.Authenticate, Log: slog.New(slog.DiscardHandler)})
+	if err := h.mux.Add(h.api.Routes()); err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+// answer is one response.
+type answer struct {
+	status int
+	body   string
+}
+
+// str looks up a string in the answer by a path of keys.
+func (a answer) str(keys ...string) string {
+	s, _ := a.get(keys...).(string)
+	return s
+}
+
+func (a answer) get(keys ...string) any {
+	var v any
+	if err := json.Unmarshal([]byte(a.body), &v); err != nil {
+		return nil
+	}
+	for _, k := range keys {
+		obj, _ := v.(map[string]any)
+		v = obj[k]
+	}
+	return v
+}
+
+func (h *hub) do(method, path, token, body string) answer {
+	h.t.Helper()
+	var req fasthttp.Request
+	req.Header.SetMethod(method)
+	req.SetRequestURI(path)
+	req.Header.SetHost("hub.test")
+	if token != "" {
+		req.Header.Set("Authorization", "Bearer "+token)
+	}
+	if body != "" {
+		req.SetBodyString(body)
+	}
+	var ctx fasthttp.RequestCtx
+	ctx.Init(&req, &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 1}, nil)
+	h.mux.Serve(&ctx)
+	a := answer{ctx.Response.StatusCode(), string(ctx.Response.Body())}
+	if a.status >= 500 || !json.Valid([]byte(a.body)) {
+		h.t.Fatalf("%s %s: %d %s", method, path, a.status, a.body)
+	}
+	return a
+}
+
+// want asks and fails the test unless the status, and the errcode or the whole
+// body where one is given, are as they should be.
+func (h *hub) want(status int, expect, method, path, token, body string) answer {
+	h.t.Helper()
+	a := h.do(method, path, token, body)
+	ok := a.status == status
+	if strings.HasPrefix(expect, "M_") {
+		ok = ok && a.str("errcode") == expect && a.str("error") != ""
+	} else if expect != "" {
+		ok = ok && a.body == expect
+	}
+	if !ok {
+		h.t.Fatalf("%s %s %s: got %d %s, want %d %s", method, path, body, a.status, a.body, status, expect)
+	}
+	return a
+}
+
+const pw = "correct horse"
+
+// join registers a user and gives the token.
+func (h *hub) join(name string) string {
+	h.t.Helper()
+	a := h.want(200, "", "POST", v3+"/register", "", fmt.Sprintf(`{"auth":{"type":"m.login.dummy"},"username":%q,"password":%q,"device_id":"DEV"}`, name, pw))
+	if a.str("user_id") != "@"+name+":hub.test" || a.str("device_id") != "DEV" {
+		h.t.Fatal(a.body)
+	}
+	return a.str("access_token")
+}
+
+func TestServer(t *testing.T) {
+	h := start(t, Anyone)
+	token := h.join("bob")
+	a := h.want(200, "", "GET", "/_matrix/client/versions", "", "")
+	if !strings.Contains(a.body, `"r0.0.1"`) || !strings.Contains(a.body, `"v1.19"`) {
+		t.Fatal(a.body)
+	}
+	h.want(200, `{"m.homeserver":{"base_url":"https://hub.test"}}`, "GET", "/.well-known/matrix/client", "", "")
+	h.want(404, "M_NOT_FOUND", "GET", "/.well-known/matrix/support", "", "")
+	h.api.o.Support = json.RawMessage(`{"contacts":[]}`)
+	h.want(200, `{"contacts":[]}`, "GET", "/.well-known/matrix/support", "", "")
+	a = h.want(200, "", "GET", v3+"/capabilities", token, "")
+	if a.get("capabilities", "m.room_versions", "available", "12") != "stable" {
+		t.Fatal(a.body)
+	}
+	h.want(401, "M_MISSING_TOKEN", "GET", v3+"/capabilities", "", "")
+	h.want(401, "M_UNKNOWN_TOKEN", "GET", v3+"/capabilities", "nonsense", "")
+	h.want(404, "M_UNRECOGNIZED", "GET", v3+"/none", token, "")
+	h.want(405, "M_UNRECOGNIZED", "PATCH", v3+"/capabilities", token, "")
+	h.want(200, "", "GET", v3+"/account/whoami?access_token="+token, "", "")
+}
+
+func TestR0HasOnlyWhatItHad(t *testing.T) {
+	h := start(t, Anyone)
+	token := h.join("bob")
+	const r0 = "/_matrix/client/r0"
+	h.want(200, "", "GET", r0+"/login", "", "")
+	h.want(200, "", "GET", r0+"/account/whoami", token, "")
+	h.want(200, "", "GET", r0+"/pushrules/", token, "")
+	h.want(200, "", "PUT", r0+"/profile/@bob:hub.test/displayname", token, `{"displayname":"Bob"}`)
+	h.want(200, `{"displayname":"Bob"}`, "GET", r0+"/profile/@bob:hub.test/displayname", "", "")
+	h.want(405, "M_UNRECOGNIZED", "DELETE", r0+"/profile/@bob:hub.test/displayname", token, "")
+	h.want(404, "M_UNRECOGNIZED", "GET", r0+"/profile/@bob:hub.test/m.tz", token, "")
+	h.want(404, "M_UNRECOGNIZED", "GET", r0+"/register/m.login.registration_token/validity?token=x", "", "")
+}
+
+// What the routes with a body say to bodies that are none of theirs.
+func TestBadBodies(t *testing.T) {
+	h := start(t, Anyone)
+	token := h.join("bob")
+	me := v3 + "/user/@bob:hub.test"
+	for _, c := range []struct{ method, path, wrong string }{
+		{"POST", v3 + "/login", `{"type":7}`},
+		{"POST", v3 + "/login", `{"type":"m.login.password","password":"x","identifier":"bob"}`},
+		{"POST", v3 + "/login", `{"type":"m.login.password","password":"x","identifier":{"type":"m.id.user","user":7}}`},
+		{"POST", v3 + "/register", `{"username":[]}`},
+		{"POST", v3 + "/register", `{"auth":"x"}`},
+		{"POST", v3 + "/register", `{"inhibit_login":"yes"}`},
+		{"POST", v3 + "/account/password", `{"new_password":{}}`},
+		{"POST", v3 + "/account/deactivate", `{"erase":"x"}`},
+		{"POST", v3 + "/delete_devices", `{"devices":"x"}`},
+		{"POST", v3 + "/delete_devices", `{"devices":[7]}`},
+		{"PUT", v3 + "/devices/DEV", `{"display_name":7}`},
+		{"PUT", v3 + "/profile/@bob:hub.test/displayname", `{"displayname":7}`},
+		{"PUT", me + "/account_data/x", ``},
+		{"POST", me + "/filter", `{"room":7}`},
+		{"PUT", v3 + "/pushrules/global/content/x", `{"actions":7,"pattern":"x"}`},
+		{"PUT", v3 + "/pushrules/global/override/.m.rule.master/enabled", `{"enabled":"x"}`},
+		{"PUT", v3 + "/pushrules/global/override/.m.rule.master/actions", `{"actions":"x"}`},
+	} {
+		h.want(400, "M_NOT_JSON", c.method, c.path, token, `{"broken": `)
+		h.want(400, "M_NOT_JSON", c.method, c.path, token, `{"a":"`+"\xff\xfe"+`"}`)
+		h.want(400, "M_BAD_JSON", c.method, c.path, token, `["no object"]`)
+		if c.wrong != "" {
+			h.want(400, "M_BAD_JSON", c.method, c.path, token, c.wrong)
+		}
+		h.want(413, "M_TOO_LARGE", c.method, c.path, token, `{"a":"`+strings.Repeat("x", 2<<20)+`"}`)
+		h.want(400, "M_NOT_JSON", c.method, c.path, token, strings.Repeat(`{"a":`, 20000)+"1"+strings.Repeat("}", 20000))
+	}
+}

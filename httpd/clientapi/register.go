@@ -1,0 +1,165 @@
+package clientapi
+
+import (
+	"crypto/rand"
+	"fmt"
+
+	"hearth/engine/account"
+	"hearth/engine/cjson"
+	"hearth/engine/fault"
+	"hearth/engine/mxid"
+	"hearth/httpd/wire"
+)
+
+// registration is the body of POST /register.
+type registration struct {
+	newDevice
+	Username *string `json:"username"`
+	Password *string `json:"password"`
+	Inhibit  bool    `json:"inhibit_login"`
+}
+
+// check says what is wrong with a registration before anybody is asked to
+// prove anything, as the specification wants it.
+func (q *registration) check(accounts *account.Accounts) error {
+	if q.Username != nil {
+		*q.Username = mxid.LowerLocalpart(*q.Username)
+		if err := accounts.CheckName(*q.Username); err != nil {
+			return err
+		}
+	}
+	if q.Password != nil {
+		return accounts.CheckNewPassword(*q.Password)
+	}
+	return nil
+}
+
+// gates says which stages lead to an account now, and the one registration
+// token that is good where others are not.
+func (a *API) gates() (flows [][]string, only string, err error) {
+	claim, err := a.accounts.ClaimCode()
+	if err != nil {
+		return nil, "", err
+	}
+	switch {
+	case a.o.Registration == Anyone && claim == "":
+		return [][]string{{stageDummy}}, "", nil
+	case a.o.Registration == Anyone:
+		return [][]string{{stageDummy}, {stageToken}}, "", nil
+	case a.o.Registration == WithToken:
+		return [][]string{{stageToken}}, "", nil
+	case claim != "":
+		return [][]string{{stageToken}}, claim, nil
+	}
+	return nil, "", fault.E(fault.Forbidden, "clientapi.register", "registration is closed on this hub")
+}
+
+// Spec: client-server, POST /register.
+func (a *API) register(r *wire.Req) error {
+	const op = "clientapi.register"
+	body, err := r.Object()
+	if err != nil {
+		return err
+	}
+	switch kind := r.QueryOr("kind", "user"); kind {
+	case "user":
+	case "guest":
+		return fault.E(fault.GuestAccess, op, "the hub has no guests")
+	default:
+		return fault.E(fault.Invalid, op, "there is no kind of account called %q", kind)
+	}
+	flows, only, err := a.gates()
+	if err != nil {
+		return err
+	}
+	var q registration
+	if err := wire.Decode(body, &q); err != nil {
+		return err
+	}
+	if err := q.check(a.accounts); err != nil {
+		return err
+	}
+	ask := question{op: "register", flows: flows, body: body, loose: true, only: only}
+	x, full, err := a.uia.prove(&ask)
+	if err != nil {
+		return a.challenged(r, err)
+	}
+	q = registration{} // what counts is what the exchange began with, where the client sent no more than its auth
+	if err := wire.Decode(full, &q); err != nil {
+		return err
+	}
+	if err := q.check(a.accounts); err != nil {
+		return err
+	}
+	if q.Password == nil {
+		return fault.E(fault.Missing, op, "an account needs a password")
+	}
+	name, err := q.name()
+	if err != nil {
+		return err
+	}
+	num, err := a.accounts.Create(account.NewUser{Localpart: name, Password: *q.Password, Token: a.uia.tokenOf(x)})
+	if err != nil {
+		return err
+	}
+	a.uia.end(x)
+	if q.Inhibit {
+		dst := cjson.AppendString(append(r.Out(), `{"home_server":`...), a.engine.Server)
+		dst = cjson.AppendString(append(dst, `,"user_id":`...), a.accounts.ID(name))
+		return r.OK(append(dst, '}'))
+	}
+	return a.enter(r, num, q.newDevice)
+}
+
+// name is the wanted name, or a random one that nobody will have taken.
+func (q *registration) name() (string, error) {
+	if q.Username != nil {
+		return *q.Username, nil
+	}
+	var b [12]byte
+	if _, err := rand.Read(b[:]); err != nil {
+		return "", fmt.Errorf("clientapi: %w", err)
+	}
+	for i, c := range b {
+		b[i] = 'a' + c%26
+	}
+	return string(b[:]), nil
+}
+
+// Spec: client-server, GET /register/available.
+func (a *API) available(r *wire.Req) error {
+	name, ok := r.Query("username")
+	if !ok {
+		return fault.E(fault.Missing, "clientapi.available", "which username?")
+	}
+	if _, _, err := a.gates(); err != nil {
+		return err
+	}
+	if err := a.accounts.CheckName(mxid.LowerLocalpart(name)); err != nil {
+		return err
+	}
+	return r.OK(append(r.Out(), `{"available":true}`...))
+}
+
+// Spec: client-server, GET /register/m.login.registration_token/validity.
+func (a *API) tokenValidity(r *wire.Req) error {
+	token, ok := r.Query("token")
+	if !ok {
+		return fault.E(fault.Missing, "clientapi.tokenValidity", "which token?")
+	}
+	valid, err := a.accounts.RegistrationValid(token)
+	if err != nil {
+		return err
+	}
+	if valid && a.o.Registration == Closed {
+		_, only, err := a.gates()
+		if err != nil && !fault.Is(err, fault.Forbidden) {
+			return err
+		}
+		valid = only == token
+	}
+	if valid {
+		return r.OK(append(r.Out(), `{"valid":true}`...))
+	}
+	return r.OK(append(r.Out(), `{"valid":false}`...))
+}

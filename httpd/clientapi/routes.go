@@ -1,0 +1,121 @@
+package clientapi
+
+import "hearth/httpd/wire"
+
+// The bases of the paths. A route with the flag wire.R0 is served under r0 too.
+const (
+	v1 = "/_matrix/client/v1"
+	v3 = "/_matrix/client/v3"
+)
+
+// What several routes ask for.
+const (
+	open  = wire.R0               // for everyone
+	user  = wire.Auth | wire.R0   // for users
+	guest = user | wire.GuestOK   // for guests as well
+	late  = wire.Auth             // for users, and younger than r0
+	maybe = wire.EmptyBody | user // for users; a body is not needed
+)
+
+// Routes is the whole client-server API, by section of the specification.
+func (a *API) Routes() []wire.Route {
+	var all []wire.Route
+	for _, section := range [...][]wire.Route{
+		a.serverRoutes(), a.accountRoutes(), a.deviceRoutes(), a.profileRoutes(), a.dataRoutes(), a.ruleRoutes(),
+	} {
+		all = append(all, section...)
+	}
+	return all
+}
+
+// Spec: client-server, API standards, capabilities negotiation.
+func (a *API) serverRoutes() []wire.Route {
+	return []wire.Route{
+		{Method: "GET", Pattern: "/_matrix/client/versions", Handle: a.versions},
+		{Method: "GET", Pattern: "/.well-known/matrix/client", Handle: a.wellKnown},
+		{Method: "GET", Pattern: "/.well-known/matrix/support", Handle: a.support},
+		{Method: "GET", Pattern: v3 + "/capabilities", Handle: a.capabilities, Flags: user},
+	}
+}
+
+// Spec: client-server, client authentication.
+func (a *API) accountRoutes() []wire.Route {
+	return []wire.Route{
+		{Method: "GET", Pattern: v3 + "/login", Handle: a.loginFlows, Flags: open},
+		{Method: "POST", Pattern: v3 + "/login", Handle: a.login, Flags: open, Class: wire.Login},
+		{Method: "POST", Pattern: v3 + "/logout", Handle: a.logout, Flags: maybe | wire.GuestOK},
+		{Method: "POST", Pattern: v3 + "/logout/all", Handle: a.logoutAll, Flags: maybe | wire.GuestOK},
+		{Method: "POST", Pattern: v3 + "/register", Handle: a.register, Flags: open, Class: wire.Register},
+		{Method: "GET", Pattern: v3 + "/register/available", Handle: a.available, Flags: open, Class: wire.Register},
+		{Method: "GET", Pattern: v1 + "/register/m.login.registration_token/validity", Handle: a.tokenValidity, Class: wire.Register},
+		{Method: "GET", Pattern: v3 + "/account/whoami", Handle: a.whoami, Flags: guest},
+		{Method: "POST", Pattern: v3 + "/account/password", Handle: a.password, Flags: user, Class: wire.Login},
+		{Method: "POST", Pattern: v3 + "/account/deactivate", Handle: a.deactivate, Flags: maybe, Class: wire.Login},
+	}
+}
+
+// Spec: client-server, device management.
+func (a *API) deviceRoutes() []wire.Route {
+	return []wire.Route{
+		{Method: "GET", Pattern: v3 + "/devices", Handle: a.devices, Flags: guest},
+		{Method: "GET", Pattern: v3 + "/devices/{deviceId}", Handle: a.device, Flags: guest},
+		{Method: "PUT", Pattern: v3 + "/devices/{deviceId}", Handle: a.renameDevice, Flags: guest},
+		{Method: "DELETE", Pattern: v3 + "/devices/{deviceId}", Handle: a.deleteDevice, Flags: maybe},
+		{Method: "POST", Pattern: v3 + "/delete_devices", Handle: a.deleteDevices, Flags: user},
+	}
+}
+
+// Spec: client-server, profiles. r0 knew two fields only, so these have routes
+// of their own.
+func (a *API) profileRoutes() []wire.Route {
+	routes := []wire.Route{
+		{Method: "GET", Pattern: v3 + "/profile/{userId}", Handle: a.profile, Flags: open},
+		{Method: "GET", Pattern: v3 + "/profile/{userId}/{keyName}", Handle: a.profileField},
+		{Method: "PUT", Pattern: v3 + "/profile/{userId}/{keyName}", Handle: a.setProfileField, Flags: late | wire.GuestOK},
+		{Method: "DELETE", Pattern: v3 + "/profile/{userId}/{keyName}", Handle: a.deleteProfileField, Flags: late},
+	}
+	for _, field := range [...]string{"displayname", "avatar_url"} {
+		pattern := "/_matrix/client/r0/profile/{userId}/" + field
+		routes = append(routes,
+			wire.Route{Method: "GET", Pattern: pattern, Handle: a.profileField},
+			wire.Route{Method: "PUT", Pattern: pattern, Handle: a.setProfileField, Flags: late | wire.GuestOK})
+	}
+	return routes
+}
+
+// Spec: client-server, client config; room tagging; filtering.
+func (a *API) dataRoutes() []wire.Route {
+	const (
+		mine = v3 + "/user/{userId}"
+		room = mine + "/rooms/{roomId}"
+	)
+	return []wire.Route{
+		{Method: "GET", Pattern: mine + "/account_data/{type}", Handle: a.accountData, Flags: user},
+		{Method: "PUT", Pattern: mine + "/account_data/{type}", Handle: a.setAccountData, Flags: user},
+		{Method: "GET", Pattern: room + "/account_data/{type}", Handle: a.roomAccountData, Flags: user},
+		{Method: "PUT", Pattern: room + "/account_data/{type}", Handle: a.setRoomAccountData, Flags: user},
+		{Method: "GET", Pattern: room + "/tags", Handle: a.tags, Flags: user},
+		{Method: "PUT", Pattern: room + "/tags/{tag}", Handle: a.setTag, Flags: maybe},
+		{Method: "DELETE", Pattern: room + "/tags/{tag}", Handle: a.deleteTag, Flags: user},
+		{Method: "POST", Pattern: mine + "/filter", Handle: a.addFilter, Flags: guest},
+		{Method: "GET", Pattern: mine + "/filter/{filterId}", Handle: a.filter, Flags: guest},
+	}
+}
+
+// Spec: client-server, push rules. In older versions the scope was a parameter; the
+// only one there ever was is global.
+func (a *API) ruleRoutes() []wire.Route {
+	const rule = v3 + "/pushrules/{scope}/{kind}/{ruleId}"
+	return []wire.Route{
+		{Method: "GET", Pattern: v3 + "/pushrules", Handle: a.pushRules, Flags: user},
+		{Method: "GET", Pattern: v3 + "/pushrules/", Handle: a.pushRules, Flags: user},
+		{Method: "GET", Pattern: v3 + "/pushrules/{scope}/", Handle: a.pushRulesIn, Flags: late},
+		{Method: "GET", Pattern: rule, Handle: a.pushRule, Flags: user},
+		{Method: "PUT", Pattern: rule, Handle: a.setPushRule, Flags: user},
+		{Method: "DELETE", Pattern: rule, Handle: a.deletePushRule, Flags: user},
+		{Method: "GET", Pattern: rule + "/enabled", Handle: a.ruleEnabled, Flags: user},
+		{Method: "PUT", Pattern: rule + "/enabled", Handle: a.setRuleEnabled, Flags: user},
+		{Method: "GET", Pattern: rule + "/actions", Handle: a.ruleActions, Flags: user},
+		{Method: "PUT", Pattern: rule + "/actions", Handle: a.setRuleActions, Flags: user},
+	}
+}

@@ -1,0 +1,59 @@
+package clientapi
+
+import (
+	"strings"
+
+	"hearth/engine/cjson"
+	"hearth/engine/event"
+	"hearth/engine/fault"
+	"hearth/httpd/wire"
+)
+
+// specVersions are the releases of the specification that the hub follows:
+// nothing was taken away between them that an older client would miss.
+const specVersions = `"r0.0.1","r0.1.0","r0.2.0","r0.3.0","r0.4.0","r0.5.0","r0.6.0","r0.6.1",` +
+	`"v1.1","v1.2","v1.3","v1.4","v1.5","v1.6","v1.7","v1.8","v1.9","v1.10","v1.11","v1.12","v1.13","v1.14","v1.15","v1.16","v1.17","v1.18","v1.19"`
+
+// Spec: client-server, GET /_matrix/client/versions.
+func (a *API) versions(r *wire.Req) error {
+	return r.OK(append(r.Out(), `{"unstable_features":{},"versions":[`+specVersions+`]}`...))
+}
+
+// appendWellKnown appends the discovery object.
+func (a *API) appendWellKnown(dst []byte) []byte {
+	dst = append(dst, `{"m.homeserver":{"base_url":`...)
+	dst = cjson.AppendString(dst, strings.TrimSuffix(a.o.PublicURL, "/"))
+	return append(dst, `}}`...)
+}
+
+// Spec: client-server, GET /.well-known/matrix/client. A hub that was not told
+// its address cannot know how others reach it: it says nothing.
+func (a *API) wellKnown(r *wire.Req) error {
+	if a.o.PublicURL == "" {
+		return fault.E(fault.NotFound, "clientapi.wellKnown", "the hub has no public address set")
+	}
+	return r.OK(a.appendWellKnown(r.Out()))
+}
+
+// Spec: client-server, GET /.well-known/matrix/support.
+func (a *API) support(r *wire.Req) error {
+	if len(a.o.Support) == 0 {
+		return fault.E(fault.NotFound, "clientapi.support", "the hub has no contacts set")
+	}
+	return r.OK(append(r.Out(), a.o.Support...))
+}
+
+// Spec: client-server, GET /capabilities.
+func (a *API) capabilities(r *wire.Req) error {
+	dst := append(r.Out(), `{"capabilities":{"m.3pid_changes":{"enabled":false},"m.change_password":{"enabled":true},`+
+		`"m.forget_forced_upon_leave":{"enabled":false},"m.get_login_token":{"enabled":false},"m.profile_fields":{"enabled":true},`+
+		`"m.room_versions":{"available":{`...)
+	for i, id := range event.Versions() {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = append(cjson.AppendString(dst, id), `:"stable"`...)
+	}
+	dst = cjson.AppendString(append(dst, `},"default":`...), event.DefaultVersion)
+	return r.OK(append(dst, `},"m.set_avatar_url":{"enabled":true},"m.set_displayname":{"enabled":true}}}`...))
+}
