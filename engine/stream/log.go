@@ -34,7 +34,7 @@ type Log struct {
 	wakeMu  sync.Mutex
 	pending []pendingWake        // in order of position, not yet at the tip
 	parked  map[uint32][]*Parked // by user
-	changed chan struct{}        // closed when the tip moves
+	changed chan struct{}        // closed when the tip moves; nil while nobody asks
 }
 
 type pendingWake struct {
@@ -44,7 +44,7 @@ type pendingWake struct {
 
 // Open reads where the log ends.
 func Open(st *store.Store) (*Log, error) {
-	l := &Log{st: st, parked: map[uint32][]*Parked{}, changed: make(chan struct{})}
+	l := &Log{st: st, parked: map[uint32][]*Parked{}}
 	prefix := store.Log.Prefix()
 	key, err := st.Last(prefix, store.After(prefix))
 	if err != nil {
@@ -164,8 +164,10 @@ func (l *Log) advance(pos Pos) {
 		n++
 	}
 	l.pending = slices.Delete(l.pending, 0, n)
-	close(l.changed)
-	l.changed = make(chan struct{})
+	if l.changed != nil {
+		close(l.changed)
+		l.changed = nil
+	}
 }
 
 // Changed gives a channel that is closed when the tip moves on. Take it before
@@ -173,6 +175,9 @@ func (l *Log) advance(pos Pos) {
 func (l *Log) Changed() <-chan struct{} {
 	l.wakeMu.Lock()
 	defer l.wakeMu.Unlock()
+	if l.changed == nil {
+		l.changed = make(chan struct{})
+	}
 	return l.changed
 }
 
