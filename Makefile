@@ -1,0 +1,95 @@
+# Hearth. `make` alone lists what there is; README.md says what to do first.
+
+GO      ?= go
+ARGS    ?=
+PKG     ?= ./...
+FUZZ    ?= 10s
+BIN     := bin
+QEMU32  ?= qemu-arm-static
+QEMU64  ?= qemu-aarch64-static
+
+# Without cgo everywhere: one static file that runs on any Linux, and a fresh
+# machine needs no C compiler.
+export CGO_ENABLED := 0
+
+STRIP   := -trimpath -ldflags '-s -w'
+ONDISK  := ./engine/store/... ./engine/stream/... ./engine/snapshot/... ./engine/room/...
+
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: ## start a hub on 127.0.0.1:8008, its data in ./hearth-data (ARGS='--log-level debug')
+	$(GO) build -o $(BIN)/hearth ./cmd/hearth
+	$(BIN)/hearth serve $(ARGS)
+
+build: ## build bin/hearth for this machine
+	$(GO) build $(STRIP) -o $(BIN)/hearth ./cmd/hearth
+
+test: ## all unit tests, and those of store and rooms once more in 32 bits
+	$(GO) test $(PKG)
+	@if [ "$$($(GO) env GOHOSTARCH)" = amd64 ]; then $(MAKE) --no-print-directory test-386; fi
+
+test-386: ## the store and room tests as a 32-bit program, on an amd64 machine
+	GOARCH=386 $(GO) test $(ONDISK)
+
+test-arm: ## the store and room tests as 32-bit and 64-bit ARM programs under qemu-user: minutes
+	GODEBUG=asyncpreemptoff=1 GOMAXPROCS=1 GOARCH=arm GOARM=7 $(GO) test -timeout 0 -exec $(QEMU32) $(ONDISK)
+	GODEBUG=asyncpreemptoff=1 GOMAXPROCS=1 GOARCH=arm64 $(GO) test -timeout 0 -exec $(QEMU64) $(ONDISK)
+
+race: ## all unit tests under the race detector; needs a C compiler
+	CGO_ENABLED=1 $(GO) test -race $(PKG)
+
+check: fmt vet staticcheck test check-arm ## all that a review runs
+
+fmt: ## no file may need gofmt
+	@bad=$$(gofmt -l cmd engine httpd scripts); if [ -n "$$bad" ]; then echo "these files need gofmt:"; echo "$$bad"; exit 1; fi
+
+vet: ## go vet
+	$(GO) vet ./...
+
+$(BIN)/staticcheck: scripts/tools/go.mod scripts/tools/go.sum
+	$(GO) build -C scripts/tools -o ../../$@ honnef.co/go/tools/cmd/staticcheck
+
+staticcheck: $(BIN)/staticcheck ## staticcheck
+	$(BIN)/staticcheck ./...
+
+# 32-bit ARM faults on a 64-bit atomic that is not aligned. Pebble does not
+# support 32 bits, so this looks through all that the program is linked from.
+check-arm: $(BIN)/staticcheck ## alignment of 64-bit atomics on 32-bit ARM, in all dependencies
+	GOOS=linux GOARCH=arm $(BIN)/staticcheck -tests=false -checks SA1027 \
+		$$(GOOS=linux GOARCH=arm $(GO) list -deps -f '{{if not .Standard}}{{.ImportPath}}{{end}}' ./cmd/hearth)
+
+packages: ## write the reviewed list of linked packages anew
+	$(GO) test ./cmd/internal/house -run Linked -rewrite
+
+cross: cross-amd64 cross-arm64 cross-armv7 cross-armv6 cross-riscv64 ## static programs for all machines into bin/
+	@ls -l $(BIN)/hearth-linux-*
+
+cross-amd64:
+	GOOS=linux GOARCH=amd64 $(GO) build $(STRIP) -o $(BIN)/hearth-linux-amd64 ./cmd/hearth
+cross-arm64:
+	GOOS=linux GOARCH=arm64 $(GO) build $(STRIP) -o $(BIN)/hearth-linux-arm64 ./cmd/hearth
+cross-armv7:
+	GOOS=linux GOARCH=arm GOARM=7 $(GO) build $(STRIP) -o $(BIN)/hearth-linux-armv7 ./cmd/hearth
+cross-armv6:
+	GOOS=linux GOARCH=arm GOARM=6 $(GO) build $(STRIP) -o $(BIN)/hearth-linux-armv6 ./cmd/hearth
+cross-riscv64:
+	GOOS=linux GOARCH=riscv64 $(GO) build $(STRIP) -o $(BIN)/hearth-linux-riscv64 ./cmd/hearth
+
+bench: ## all benchmarks, briefly
+	$(GO) test -run '^$$' -bench . -benchtime 200ms -benchmem $(PKG)
+
+fuzz: ## every fuzz test for FUZZ=10s each
+	@for dir in $$($(GO) list -f '{{.Dir}}' ./...); do \
+		for f in $$(grep -hos '^func Fuzz[A-Za-z0-9_]*' $$dir/*_test.go | sed 's/func //'); do \
+			echo "$$dir $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZ) $$dir || exit 1; \
+		done; \
+	done
+
+clean: ## remove what was built; data folders stay
+	rm -rf $(BIN)
+
+.PHONY: help run build test test-386 test-arm race check fmt vet staticcheck check-arm packages \
+	cross cross-amd64 cross-arm64 cross-armv7 cross-armv6 cross-riscv64 bench fuzz clean

@@ -1,0 +1,120 @@
+package house
+
+import (
+	"path"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// levels places every package of the engine: a package imports lower levels
+// only; below level 30 it may use a sibling, from there on it may not.
+var levels = map[string]int{
+	"fault": 0, "mxid": 0, "cjson": 0, "meter": 0, "budget": 0, "invariant": 0,
+	"event": 10, "auth": 10, "stateres": 10, "pushrule": 10, "filter": 10,
+	"store": 20, "stream": 20, "snapshot": 20,
+	"room": 30, "account": 30, "e2ee": 30, "ephemeral": 30, "media": 30, "threepid": 30, "outbox": 30, "directory": 30,
+	"unread": 35,
+	"sync":   40, "federation": 40, "push": 40, "appservice": 40, "mqtt": 40, "backup": 40,
+}
+
+// top is what the module's root may hold, besides names that begin with a dot.
+var top = []string{"cmd", "engine", "httpd", "firmware", "scripts"}
+
+// fences name packages that only some may import. A path that ends with a
+// slash stands for all below it.
+var fences = []struct {
+	what    string
+	allowed []string
+	tests   bool // whether the rule binds tests too
+}{
+	{"hearth/engine/store", []string{"engine", "engine/"}, true},
+	{"hearth/engine/stream", []string{"engine", "engine/"}, true},
+	{"hearth/engine/snapshot", []string{"engine", "engine/"}, true},
+	{"github.com/cockroachdb/pebble/v2/", []string{"engine/store", "engine/sim"}, false},
+	{"github.com/valyala/fasthttp", []string{"httpd", "httpd/"}, false},
+	{"net/http", nil, false},
+	{"unsafe", nil, false},
+	{"math/rand", nil, true},
+	{"log", nil, false},
+}
+
+func TestImports(t *testing.T) {
+	tr := load(t)
+	for dir, p := range tr.pkgs {
+		root, _, _ := strings.Cut(dir, "/")
+		if !slices.Contains(top, root) {
+			t.Errorf("%s: the module's root holds only %v", dir, top)
+		}
+		for imp, where := range p.imports(true) {
+			if rest, ours := strings.CutPrefix(imp, module+"/"); ours && rest != dir {
+				if why := forbidden(dir, rest); why != "" {
+					t.Errorf("%s imports %s: %s", where, imp, why)
+				}
+			}
+		}
+		for _, f := range fences {
+			for imp, where := range p.imports(f.tests) {
+				if within(f.what, imp) && !slices.ContainsFunc(f.allowed, func(a string) bool { return within(a, dir) }) {
+					t.Errorf("%s imports %s, which only %v may", where, imp, f.allowed)
+				}
+			}
+		}
+	}
+}
+
+// within says whether path is pattern, or below it where that ends with a slash.
+func within(pattern, path string) bool {
+	if dir, ok := strings.CutSuffix(pattern, "/"); ok {
+		return path == dir || strings.HasPrefix(path, pattern)
+	}
+	return path == pattern
+}
+
+// forbidden says why package from may not import package to, empty if it may.
+func forbidden(from, to string) string {
+	fromTop, fromRest, _ := strings.Cut(from, "/")
+	toTop, toRest, _ := strings.Cut(to, "/")
+	switch fromTop {
+	case "cmd":
+		if toTop == "cmd" && path.Dir(to) != "cmd/internal" {
+			return "a program is imported by nobody"
+		}
+		return ""
+	case "httpd":
+		switch {
+		case toTop == "engine":
+			return ""
+		case toTop == "httpd" && (fromRest == "" || to == "httpd/wire" && from != "httpd/wire"):
+			return ""
+		}
+		return "httpd imports engine, and inside httpd siblings share only wire"
+	case "engine":
+		if toTop != "engine" {
+			return "engine imports nothing above it"
+		}
+		return inside(fromRest, toRest)
+	}
+	return from + " imports nothing of ours"
+}
+
+// inside judges an import between packages of the engine.
+func inside(from, to string) string {
+	if from == "" || from == "sim" {
+		return ""
+	}
+	f, ok := levels[from]
+	if !ok {
+		return "engine/" + from + " has no level: give it one in house"
+	}
+	l, ok := levels[to]
+	switch {
+	case !ok:
+		return "engine/" + to + " has no level: give it one in house"
+	case l > f:
+		return "it lies at a higher level"
+	case l == f && f >= 30:
+		return "records and readers do not import each other"
+	}
+	return ""
+}
