@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -25,9 +27,9 @@ const patience = 30 * time.Second
 
 // Options says which server to talk to and how.
 type Options struct {
-	Server string            // base URL, http or https
-	Token  string            // access token; empty until Login
-	HTTP   http.RoundTripper // nil is http.DefaultTransport
+	Server string         // base URL, http or https
+	Token  string         // access token; empty until Login
+	Roots  *x509.CertPool // who may vouch for the server; nil is the system's
 	// Notice is told when the server goes away and when it is back; nil is silence.
 	Notice func(text string)
 	// FirstPause and LongestPause bound the pause between two tries, which doubles. 0 means 250 ms and 30 s.
@@ -59,10 +61,15 @@ func New(o Options) (*Client, error) {
 	c := &Client{
 		base:   strings.TrimRight(u.String(), "/"),
 		token:  o.Token,
-		http:   &http.Client{Transport: o.HTTP},
+		http:   &http.Client{},
 		notice: o.Notice,
 		first:  o.FirstPause,
 		most:   o.LongestPause,
+	}
+	if o.Roots != nil {
+		t := &http.Transport{Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true}
+		t.TLSClientConfig = &tls.Config{RootCAs: o.Roots}
+		c.http.Transport = t
 	}
 	if c.notice == nil {
 		c.notice = func(string) {}
