@@ -2,6 +2,7 @@ package wire
 
 import (
 	"log/slog"
+	"net"
 	"sync"
 	"sync/atomic"
 
@@ -35,8 +36,10 @@ type Mux struct {
 	contact   string
 	done      chan struct{}
 
-	reqs   sync.Pool
-	bodies atomic.Int64 // bytes of long bodies held now
+	reqs    sync.Pool
+	bodies  atomic.Int64   // bytes of long bodies held now
+	waiting atomic.Int32   // connections that wait for an answer
+	resume  func(net.Conn) // gives one back to the server; nil until Attach
 }
 
 // New makes a Mux without routes.
@@ -174,7 +177,14 @@ func (r *Req) identify() error {
 // cors lets web clients from everywhere read the answer.
 // Spec: client-server, web browser clients.
 func cors(h *fasthttp.ResponseHeader) {
-	h.SetCanonical([]byte("Access-Control-Allow-Origin"), []byte("*"))
-	h.SetCanonical([]byte("Access-Control-Allow-Methods"), []byte("GET, POST, PUT, DELETE, OPTIONS"))
-	h.SetCanonical([]byte("Access-Control-Allow-Headers"), []byte("X-Requested-With, Content-Type, Authorization"))
+	h.SetCanonical([]byte("Access-Control-Allow-Origin"), []byte(corsOrigin))
+	h.SetCanonical([]byte("Access-Control-Allow-Methods"), []byte(corsMethods))
+	h.SetCanonical([]byte("Access-Control-Allow-Headers"), []byte(corsHeaders))
 }
+
+// What cors says.
+const (
+	corsOrigin  = "*"
+	corsMethods = "GET, POST, PUT, DELETE, OPTIONS"
+	corsHeaders = "X-Requested-With, Content-Type, Authorization"
+)
