@@ -23,8 +23,8 @@ func since(t *testing.T, h *hub, user uint32, after, upto stream.Pos) string {
 func TestAccountData(t *testing.T) {
 	h := fresh(t)
 	bob, eve := h.user(t, "bob"), h.user(t, "eve")
-	woken := h.log.Park(bob)
-	defer woken.Leave()
+	woken := 0
+	defer h.log.Park(bob, func() { woken++ }).Leave()
 	set := func(user, room uint32, typ, content string) stream.Pos {
 		t.Helper()
 		pos, err := h.SetData(user, room, typ, []byte(content))
@@ -33,7 +33,9 @@ func TestAccountData(t *testing.T) {
 	}
 	start := h.log.Tip()
 	set(bob, 0, "a", `{"v":1}`)
-	<-woken.C()
+	if woken != 1 {
+		t.Fatal(woken)
+	}
 	p2 := set(bob, 7, "a", `{"v":2}`)
 	set(eve, 0, "a", `{"v":9}`)
 	set(bob, 0, "b", `{"v":3}`)

@@ -159,7 +159,7 @@ func (l *Log) advance(pos Pos) {
 	n := 0
 	for n < len(l.pending) && l.pending[n].pos <= pos {
 		for _, users := range l.pending[n].users {
-			l.wake(users)
+			l.tell(users)
 		}
 		n++
 	}

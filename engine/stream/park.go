@@ -3,27 +3,27 @@ package stream
 import "slices"
 
 // Parked is one request that waits for news of a user. It costs a few dozen
-// bytes and a channel.
+// bytes, and neither a channel nor a goroutine.
 type Parked struct {
 	l    *Log
 	user uint32
-	ch   chan struct{}
+	wake func()
 }
 
-// Park registers a waiter for the user. Park first and then look for news, so
-// that none falls in between. Leave has to follow.
-func (l *Log) Park(user uint32) *Parked {
-	p := &Parked{l: l, user: user, ch: make(chan struct{}, 1)}
+// Park registers a waiter for the user: wake is called at each piece of news,
+// several may be told as one. It runs under a lock of the log, so it must not
+// block nor call the log: it sends to a buffered channel or starts a goroutine.
+// Park first and then look for news, so that none falls in between. Leave has
+// to follow.
+func (l *Log) Park(user uint32, wake func()) *Parked {
+	p := &Parked{l: l, user: user, wake: wake}
 	l.wakeMu.Lock()
 	l.parked[user] = append(l.parked[user], p)
 	l.wakeMu.Unlock()
 	return p
 }
 
-// C receives after each piece of news; several may be told as one.
-func (p *Parked) C() <-chan struct{} { return p.ch }
-
-// Leave ends the wait.
+// Leave ends the wait. wake may still be running when it returns.
 func (p *Parked) Leave() {
 	p.l.wakeMu.Lock()
 	defer p.l.wakeMu.Unlock()
@@ -44,17 +44,14 @@ func (p *Parked) Leave() {
 func (l *Log) Wake(users ...uint32) {
 	l.wakeMu.Lock()
 	defer l.wakeMu.Unlock()
-	l.wake(users)
+	l.tell(users)
 }
 
-// wake needs wakeMu.
-func (l *Log) wake(users []uint32) {
+// tell needs wakeMu.
+func (l *Log) tell(users []uint32) {
 	for _, u := range users {
 		for _, p := range l.parked[u] {
-			select {
-			case p.ch <- struct{}{}:
-			default: // it has been told already
-			}
+			p.wake()
 		}
 	}
 }
