@@ -35,9 +35,10 @@ func address(c net.Conn) (a ip) {
 type conn struct {
 	net.Conn // the TLS one on a TLS door
 	srv      *Server
+	door     *door
 	ip       ip
 
-	back   []byte      // read too far by large.go; comes first
+	back   []byte      // read too far by large.go or a long poll; comes first
 	used   atomic.Bool // a byte has come
 	linger atomic.Bool // Close waits for the client to stop sending
 	gone   atomic.Bool

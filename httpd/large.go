@@ -89,6 +89,10 @@ func (l *large) serve(hijacked net.Conn) {
 	l.head.CopyTo(&ctx.Request.Header)
 	ctx.Request.SetBodyStream(l, l.size)
 	l.handler(ctx)
+	if taken := wire.Taken(ctx); taken != nil {
+		l.park(taken)
+		return
+	}
 
 	keep := !l.head.ConnectionClose() && !ctx.Response.Header.ConnectionClose() && !l.door.srv.stopping() && l.rest()
 	if !keep {
@@ -113,6 +117,25 @@ func (l *large) rest() bool {
 	_, _ = io.CopyN(io.Discard, l, 4*wire.InlineBody) // ended says what came of it
 	return l.ended
 }
+
+// park leaves the connection to a request that will be answered later.
+func (l *large) park(taken func(net.Conn)) {
+	if !l.rest() {
+		_ = l.conn.Close() // the body went on and on, though the handler is content
+	}
+	taken(&aheadConn{conn: l.conn, in: l.in})
+}
+
+// aheadConn is a connection with what has been read ahead of it.
+type aheadConn struct {
+	*conn
+	in io.Reader
+}
+
+func (c *aheadConn) Read(p []byte) (int, error) { return c.in.Read(p) }
+
+// UnsafeConn gives the bare connection, as fasthttp's hijacked ones do.
+func (c *aheadConn) UnsafeConn() net.Conn { return c.conn }
 
 func (l *large) answer(ctx *fasthttp.RequestCtx) error {
 	if err := l.conn.SetWriteDeadline(time.Now().Add(writeTime)); err != nil {

@@ -121,7 +121,7 @@ func (s *Server) Open(ln net.Listener, conf *tls.Config, h fasthttp.RequestHandl
 		MaxRequestBodySize: wire.InlineBody,
 		ReduceMemoryUsage:  true,
 		CloseOnShutdown:    true,
-		KeepHijackedConns:  true, // large.go closes its own
+		KeepHijackedConns:  true, // large.go and long polls close their own
 		LazyRequestTime:    true,
 		Logger:             quiet{s.log},
 
@@ -170,7 +170,7 @@ func (d *door) Accept() (net.Conn, error) {
 
 // admit counts the connection in, or sends it away and gives nil.
 func (d *door) admit(raw net.Conn) *conn {
-	c := &conn{Conn: raw, srv: d.srv, ip: address(raw)}
+	c := &conn{Conn: raw, srv: d.srv, door: d, ip: address(raw)}
 	if d.tls != nil {
 		c.Conn = tls.Server(raw, d.tls)
 	}
@@ -207,6 +207,19 @@ func turnAway(c net.Conn) {
 	head := "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nAccess-Control-Allow-Origin: *\r\n" +
 		"Retry-After: 5\r\nConnection: close\r\n\r\n"
 	_, _ = c.Write(append([]byte(head), body...)) // it is leaving anyway
+}
+
+// Resume serves the next request of a connection whose long poll has been
+// answered; early is what came of it meanwhile. It returns when the connection
+// has closed or waits again. For wire's Mux.Attach.
+func (s *Server) Resume(bare net.Conn, early []byte) {
+	c, ok := bare.(*conn)
+	if !ok {
+		_ = bare.Close()
+		return
+	}
+	c.back = early
+	_ = c.door.http.ServeConn(c) // its errors are the client's
 }
 
 // refuse answers what fasthttp could not read as a request.

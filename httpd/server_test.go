@@ -34,6 +34,7 @@ func start(t *testing.T, o Options, conf *tls.Config) (*Server, string, *atomic.
 	s := New(o)
 	parked := new(atomic.Int32)
 	m := wire.New(wire.Options{Log: o.Log, Done: s.Done(), BodyMemory: 4 << 20})
+	m.Attach(s.Resume)
 	err := m.Add([]wire.Route{
 		{Method: "GET", Pattern: "/hello", Handle: func(r *wire.Req) error { return r.OK(append(r.Out(), `{"hello":true}`...)) }},
 		{Method: "GET", Pattern: "/panic", Handle: func(*wire.Req) error { panic("ouch") }},
@@ -41,6 +42,12 @@ func start(t *testing.T, o Options, conf *tls.Config) (*Server, string, *atomic.
 			parked.Add(1)
 			<-r.Done()
 			return r.Empty()
+		}},
+		{Method: "POST", Pattern: "/poll", Handle: func(r *wire.Req) error {
+			if _, err := r.Object(); err != nil {
+				return err
+			}
+			return r.Wait(func(w *wire.Waiting) { w.Reply(200, []byte(`{"news":1}`)) })
 		}},
 		{Method: "POST", Pattern: "/json", Body: 1 << 20, Handle: func(r *wire.Req) error {
 			b, err := r.Object()
@@ -157,6 +164,9 @@ func TestRequests(t *testing.T) {
 		{"long, to nowhere", post("/nothing", 24<<20) + object(24<<20), "404 M_UNRECOGNIZED", false},
 		{"upload", post("/upload", 24<<20) + object(24<<20), `200 {"bytes":25165824,"announced":25165824}`, true},
 		{"upload in chunks", fmt.Sprintf(chunks, "/upload", 24<<20, object(24<<20)), `200 {"bytes":25165824,"announced":-1}`, true},
+		{"poll", post("/poll", 2) + "{}", `200 {"news":1}`, true},
+		{"poll in chunks", fmt.Sprintf(chunks, "/poll", 10, object(10)), `200 {"news":1}`, true},
+		{"poll with a long body", post("/poll", 70<<10) + object(70<<10), `200 {"news":1}`, true},
 		{"long and last", "POST /json HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Length: 100000\r\n\r\n" + object(100000), `200 {"bytes":100000}`, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -192,10 +202,10 @@ func TestPipeline(t *testing.T) {
 	_, addr, _ := start(t, Options{}, nil)
 	c := dial(t, addr)
 	hello := "GET /hello HTTP/1.1\r\nHost: h\r\n\r\n"
-	all := hello + post("/json", 100<<10) + object(100<<10) + hello + hello + post("/json", 70<<10) + object(70<<10) + post("/ignore", 70<<10) + object(70<<10) + hello
+	all := hello + post("/json", 100<<10) + object(100<<10) + hello + hello + post("/poll", 2) + "{}" + post("/poll", 70<<10) + object(70<<10) + post("/json", 70<<10) + object(70<<10) + post("/ignore", 70<<10) + object(70<<10) + hello
 	go func() { _, _ = io.WriteString(c, all) }()
 	in := bufio.NewReader(c)
-	for i, want := range []string{`{"hello":true}`, `{"bytes":102400}`, `{"hello":true}`, `{"hello":true}`, `{"bytes":71680}`, `{}`, `{"hello":true}`} {
+	for i, want := range []string{`{"hello":true}`, `{"bytes":102400}`, `{"hello":true}`, `{"hello":true}`, `{"news":1}`, `{"news":1}`, `{"bytes":71680}`, `{}`, `{"hello":true}`} {
 		if got, _ := answer(t, in); got != "200 "+want {
 			t.Fatalf("answer %d: %s, want %s", i, got, want)
 		}

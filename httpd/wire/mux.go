@@ -37,9 +37,9 @@ type Mux struct {
 	done      chan struct{}
 
 	reqs    sync.Pool
-	bodies  atomic.Int64   // bytes of long bodies held now
-	waiting atomic.Int32   // connections that wait for an answer
-	resume  func(net.Conn) // gives one back to the server; nil until Attach
+	bodies  atomic.Int64           // bytes of long bodies held now
+	waiting atomic.Int32           // connections that wait for an answer
+	resume  func(net.Conn, []byte) // gives one back to the server; nil until Attach
 }
 
 // New makes a Mux without routes.

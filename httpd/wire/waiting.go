@@ -1,8 +1,6 @@
 package wire
 
 import (
-	"bytes"
-	"io"
 	"net"
 	"strconv"
 	"time"
@@ -45,12 +43,28 @@ func (r *Req) Wait(start func(w *Waiting)) error {
 		return fault.Wait("wire.Wait", retryWhenBusy)
 	}
 	w := &Waiting{mux: m, close: r.Ctx.Request.Header.ConnectionClose() || !r.Ctx.Request.Header.IsHTTP11()}
-	r.Ctx.HijackSetNoResponse(true)
-	r.Ctx.Hijack(func(c net.Conn) {
+	taken := func(c net.Conn) {
 		w.take(c)
 		start(w)
-	})
+	}
+	if r.Ctx.Request.IsBodyStream() {
+		// The server took the connection from fasthttp to read a long body, and
+		// hands it on by itself.
+		r.Ctx.SetUserValue(takenKey, taken)
+		return nil
+	}
+	r.Ctx.HijackSetNoResponse(true)
+	r.Ctx.Hijack(taken)
 	return nil
+}
+
+const takenKey = "wire.taken"
+
+// Taken is what takes the connection of a request with a streamed body whose
+// handler has called Wait, and nil of any other: for the server in package httpd.
+func Taken(ctx *fasthttp.RequestCtx) func(net.Conn) {
+	f, _ := ctx.UserValue(takenKey).(func(net.Conn))
+	return f
 }
 
 // take keeps the bare connection, and what was read from it beyond the request:
@@ -100,11 +114,7 @@ func (w *Waiting) Reply(status int, body []byte) {
 		_ = w.conn.Close() // the peer is gone or told to go
 		return
 	}
-	conn := w.conn
-	if len(w.early) > 0 {
-		conn = &rereadConn{Conn: conn, r: io.MultiReader(bytes.NewReader(w.early), conn)}
-	}
-	go w.mux.resume(conn) // a goroutine with a small stack; it closes the connection at its end
+	go w.mux.resume(w.conn, w.early) // a goroutine with a small stack; the connection is closed at its end
 }
 
 // Fail answers with an error.
@@ -127,23 +137,9 @@ func (w *Waiting) Drop() {
 	_ = w.conn.Close() // nobody is left to tell
 }
 
-// rereadConn gives out again what was read too early.
-type rereadConn struct {
-	net.Conn
-	r io.Reader
-}
-
-func (c *rereadConn) Read(p []byte) (int, error) { return c.r.Read(p) }
-
-// Attach tells the mux the server that its waiting connections go back to.
-func (m *Mux) Attach(s *fasthttp.Server) {
-	s.KeepHijackedConns = true
-	m.resume = func(c net.Conn) {
-		if err := s.ServeConn(c); err != nil {
-			m.log.Debug("connection ended", "err", err)
-		}
-	}
-}
+// Attach tells the mux how a waiting connection goes back to its server, with
+// what was read of the next request.
+func (m *Mux) Attach(resume func(c net.Conn, early []byte)) { m.resume = resume }
 
 // Waiting counts the requests that wait, for metrics.
 func (m *Mux) Waiting() int { return int(m.waiting.Load()) }

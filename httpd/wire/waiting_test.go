@@ -2,6 +2,7 @@ package wire
 
 import (
 	"bufio"
+	"bytes"
 	"crypto/tls"
 	"fmt"
 	"io"
@@ -27,7 +28,7 @@ func waiter(t *testing.T, secure bool) (dial func() net.Conn, waiting chan *Wait
 		t.Fatal(err)
 	}
 	s := &fasthttp.Server{Handler: m.Serve, ReduceMemoryUsage: true, StreamRequestBody: true, ReadBufferSize: 16 << 10}
-	m.Attach(s)
+	attach(m, s)
 	ln, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -57,6 +58,22 @@ func waiter(t *testing.T, secure bool) (dial func() net.Conn, waiting chan *Wait
 	t.Cleanup(func() { _ = s.Shutdown() })
 	return dial, waiting, m
 }
+
+// attach lets waiting connections go back to a bare fasthttp server.
+func attach(m *Mux, s *fasthttp.Server) {
+	s.KeepHijackedConns = true
+	m.Attach(func(c net.Conn, early []byte) {
+		_ = s.ServeConn(&rereadConn{Conn: c, r: io.MultiReader(bytes.NewReader(early), c)})
+	})
+}
+
+// rereadConn gives out again what was read too early.
+type rereadConn struct {
+	net.Conn
+	r io.Reader
+}
+
+func (c *rereadConn) Read(p []byte) (int, error) { return c.r.Read(p) }
 
 func get(t *testing.T, c net.Conn, path string) {
 	t.Helper()
@@ -153,7 +170,7 @@ func TestWaitingIsCheap(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := &fasthttp.Server{Handler: m.Serve, ReduceMemoryUsage: true, StreamRequestBody: true, ReadBufferSize: 16 << 10}
-	m.Attach(s)
+	attach(m, s)
 	ln := fasthttputil.NewInmemoryListener()
 	go func() { _ = s.Serve(ln) }()
 	held := make([]*Waiting, 0, 2*conns)
