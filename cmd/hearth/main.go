@@ -1,0 +1,66 @@
+// Command hearth is the hub and all that goes with it: one program, one word for what it shall do.
+//
+// This package owns the words, what they print and the codes they end with; it refuses to do the work itself. What
+// runs a hub or speaks to one stands in the packages below, so that it can be tested without a process.
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+)
+
+// streams are what a command reads and writes.
+type streams struct {
+	in  io.Reader
+	out io.Writer
+	err io.Writer
+	env func(string) string
+}
+
+// command is one word that hearth knows. run gets the arguments after the word and gives the exit code.
+type command struct {
+	name, what string
+	run        func(args []string, s streams) int
+}
+
+func commands() []command {
+	return []command{
+		{"pub", "send events into a room", pub},
+		{"sub", "print the events of a room as they come", sub},
+	}
+}
+
+func main() {
+	os.Exit(run(os.Args[1:], streams{os.Stdin, os.Stdout, os.Stderr, os.Getenv}))
+}
+
+func run(args []string, s streams) int {
+	if len(args) == 0 {
+		overview(s.err)
+		return exitUsage
+	}
+	word, rest := args[0], args[1:]
+	if word == "help" && len(rest) > 0 {
+		word, rest = rest[0], []string{"--help"}
+	}
+	for _, c := range commands() {
+		if c.name == word {
+			return c.run(rest, s)
+		}
+	}
+	if word == "help" || word == "-h" || word == "--help" || word == "-help" {
+		overview(s.out)
+		return exitDone
+	}
+	fmt.Fprintf(s.err, "hearth: there is no command %q; hearth help lists them\n", word)
+	return exitUsage
+}
+
+func overview(w io.Writer) {
+	io.WriteString(w, "hearth COMMAND [flags]\n\n")
+	for _, c := range commands() {
+		fmt.Fprintf(w, "  %-15s %s\n", c.name, c.what)
+	}
+	io.WriteString(w, "\nhearth COMMAND --help explains one.\n")
+}
