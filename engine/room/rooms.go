@@ -41,8 +41,9 @@ type Rooms struct {
 	lastEvent atomic.Uint64
 	txnDay    atomic.Uint32 // the day of the last transaction row
 
-	mu   sync.Mutex
-	live map[Num]*live
+	loading sync.Mutex // held while a room is read from the disk; taken before mu
+	mu      sync.Mutex
+	live    map[Num]*live
 }
 
 // maxLive bounds the rooms whose head is in memory beyond those in use.
@@ -146,20 +147,38 @@ func (r *Rooms) Settled(h *Head) { r.log.WaitTip(h.Last) }
 // acquire gives the room's object in memory, loading it where needed. release
 // has to follow.
 func (r *Rooms) acquire(num Num) (*live, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if l := r.live[num]; l != nil {
-		l.refs++
+	if l := r.inUse(num); l != nil {
+		return l, nil
+	}
+	// One room at a time is read, and looked for again before: a head that was
+	// read before another's commit must not take that one's place. Reading asks
+	// for other rooms' versions, so mu is free meanwhile.
+	r.loading.Lock()
+	defer r.loading.Unlock()
+	if l := r.inUse(num); l != nil {
 		return l, nil
 	}
 	l, err := r.load(num)
 	if err != nil {
 		return nil, err
 	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.evict()
 	l.refs++
 	r.live[num] = l
 	return l, nil
+}
+
+// inUse gives the room's object where it is in memory, held for the caller.
+func (r *Rooms) inUse(num Num) *live {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	l := r.live[num]
+	if l != nil {
+		l.refs++
+	}
+	return l
 }
 
 func (r *Rooms) release(l *live) {
