@@ -98,7 +98,7 @@ func (e *Engine) open(o *Options) (err error) {
 		return err
 	}
 	e.Directory = directory.Open(e.st)
-	return nil
+	return e.takeUp()
 }
 
 // name settles the server's name and its signing key.

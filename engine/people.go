@@ -1,16 +1,224 @@
 package engine
 
 import (
+	"encoding/binary"
+
+	"hearth/engine/account"
+	"hearth/engine/cjson"
+	"hearth/engine/fault"
 	"hearth/engine/mxid"
+	"hearth/engine/room"
+	"hearth/engine/store"
+	"hearth/engine/stream"
 )
 
-// SetProfile sets a field of a user's profile to a JSON value, or deletes it
-// where the value is nil.
-func (e *Engine) SetProfile(user uint32, id mxid.UserID, field string, value []byte) error {
-	return e.Accounts.SetProfile(user, field, value)
+// What a user changes about themselves has to reach every room they are in,
+// and a hub may lose its power between two rooms. So the change and a note of
+// what is left to do go to the disk in one batch, the note goes when all is
+// done, and Open takes up the notes it finds. Doing it again is harmless: a
+// room that was told is not told twice.
+
+// The kinds of note in the Meta table; the user's number follows.
+const (
+	noteProfile = "todo/profile/"
+	noteLeave   = "todo/leave/"
+)
+
+func note(kind string, user uint32) string {
+	return kind + string(binary.BigEndian.AppendUint32(nil, user))
 }
 
-// Deactivate ends an account for good.
+// SetProfile sets a field of a user's profile to a JSON value, or deletes it
+// where the value is nil, and tells the rooms the user is in.
+// Spec: client-server, events on change of profile information.
+func (e *Engine) SetProfile(user uint32, id mxid.UserID, field string, value []byte) error {
+	value, err := account.CheckProfile(field, value)
+	if err != nil {
+		return err
+	}
+	defer e.Accounts.Hold(user)()
+	told := field == account.DisplayName || field == account.AvatarURL
+	_, err = e.log.Commit(func(tx *stream.Tx) error {
+		if told {
+			tx.SetMeta(note(noteProfile, user), nil)
+		}
+		return e.Accounts.PutProfile(tx, user, field, value)
+	})
+	if err != nil || !told {
+		return err
+	}
+	return e.showProfile(user, id)
+}
+
+// Deactivate ends an account for good and leaves all its rooms.
+// Spec: client-server, POST /account/deactivate.
 func (e *Engine) Deactivate(user uint32, id mxid.UserID, erase bool) error {
-	return e.Accounts.End(user, erase)
+	defer e.Accounts.Hold(user)()
+	_, err := e.log.Commit(func(tx *stream.Tx) error {
+		tx.SetMeta(note(noteLeave, user), nil)
+		return e.Accounts.Deactivate(tx, user, erase)
+	})
+	e.Accounts.Purge(user)
+	if err != nil {
+		return err
+	}
+	return e.leaveAll(user, id)
+}
+
+// takeUp does what was left to do when the hub stopped.
+func (e *Engine) takeUp() error {
+	for _, kind := range [...]string{noteProfile, noteLeave} {
+		var users []uint32
+		prefix := append(store.Meta.Prefix(), kind...)
+		err := e.st.ScanPrefix(prefix, func(key, _ []byte) (bool, error) {
+			if len(key) == len(prefix)+4 {
+				users = append(users, binary.BigEndian.Uint32(key[len(prefix):]))
+			}
+			return true, nil
+		})
+		if err != nil {
+			return err
+		}
+		for _, user := range users {
+			id, err := e.names.Name(store.Users, user)
+			if err != nil {
+				return err
+			}
+			if kind == noteProfile {
+				err = e.showProfile(user, mxid.UserID(id))
+			} else {
+				err = e.leaveAll(user, mxid.UserID(id))
+			}
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// showProfile writes the user's profile into their member event of each room
+// they are in. The caller holds the user.
+func (e *Engine) showProfile(user uint32, id mxid.UserID) error {
+	name, avatar, err := e.Accounts.NameAndAvatar(user)
+	if err != nil {
+		return err
+	}
+	return e.eachRoom(user, noteProfile, func(w *room.Writer, m room.Member) (*room.Draft, error) {
+		old, err := w.State("m.room.member", string(id))
+		if err != nil || m.Membership != room.Join || old == nil || room.MembershipOf(old.Content) != room.Join {
+			return nil, err
+		}
+		return member(id, withProfile(old.Content, name, avatar)), nil
+	})
+}
+
+// withProfile is the content of a member event with another profile. What let
+// the user into a restricted room counts for the moment of the join only.
+func withProfile(content []byte, name, avatar string) []byte {
+	dst := []byte(`{"membership":"join"`)
+	// The content is that of an event in the graph, so it is a sound object.
+	_ = cjson.Object(content, func(key, val []byte) bool {
+		switch string(key) {
+		case "membership", account.DisplayName, account.AvatarURL, "join_authorised_via_users_server":
+		default:
+			dst = append(cjson.AppendString(append(dst, ','), string(key)), ':')
+			dst = append(dst, val...)
+		}
+		return true
+	})
+	if avatar != "" {
+		dst = cjson.AppendString(append(dst, `,"avatar_url":`...), avatar)
+	}
+	if name != "" {
+		dst = cjson.AppendString(append(dst, `,"displayname":`...), name)
+	}
+	return append(dst, '}')
+}
+
+// leaveAll takes the user out of each room they are in or asked into. The
+// caller holds the user.
+func (e *Engine) leaveAll(user uint32, id mxid.UserID) error {
+	return e.eachRoom(user, noteLeave, func(_ *room.Writer, m room.Member) (*room.Draft, error) {
+		switch m.Membership {
+		case room.Join, room.Invite, room.Knock:
+			return member(id, []byte(`{"membership":"leave"}`)), nil
+		}
+		return nil, nil
+	})
+}
+
+func member(id mxid.UserID, content []byte) *room.Draft {
+	key := string(id)
+	return &room.Draft{Type: "m.room.member", StateKey: &key, Sender: id, Content: content}
+}
+
+// inFlight is how many rooms may wait for the disk together.
+const inFlight = 32
+
+// eachRoom sends the event that draft makes, if any, to each of the user's
+// rooms, and then drops the note. Rooms that refuse are passed over: what they
+// show of the user is theirs to say.
+func (e *Engine) eachRoom(user uint32, kind string, draft func(w *room.Writer, m room.Member) (*room.Draft, error)) error {
+	var rooms []room.Member
+	err := e.Rooms.Of(user, func(m room.Member) bool {
+		rooms = append(rooms, m)
+		return true
+	})
+	var waiting []stream.Pending
+	for _, m := range rooms {
+		if err != nil {
+			break
+		}
+		var p stream.Pending
+		if p, err = e.once(m, draft); err == nil {
+			waiting = append(waiting, p)
+		} else if passedOver(err) {
+			err = nil
+		}
+		if len(waiting) == inFlight {
+			err = settle(waiting, err)
+			waiting = waiting[:0]
+		}
+	}
+	if err = settle(waiting, err); err != nil {
+		return err
+	}
+	b := e.st.NewBatch()
+	b.DropMeta(note(kind, user))
+	return e.st.Apply(b) // a note that comes back after a power cut does no harm
+}
+
+func passedOver(err error) bool {
+	return fault.Is(err, fault.Forbidden) || fault.Is(err, fault.NotFound) || fault.Is(err, fault.BadJSON) || fault.Is(err, fault.TooLarge)
+}
+
+// settle waits for what has been begun, and gives the first error.
+func settle(waiting []stream.Pending, err error) error {
+	for _, p := range waiting {
+		if werr := p.Wait(); err == nil {
+			err = werr
+		}
+	}
+	return err
+}
+
+// once sends one event to one room and does not wait for the disk.
+func (e *Engine) once(m room.Member, draft func(w *room.Writer, m room.Member) (*room.Draft, error)) (p stream.Pending, err error) {
+	w, err := e.Rooms.Write(m.Room)
+	if err != nil {
+		return p, err
+	}
+	defer w.End()
+	d, err := draft(w, m)
+	if err != nil || d == nil {
+		return p, err
+	}
+	if old, err := w.Already(d); old != nil || err != nil {
+		return p, err
+	}
+	if _, err := w.Add(d); err != nil {
+		return p, err
+	}
+	return w.Commit(nil)
 }

@@ -47,3 +47,34 @@ func WriteFile(fs FS, name string, text []byte) error {
 	}
 	return errors.Join(dir.Sync(), dir.Close())
 }
+
+// makeDir makes a folder and what leads to it, so that a power cut cannot take
+// away the way to what is synced inside: each folder that got a new entry is
+// synced too.
+func makeDir(fs FS, dir string) error {
+	var parents []string
+	for at := dir; ; {
+		if _, err := fs.Stat(at); err == nil {
+			break
+		}
+		up := fs.PathDir(at)
+		parents = append(parents, up)
+		if up == at {
+			break
+		}
+		at = up
+	}
+	if err := fs.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	for _, p := range parents {
+		f, err := fs.OpenDir(p)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(f.Sync(), f.Close()); err != nil {
+			return err
+		}
+	}
+	return nil
+}

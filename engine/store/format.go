@@ -67,3 +67,6 @@ func (s *Store) Meta(name string) (val []byte, ok bool, err error) {
 func (b *Batch) SetMeta(name string, val []byte) {
 	b.Set(append(Meta.Prefix(), name...), val)
 }
+
+// DropMeta removes a value of the Meta table.
+func (b *Batch) DropMeta(name string) { b.Delete(append(Meta.Prefix(), name...)) }

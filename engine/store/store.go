@@ -59,7 +59,7 @@ func Open(opts Options) (*Store, error) {
 		s.fs = vfs.Default
 	}
 	if !opts.ReadOnly {
-		if err := s.fs.MkdirAll(opts.Dir, 0o700); err != nil {
+		if err := makeDir(s.fs, opts.Dir); err != nil {
 			return nil, fmt.Errorf("store: %w", err)
 		}
 	}
