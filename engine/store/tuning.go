@@ -32,11 +32,11 @@ func (s *Store) tuning(opts Options) *pebble.Options {
 
 		// Flushed files span every table, so a compaction rewrites rows that
 		// never change, event bodies above all. More runs in L0 before one
-		// begins, and files cut where spanPolicy says, let bodies sink by
-		// moving their files instead.
-		L0CompactionThreshold:      8,
+		// begins (the threshold counts each twice), and files cut where
+		// spanPolicy says, let bodies sink by moving their files instead.
+		L0CompactionThreshold:      16,
 		L0CompactionFileThreshold:  64,
-		L0StopWritesThreshold:      32,
+		L0StopWritesThreshold:      48,
 		LBaseMaxBytes:              16 << 20,
 		CompactionConcurrencyRange: func() (int, int) { return 1, 1 },
 		Logger:                     logger{opts},
@@ -55,11 +55,13 @@ func (s *Store) tuning(opts Options) *pebble.Options {
 	return o
 }
 
-// spanPolicy cuts flushed and compacted files before and after the event
-// bodies: these are written once in the order of their numbers, so their files
-// never overlap and are moved down, not rewritten.
+// spanPolicy cuts flushed and compacted files before and after the bodies of
+// message events: these are written once in the order of their numbers, so
+// their files never overlap and are moved down, not rewritten. State events are
+// few and lie with what comes before: a start after a power cut writes, and
+// syncs, one file for each stretch.
 func spanPolicy(start []byte) (pebble.SpanPolicy, []byte, error) {
-	for _, cut := range [...]Table{StateBody, RoomRow} {
+	for _, cut := range [...]Table{OtherBody, RoomRow} {
 		if end := []byte{byte(cut)}; bytes.Compare(start, end) < 0 {
 			return pebble.SpanPolicy{}, end, nil
 		}
