@@ -3,6 +3,7 @@ package room
 import (
 	"crypto/ed25519"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -230,6 +231,27 @@ func TestTransactionsAndEqualStateMakeOneEvent(t *testing.T) {
 	name := Draft{Type: "m.room.name", StateKey: sk(""), Sender: "@a:hub", Content: []byte(`{ "name":"n" }`)}
 	if one, two := h.send(room, name), h.send(room, name); one != two {
 		t.Fatal("equal state made a second event")
+	}
+}
+
+// A room whose commit was given up is not there, and its name is free.
+func TestGivenUpRoomIsNotThere(t *testing.T) {
+	h := openHub(t, vfs.NewMem())
+	defer h.close()
+	v := event.LookupVersion("11")
+	for i := range 2 {
+		w := h.New(v, "!r:hub")
+		if _, err := w.Add(&Draft{Type: "m.room.create", StateKey: sk(""), Sender: "@a:hub", Content: []byte(`{"room_version":"11"}`)}); err != nil {
+			t.Fatal(err)
+		}
+		_, err := w.Commit(func(*stream.Tx) error { return errors.New("no") })
+		w.End()
+		if err == nil || len(h.live) != 0 {
+			t.Fatalf("round %d: %v, %d rooms", i, err, len(h.live))
+		}
+		if _, err := h.Find("!r:hub"); !fault.Is(err, fault.NotFound) {
+			t.Fatal(err)
+		}
 	}
 }
 

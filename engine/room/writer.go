@@ -269,6 +269,7 @@ func (w *Writer) stageState(s *staged) error {
 // for before anybody is told.
 func (w *Writer) Commit(extra func(tx *stream.Tx) error) (stream.Pending, error) {
 	defer w.End()
+	fresh := w.l.num == 0
 	if err := w.enter(); err != nil {
 		return stream.Pending{}, err
 	}
@@ -282,6 +283,11 @@ func (w *Writer) Commit(extra func(tx *stream.Tx) error) (stream.Pending, error)
 		return nil
 	})
 	if err != nil {
+		if fresh {
+			w.r.mu.Lock()
+			delete(w.r.live, w.l.num) // it never was
+			w.r.mu.Unlock()
+		}
 		return pending, err
 	}
 	w.l.head.Store(w.head)
