@@ -98,8 +98,8 @@ func (e *Engine) CreateRoom(n *NewRoom) (mxid.RoomID, error) {
 	}
 	var alias mxid.Alias
 	if n.Alias != "" {
-		alias = mxid.Alias("#" + n.Alias + ":" + string(e.Server))
-		if _, err := mxid.ParseAlias(string(alias)); err != nil {
+		var err error
+		if alias, err = mxid.NewAlias(n.Alias, e.Server); err != nil {
 			return "", fault.E(fault.Invalid, op, "room_alias_name: %w", err)
 		}
 		e.aliases.Lock()
@@ -147,7 +147,10 @@ func (c *creation) events(alias mxid.Alias) error {
 	if err != nil {
 		return err
 	}
-	if err := c.state("m.room.create", "", create); err != nil {
+	empty := ""
+	if _, err := c.w.Add(&room.Draft{
+		Type: "m.room.create", StateKey: &empty, Sender: n.Creator, Content: create, Time: c.e.createTime(),
+	}); err != nil {
 		return err
 	}
 	member, err := c.e.memberContent(n.Creator, "join", "", false)
@@ -182,8 +185,10 @@ func (c *creation) events(alias mxid.Alias) error {
 		}
 	}
 	for _, s := range n.InitialState {
-		if err := c.state(s.Type, s.StateKey, s.Content); err != nil {
+		if err := c.state(s.Type, s.StateKey, s.Content); fault.Is(err, fault.Forbidden) {
 			return fault.E(fault.BadRoomState, "engine.CreateRoom", "initial_state: %s: %w", s.Type, err)
+		} else if err != nil {
+			return err
 		}
 	}
 	if n.Name != "" {
@@ -206,6 +211,20 @@ func (c *creation) events(alias mxid.Alias) error {
 		}
 	}
 	return nil
+}
+
+// createTime is the time of a create event: now, and never the same twice. From
+// version 12 on the event's hash is the room's id, so two rooms made by one user
+// in one millisecond would be one.
+func (e *Engine) createTime() int64 {
+	now := e.clock.now().UnixMilli()
+	for {
+		last := e.created.Load()
+		t := max(now, last+1)
+		if e.created.CompareAndSwap(last, t) {
+			return t
+		}
+	}
 }
 
 // overridden says whether the client's own state replaces a preset's.

@@ -3,6 +3,7 @@ package engine
 import (
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"hearth/engine/account"
@@ -45,7 +46,8 @@ type Engine struct {
 	key   event.Signer
 	clock clock
 
-	aliases sync.Mutex // held while an alias is looked for and then taken or dropped
+	created atomic.Int64 // time of the last create event made here, milliseconds
+	aliases sync.Mutex   // held while an alias is looked for and then taken or dropped
 }
 
 const metaServer = "server_name"
@@ -93,6 +95,7 @@ func (e *Engine) open(o *Options) (err error) {
 	if e.clock.floor, err = e.Rooms.Newest(); err != nil {
 		return err
 	}
+	e.created.Store(e.clock.floor.UnixMilli())
 	o.Accounts.Now = e.clock.now
 	if e.Accounts, err = account.Open(e.st, e.log, e.names, e.Server, o.Accounts); err != nil {
 		return err

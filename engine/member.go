@@ -3,6 +3,7 @@ package engine
 import (
 	"bytes"
 
+	"hearth/engine/auth"
 	"hearth/engine/cjson"
 	"hearth/engine/fault"
 	"hearth/engine/mxid"
@@ -41,37 +42,218 @@ func (e *Engine) memberContent(user mxid.UserID, membership, reason string, dire
 	return append(dst, '}'), nil
 }
 
-// Membership changes a user's standing in a room as sender asks: join, invite,
-// leave (also kick and unban) or ban. Where the user stands so already nothing
-// is written, unless the change carries a reason.
-//
-// Errors: NotFound for an unknown room, Forbidden where the rules refuse.
-func (e *Engine) Membership(num room.Num, sender, user mxid.UserID, membership, reason string) error {
+// judge sees how a user stands in a room, under the room's lock, and says
+// whether a change of it is to be made. It may complete the draft.
+type judge func(w *room.Writer, now room.Membership) (do bool, err error)
+
+// stand sends a member event if j lets it. It gives the id of the event that is
+// there afterwards, empty where j wanted nothing done.
+func (e *Engine) stand(num room.Num, d *room.Draft, j judge) (mxid.EventID, error) {
+	w, err := e.Rooms.Write(num)
+	if err != nil {
+		return "", err
+	}
+	defer w.End()
+	old, err := w.State(d.Type, *d.StateKey)
+	if err != nil {
+		return "", err
+	}
+	now := room.None
+	if old != nil {
+		now = room.MembershipOf(old.Content)
+	}
+	if do, err := j(w, now); err != nil || !do {
+		head := w.Head()
+		w.End()
+		e.Rooms.Settled(head)
+		return "", err
+	}
+	if same, err := w.Already(d); same != nil || err != nil {
+		if err != nil {
+			return "", err
+		}
+		head := w.Head()
+		w.End()
+		e.Rooms.Settled(head)
+		return same.ID, nil
+	}
+	made, err := w.Add(d)
+	if err != nil {
+		return "", err
+	}
+	pending, err := w.Commit(nil)
+	if err != nil {
+		return "", err
+	}
+	return made.ID, pending.Wait()
+}
+
+// standing is stand with content made of a membership and a reason.
+func (e *Engine) standing(num room.Num, sender, user mxid.UserID, membership, reason string, j judge) error {
 	content, err := e.memberContent(user, membership, reason, false)
 	if err != nil {
 		return err
 	}
 	key := string(user)
-	_, err = e.Rooms.Send(num, &room.Draft{Type: "m.room.member", StateKey: &key, Sender: sender, Content: content})
+	_, err = e.stand(num, &room.Draft{Type: "m.room.member", StateKey: &key, Sender: sender, Content: content}, j)
 	return err
 }
 
-// MemberState sends a member event whose content a client wrote, adding the
-// profile of the user where it joins and the content shows none.
-func (e *Engine) MemberState(num room.Num, sender, user mxid.UserID, content []byte, txn room.Txn) (mxid.EventID, error) {
+// Join makes a user a member of a room. Who is one already stays as they are.
+// extra is a JSON object of what else the member event is to hold, or nil. A
+// user whom a restricted room lets in is vouched for by a member of this hub.
+//
+// Errors: NotFound for an unknown room, Forbidden where the rules refuse.
+func (e *Engine) Join(num room.Num, user mxid.UserID, extra []byte) error {
+	content, err := e.joinContent(user, extra)
+	if err != nil {
+		return err
+	}
 	key := string(user)
-	if room.MembershipOf(content) == room.Join && sender == user {
-		_, name := cjson.Lookup(content, "displayname")
-		_, avatar := cjson.Lookup(content, "avatar_url")
-		if !name && !avatar {
-			own, err := e.memberContent(user, "join", "", false)
-			if err != nil {
-				return "", err
-			}
-			content = merge(own, content)
+	d := room.Draft{Type: "m.room.member", StateKey: &key, Sender: user, Content: content}
+	_, err = e.stand(num, &d, func(w *room.Writer, now room.Membership) (bool, error) {
+		if now == room.Join {
+			return false, nil
+		}
+		return true, e.vouch(w, &d, now)
+	})
+	return err
+}
+
+// joinContent is the content of a join: what the client gives, and the profile
+// where that shows none.
+func (e *Engine) joinContent(user mxid.UserID, extra []byte) ([]byte, error) {
+	own, err := e.memberContent(user, "join", "", false)
+	if err != nil || len(extra) == 0 {
+		return own, err
+	}
+	_, name := cjson.Lookup(extra, "displayname")
+	_, avatar := cjson.Lookup(extra, "avatar_url")
+	if name || avatar {
+		own = []byte(`{"membership":"join"}`)
+	}
+	rest, err := without(extra, "membership", "third_party_signed", "join_authorised_via_users_server")
+	if err != nil {
+		return nil, err
+	}
+	return merge(rest, own), nil
+}
+
+// vouch adds to a join into a restricted room the member who lets the user in,
+// where the user is let in by being in another room.
+// Spec: client-server, restricted rooms.
+func (e *Engine) vouch(w *room.Writer, d *room.Draft, now room.Membership) error {
+	head := w.Head()
+	if now == room.Join || now == room.Invite || !head.Version.Restricted {
+		return nil
+	}
+	rules, err := w.State("m.room.join_rules", "")
+	if err != nil || rules == nil {
+		return err
+	}
+	if rule := auth.JoinRule(rules.Event); rule != "restricted" && rule != "knock_restricted" {
+		return nil
+	}
+	user, err := e.Rooms.User(d.Sender)
+	if err != nil || user == 0 {
+		return err
+	}
+	for _, id := range auth.AllowedRooms(rules.Event) {
+		other, err := e.Rooms.Find(id)
+		if fault.Is(err, fault.NotFound) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		m, err := e.Rooms.MemberOf(other, user)
+		if err != nil {
+			return err
+		}
+		if m.Membership == room.Join {
+			return e.addVoucher(head, d)
 		}
 	}
-	return e.Rooms.Send(num, &room.Draft{Type: "m.room.member", StateKey: &key, Sender: sender, Content: content, Txn: txn})
+	return nil // the auth rules refuse it, with the reason
+}
+
+func (e *Engine) addVoucher(head *room.Head, d *room.Draft) error {
+	for _, member := range head.Local {
+		id, err := e.Rooms.UserID(member)
+		if err != nil {
+			return err
+		}
+		if head.Levels.UserLevel(id) >= head.Levels.Invite() {
+			d.Content = merge(d.Content, appendField(nil, "join_authorised_via_users_server", string(id)))
+			return nil
+		}
+	}
+	return nil
+}
+
+// Invite invites a user. Errors: Forbidden also for who is in the room already.
+func (e *Engine) Invite(num room.Num, sender, user mxid.UserID, reason string) error {
+	return e.standing(num, sender, user, "invite", reason, func(*room.Writer, room.Membership) (bool, error) { return true, nil })
+}
+
+// Leave takes a user out of a room; it also rejects an invite and retracts a
+// knock. Who has left already stays so.
+func (e *Engine) Leave(num room.Num, user mxid.UserID, reason string) error {
+	return e.standing(num, user, user, "leave", reason, func(_ *room.Writer, now room.Membership) (bool, error) {
+		return now != room.Leave, nil
+	})
+}
+
+// Kick takes another user out of a room who is in it, invited or knocking.
+func (e *Engine) Kick(num room.Num, sender, user mxid.UserID, reason string) error {
+	return e.standing(num, sender, user, "leave", reason, func(_ *room.Writer, now room.Membership) (bool, error) {
+		switch now {
+		case room.Join, room.Invite, room.Knock:
+			return true, nil
+		}
+		return false, fault.E(fault.Forbidden, "engine.Kick", "%s is not in the room", user)
+	})
+}
+
+// Ban bans a user, who need not be in the room.
+func (e *Engine) Ban(num room.Num, sender, user mxid.UserID, reason string) error {
+	return e.standing(num, sender, user, "ban", reason, func(*room.Writer, room.Membership) (bool, error) { return true, nil })
+}
+
+// Unban lifts a ban. Errors: BadState where there is none.
+func (e *Engine) Unban(num room.Num, sender, user mxid.UserID, reason string) error {
+	return e.standing(num, sender, user, "leave", reason, func(w *room.Writer, now room.Membership) (bool, error) {
+		if now == room.Ban {
+			return true, nil
+		}
+		// Who is not in the room learns nothing of who is banned there.
+		own, err := w.State("m.room.member", string(sender))
+		if err != nil {
+			return false, err
+		}
+		if own == nil || room.MembershipOf(own.Content) != room.Join {
+			return false, fault.E(fault.Forbidden, "engine.Unban", "you are not in the room")
+		}
+		return false, fault.E(fault.BadState, "engine.Unban", "%s is not banned", user)
+	})
+}
+
+// memberState sends a member event whose content a client wrote, adding the
+// profile of the user where it joins and the content shows none.
+func (e *Engine) memberState(num room.Num, d *room.Draft) (mxid.EventID, error) {
+	joins := room.MembershipOf(d.Content) == room.Join && string(d.Sender) == *d.StateKey
+	if joins {
+		var err error
+		if d.Content, err = e.joinContent(d.Sender, d.Content); err != nil {
+			return "", err
+		}
+	}
+	return e.stand(num, d, func(w *room.Writer, now room.Membership) (bool, error) {
+		if !joins {
+			return true, nil
+		}
+		return true, e.vouch(w, d, now)
+	})
 }
 
 // merge puts the members of two JSON objects into one; where both have a key
@@ -82,9 +264,30 @@ func merge(a, b []byte) []byte {
 	if len(inner) == 0 {
 		return a
 	}
-	out := append([]byte(nil), a[:len(a)-1]...)
+	out := append([]byte(nil), bytes.TrimSpace(a[:len(a)-1])...)
 	if len(out) > 1 {
 		out = append(out, ',')
 	}
 	return append(append(out, inner...), '}')
+}
+
+// without copies an object except for the members of these keys.
+func without(obj []byte, keys ...string) ([]byte, error) {
+	out := []byte{'{'}
+	err := cjson.Object(obj, func(key, val []byte) bool {
+		for _, k := range keys {
+			if string(key) == k {
+				return true
+			}
+		}
+		if len(out) > 1 {
+			out = append(out, ',')
+		}
+		out = append(append(cjson.AppendString(out, string(key)), ':'), val...)
+		return true
+	})
+	if err != nil {
+		return nil, fault.E(fault.BadJSON, "engine", "the content must be a JSON object")
+	}
+	return append(out, '}'), nil
 }

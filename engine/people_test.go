@@ -68,7 +68,7 @@ func TestProfileReachesTheRooms(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := e.Membership(num, bob, bob, "leave", ""); err != nil {
+	if err := e.Leave(num, bob, ""); err != nil {
 		t.Fatal(err)
 	}
 	for field, value := range map[string]string{"displayname": `"Bob"`, "avatar_url": `"mxc://hub.test/x"`} {

@@ -48,6 +48,7 @@ const (
 	Exclusive     // M_EXCLUSIVE
 
 	RoomInUse          // M_ROOM_IN_USE
+	AliasInUse         // an alias that is taken, where it alone is asked for; M_UNKNOWN with status 409
 	BadRoomState       // M_INVALID_ROOM_STATE
 	BadState           // M_BAD_STATE
 	UnsupportedVersion // M_UNSUPPORTED_ROOM_VERSION

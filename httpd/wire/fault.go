@@ -55,6 +55,7 @@ var answers = [fault.NumKinds]answer{
 	fault.Exclusive:     {400, "M_EXCLUSIVE", "reserved for an application service"},
 
 	fault.RoomInUse:          {400, "M_ROOM_IN_USE", "this alias is taken"},
+	fault.AliasInUse:         {409, "M_UNKNOWN", "this alias is taken"},
 	fault.BadRoomState:       {400, "M_INVALID_ROOM_STATE", "the room's first state would be invalid"},
 	fault.BadState:           {403, "M_BAD_STATE", "not possible in this state"},
 	fault.UnsupportedVersion: {400, "M_UNSUPPORTED_ROOM_VERSION", "unsupported room version"},
