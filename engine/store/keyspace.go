@@ -76,6 +76,13 @@ const (
 	Presence Table = 0x52
 	// Unread: user u32, room u32 → position, counts by thread. unread.
 	Unread Table = 0x58
+
+	// Media: hash of origin and media id u128 → the file's row. media.
+	Media Table = 0x60
+	// MediaOwner: user u32, hash u128 as in Media → empty. media.
+	MediaOwner Table = 0x61
+	// MediaUsage: user u32 (0: all together, 2^32-1: what is only cached) → bytes, files, reserved. media.
+	MediaUsage Table = 0x62
 )
 
 // Prefix begins a key of the table.
