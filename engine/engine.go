@@ -8,6 +8,7 @@ import (
 
 	"hearth/engine/account"
 	"hearth/engine/directory"
+	"hearth/engine/e2ee"
 	"hearth/engine/ephemeral"
 	"hearth/engine/event"
 	"hearth/engine/fault"
@@ -41,6 +42,7 @@ type Engine struct {
 	Accounts  *account.Accounts
 	Directory *directory.Directory
 	Ephemeral *ephemeral.Records
+	E2EE      *e2ee.Records
 
 	st    *store.Store
 	log   *stream.Log
@@ -106,6 +108,7 @@ func (e *Engine) open(o *Options) (err error) {
 		return err
 	}
 	e.Directory = directory.Open(e.st)
+	e.E2EE = e2ee.Open(e.st, e.log, e.names, e2ee.Options{Now: e.clock.now})
 	if e.Ephemeral, err = ephemeral.Open(e.st, e.names, ephemeral.Options{Now: e.clock.now}); err != nil {
 		return err
 	}
