@@ -8,8 +8,6 @@ import (
 
 	"hearth/engine/account"
 	"hearth/engine/directory"
-	"hearth/engine/e2ee"
-	"hearth/engine/ephemeral"
 	"hearth/engine/event"
 	"hearth/engine/fault"
 	"hearth/engine/mxid"
@@ -41,8 +39,6 @@ type Engine struct {
 	Rooms     *room.Rooms
 	Accounts  *account.Accounts
 	Directory *directory.Directory
-	Ephemeral *ephemeral.Records
-	E2EE      *e2ee.Records
 
 	st    *store.Store
 	log   *stream.Log
@@ -50,11 +46,8 @@ type Engine struct {
 	key   event.Signer
 	clock clock
 
-	created atomic.Int64   // time of the last create event made here, milliseconds
-	stop    chan struct{}  // closed when the engine ends
-	running sync.WaitGroup // the engine's own goroutines
-
-	aliases sync.Mutex // held while an alias is looked for and then taken or dropped
+	created atomic.Int64 // time of the last create event made here, milliseconds
+	aliases sync.Mutex   // held while an alias is looked for and then taken or dropped
 }
 
 const metaServer = "server_name"
@@ -108,16 +101,7 @@ func (e *Engine) open(o *Options) (err error) {
 		return err
 	}
 	e.Directory = directory.Open(e.st)
-	e.E2EE = e2ee.Open(e.st, e.log, e.names, e2ee.Options{Now: e.clock.now})
-	if e.Ephemeral, err = ephemeral.Open(e.st, e.names, ephemeral.Options{Now: e.clock.now}); err != nil {
-		return err
-	}
-	if err := e.takeUp(); err != nil {
-		return err
-	}
-	e.stop = make(chan struct{})
-	e.running.Go(e.tell)
-	return nil
+	return e.takeUp()
 }
 
 // name settles the server's name and its signing key.
@@ -149,8 +133,6 @@ func (e *Engine) name(o *Options) error {
 
 // Close ends the engine. Nobody may be using it any more.
 func (e *Engine) Close() error {
-	close(e.stop)
-	e.running.Wait()
 	return e.st.Close()
 }
 

@@ -257,13 +257,12 @@ func (r *reach) run(help string, parse func() error, work func(context.Context) 
 		signals := make(chan os.Signal, 1)
 		signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 		defer signal.Stop(signals)
-		over := ctx.Done()
 		go func() {
 			select {
 			case <-signals:
 				signal.Stop(signals)
 				end(errInterrupted)
-			case <-over:
+			case <-ctx.Done():
 			}
 		}()
 		if r.timeout > 0 {

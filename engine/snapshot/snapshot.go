@@ -296,3 +296,28 @@ func (s *Snapshots) keep(room uint32, num Num, set Set) {
 		s.cache = slices.Delete(s.cache, 0, 1)
 	}
 }
+
+// Check says what is wrong with a snapshot's row: that it cannot be read, or
+// does not continue its parent's chain.
+func (s *Snapshots) Check(room uint32, num Num) error {
+	var r, parent row
+	if _, err := s.read(room, num, nil, &r); err != nil {
+		return err
+	}
+	if err := r.each(func(Pair) bool { return true }); err != nil {
+		return err
+	}
+	if r.parent == 0 {
+		if r.depth != 0 {
+			return fault.E(fault.Corrupt, "snapshot", "a whole snapshot of depth %d", r.depth)
+		}
+		return nil
+	}
+	if _, err := s.read(room, r.parent, nil, &parent); err != nil {
+		return err
+	}
+	if r.depth != parent.depth+1 {
+		return fault.E(fault.Corrupt, "snapshot", "depth %d on a parent of depth %d", r.depth, parent.depth)
+	}
+	return nil
+}
