@@ -8,6 +8,8 @@ import (
 
 	"hearth/engine/account"
 	"hearth/engine/directory"
+	"hearth/engine/e2ee"
+	"hearth/engine/ephemeral"
 	"hearth/engine/event"
 	"hearth/engine/fault"
 	"hearth/engine/mxid"
@@ -39,6 +41,8 @@ type Engine struct {
 	Rooms     *room.Rooms
 	Accounts  *account.Accounts
 	Directory *directory.Directory
+	Ephemeral *ephemeral.Records
+	E2EE      *e2ee.Records
 
 	st    *store.Store
 	log   *stream.Log
@@ -46,8 +50,11 @@ type Engine struct {
 	key   event.Signer
 	clock clock
 
-	created atomic.Int64 // time of the last create event made here, milliseconds
-	aliases sync.Mutex   // held while an alias is looked for and then taken or dropped
+	created atomic.Int64   // time of the last create event made here, milliseconds
+	stop    chan struct{}  // closed when the engine ends
+	running sync.WaitGroup // the engine's own goroutines
+
+	aliases sync.Mutex // held while an alias is looked for and then taken or dropped
 }
 
 const metaServer = "server_name"
@@ -101,7 +108,16 @@ func (e *Engine) open(o *Options) (err error) {
 		return err
 	}
 	e.Directory = directory.Open(e.st)
-	return e.takeUp()
+	e.E2EE = e2ee.Open(e.st, e.log, e.names, e2ee.Options{Now: e.clock.now})
+	if e.Ephemeral, err = ephemeral.Open(e.st, e.names, ephemeral.Options{Now: e.clock.now}); err != nil {
+		return err
+	}
+	if err := e.takeUp(); err != nil {
+		return err
+	}
+	e.stop = make(chan struct{})
+	e.running.Go(e.tell)
+	return nil
 }
 
 // name settles the server's name and its signing key.
@@ -133,6 +149,8 @@ func (e *Engine) name(o *Options) error {
 
 // Close ends the engine. Nobody may be using it any more.
 func (e *Engine) Close() error {
+	close(e.stop)
+	e.running.Wait()
 	return e.st.Close()
 }
 

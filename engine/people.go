@@ -54,9 +54,20 @@ func (e *Engine) SetProfile(user uint32, id mxid.UserID, field string, value []b
 // Spec: client-server, POST /account/deactivate.
 func (e *Engine) Deactivate(user uint32, id mxid.UserID, erase bool) error {
 	defer e.Accounts.Hold(user)()
-	_, err := e.log.Commit(func(tx *stream.Tx) error {
+	sharers, err := e.Sharers(user)
+	if err != nil {
+		return err
+	}
+	_, err = e.log.Commit(func(tx *stream.Tx) error {
 		tx.SetMeta(note(noteLeave, user), nil)
-		return e.Accounts.Deactivate(tx, user, erase)
+		if err := e.Accounts.Deactivate(tx, user, erase); err != nil {
+			return err
+		}
+		hadKeys, err := e.E2EE.DropUser(tx, user)
+		if err != nil || !hadKeys {
+			return err
+		}
+		return e.tellKeys(tx, user, sharers)
 	})
 	e.Accounts.Purge(user)
 	if err != nil {

@@ -26,6 +26,10 @@ type command struct {
 
 func commands() []command {
 	return []command{
+		{"serve", "run the hub", serve},
+		{"check", "say what serve would do, and what is wrong", check},
+		{"example-config", "print a settings file with all settings and their defaults", exampleConfig},
+		{"user", "add, list or deactivate users, or set a password", user},
 		{"pub", "send events into a room", pub},
 		{"sub", "print the events of a room as they come", sub},
 	}

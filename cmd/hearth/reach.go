@@ -257,12 +257,13 @@ func (r *reach) run(help string, parse func() error, work func(context.Context) 
 		signals := make(chan os.Signal, 1)
 		signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 		defer signal.Stop(signals)
+		over := ctx.Done()
 		go func() {
 			select {
 			case <-signals:
 				signal.Stop(signals)
 				end(errInterrupted)
-			case <-ctx.Done():
+			case <-over:
 			}
 		}()
 		if r.timeout > 0 {

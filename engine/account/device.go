@@ -92,6 +92,30 @@ func (a *Accounts) Device(user uint32, id string) (Device, error) {
 	return d, err
 }
 
+// PutDevice makes a device that nobody is logged in as. There must be none of
+// that id, or one that the same batch drops. The caller holds the user.
+func (a *Accounts) PutDevice(tx *stream.Tx, user uint32, id, name string) (Device, error) {
+	const op = "account.PutDevice"
+	if err := checkText(op, "the device id", id, maxDeviceID); err != nil {
+		return Device{}, err
+	}
+	if err := checkText(op, "the display name", name, maxDeviceName); err != nil {
+		return Device{}, err
+	}
+	if err := a.roomForDevice(user); err != nil {
+		return Device{}, err
+	}
+	row, err := a.mustRow(op, user)
+	if err != nil {
+		return Device{}, err
+	}
+	row.devices++
+	setUserRow(tx.Batch, user, &row)
+	d := Device{ID: id, Num: deviceNum(user, row.devices), Name: name}
+	setDevice(tx.Batch, user, &d)
+	return d, nil
+}
+
 // RenameDevice gives a device another display name.
 func (a *Accounts) RenameDevice(user uint32, id, name string) error {
 	const op = "account.RenameDevice"

@@ -173,18 +173,18 @@ func (a *Accounts) CheckPassword(id mxid.UserID, password string) (uint32, error
 	return user, nil
 }
 
-// SetPassword gives a user a new password. Where logout is set all devices go,
-// but for the one with the id keep.
-func (a *Accounts) SetPassword(user uint32, password string, logout bool, keep string) error {
-	const op = "account.SetPassword"
+// HashPassword checks a user's new password and hashes it, for PutPassword.
+func (a *Accounts) HashPassword(password string) (string, error) {
 	if err := a.CheckNewPassword(password); err != nil {
-		return err
+		return "", err
 	}
-	hashed, err := a.hash.make(password)
-	if err != nil {
-		return err
-	}
-	defer a.Hold(user)()
+	return a.hash.make(password)
+}
+
+// PutPassword gives a user a new password that HashPassword has hashed. The
+// caller holds the user.
+func (a *Accounts) PutPassword(tx *stream.Tx, user uint32, hashed string) error {
+	const op = "account.PutPassword"
 	row, err := a.mustRow(op, user)
 	if err != nil {
 		return err
@@ -193,13 +193,25 @@ func (a *Accounts) SetPassword(user uint32, password string, logout bool, keep s
 		return fault.E(fault.Deactivated, op, "this account has been deactivated")
 	}
 	row.password = hashed
+	setUserRow(tx.Batch, user, &row)
+	return nil
+}
+
+// SetPassword gives a user a new password. Where logout is set all devices go,
+// but for the one with the id keep; see engine.SetPassword, which drops their keys
+// too.
+func (a *Accounts) SetPassword(user uint32, password string, logout bool, keep string) error {
+	hashed, err := a.HashPassword(password)
+	if err != nil {
+		return err
+	}
+	defer a.Hold(user)()
 	defer a.Purge(user)
 	_, err = a.log.Commit(func(tx *stream.Tx) error {
-		setUserRow(tx.Batch, user, &row)
-		if logout {
-			return a.DropDevices(tx, user, func(d *Device) bool { return d.ID != keep })
+		if err := a.PutPassword(tx, user, hashed); err != nil || !logout {
+			return err
 		}
-		return nil
+		return a.DropDevices(tx, user, func(d *Device) bool { return d.ID != keep })
 	})
 	return err
 }

@@ -66,6 +66,7 @@ const (
 	KeyTooLarge        // M_KEY_TOO_LARGE
 	ProfileTooLarge    // M_PROFILE_TOO_LARGE
 	ServerOwned        // account data that only the server writes; M_BAD_JSON with status 405
+	BadSignature       // M_INVALID_SIGNATURE
 	Busy               // the hub is starting, stopping or out of a resource; 503
 	NumKinds           // how many there are; no kind itself
 )

@@ -49,7 +49,7 @@ func (r *Rooms) Viewer(room Num, user mxid.UserID) (*Viewer, error) {
 	if v.now, err = r.MemberOf(room, num); err != nil {
 		return nil, err
 	}
-	if v.now.Membership == Leave || v.now.Membership == Ban {
+	if (v.now.Membership == Leave || v.now.Membership == Ban) && !v.now.Forgotten {
 		v.joined, err = r.hadJoined(v.now.Event)
 	}
 	return v, err
@@ -82,8 +82,9 @@ func (r *Rooms) hadJoined(num EventNum) (bool, error) {
 func (v *Viewer) Member() Member { return v.now }
 
 // Departed says whether the user is out of the room now after having been
-// joined: such a user still reads what was there until then.
-func (v *Viewer) Departed() bool { return v.joined && !v.now.Forgotten }
+// joined, and has not forgotten it: such a user still reads what was there until
+// then.
+func (v *Viewer) Departed() bool { return v.joined }
 
 // MembershipAt is the user's membership at an event, as clients are told it:
 // Leave where there is none, None where the state is not known.

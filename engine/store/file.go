@@ -10,6 +10,30 @@ import (
 // Disk is the real file system.
 func Disk() FS { return vfs.Default }
 
+// File is one open file of an FS.
+type File = vfs.File
+
+// CreateFile makes a file, or makes an old one anew.
+func CreateFile(fs FS, name string) (File, error) {
+	return fs.Create(name, vfs.WriteCategoryUnspecified)
+}
+
+// SyncDir brings the names in a directory to the disk.
+func SyncDir(fs FS, dir string) error {
+	d, err := fs.OpenDir(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// Free is how many bytes there are left for files under dir; ok is false where
+// the file system does not tell.
+func Free(fs FS, dir string) (n uint64, ok bool) {
+	u, err := fs.GetDiskUsage(dir)
+	return u.AvailBytes, err == nil
+}
+
 // fileLimit bounds the small files that lie beside the database.
 const fileLimit = 1 << 20
 
@@ -27,7 +51,7 @@ func ReadFile(fs FS, name string) ([]byte, error) {
 // new one, or none, never a part.
 func WriteFile(fs FS, name string, text []byte) error {
 	tmp := name + ".new"
-	f, err := fs.Create(tmp, vfs.WriteCategoryUnspecified)
+	f, err := CreateFile(fs, tmp)
 	if err != nil {
 		return err
 	}
@@ -41,11 +65,7 @@ func WriteFile(fs FS, name string, text []byte) error {
 	if err := fs.Rename(tmp, name); err != nil {
 		return err
 	}
-	dir, err := fs.OpenDir(fs.PathDir(name))
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
+	return SyncDir(fs, fs.PathDir(name))
 }
 
 // makeDir makes a folder and what leads to it, so that a power cut cannot take

@@ -76,6 +76,40 @@ const (
 	Presence Table = 0x52
 	// Unread: user u32, room u32 → position, counts by thread. unread.
 	Unread Table = 0x58
+
+	// Media: hash of origin and media id u128 → the file's row. media.
+	Media Table = 0x60
+	// MediaOwner: user u32, hash u128 as in Media → empty. media.
+	MediaOwner Table = 0x61
+	// MediaUsage: user u32 (0: all together, 2^32-1: what is only cached) → bytes, files, reserved. media.
+	MediaUsage Table = 0x62
+
+	// DeviceKeys: user u32, device id → device number, key object, the owner's signatures on it. e2ee.
+	DeviceKeys Table = 0x70
+	// OneTimeKey: device u64, length u8 and algorithm, number u64 → key id, JSON; served from the lowest on. e2ee.
+	OneTimeKey Table = 0x71
+	// FallbackKey: device u64, algorithm → used, key id, JSON. e2ee.
+	FallbackKey Table = 0x72
+	// CrossKey: user u32, usage u8 → cross-signing key object, the owner's signatures on it. e2ee.
+	CrossKey Table = 0x73
+	// KeySignature: user u32, length u8 and id of the signed key, signer u32, signer's key id → signature. e2ee.
+	KeySignature Table = 0x74
+	// SignedAt: signer u32, position u64, user u32 whose key was signed → empty. e2ee.
+	SignedAt Table = 0x75
+	// DeviceList: user u32 → position uvarint of the last change of the user's keys. e2ee.
+	DeviceList Table = 0x76
+	// DeviceListAt: position u64 → user u32; newest only. e2ee.
+	DeviceListAt Table = 0x77
+	// Backup: user u32, version u32 → key backup: algorithm, auth_data, etag, count. e2ee.
+	Backup Table = 0x78
+	// BackupKey: user u32, version u32, length u8 and room id, session id → session key. e2ee.
+	BackupKey Table = 0x79
+	// ToDevice: device u64, position u64 → message. e2ee.
+	ToDevice Table = 0x7a
+	// ToDeviceTxn: day u32, device u64, hash of type and transaction id u128 → empty. e2ee.
+	ToDeviceTxn Table = 0x7b
+	// Dehydrated: user u32 → device u64, device id, device_data. e2ee.
+	Dehydrated Table = 0x7c
 )
 
 // Prefix begins a key of the table.

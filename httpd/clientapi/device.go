@@ -111,7 +111,7 @@ func (a *API) deleteDevices(r *wire.Req) error {
 }
 
 func (a *API) dropDevices(r *wire.Req, x *exchange, ids []string) error {
-	err := a.accounts.DeleteDevices(r.Session.User, func(d *account.Device) bool { return slices.Contains(ids, d.ID) })
+	err := a.engine.DeleteDevices(r.Session.User, func(d *account.Device) bool { return slices.Contains(ids, d.ID) })
 	if err != nil {
 		return err
 	}

@@ -87,7 +87,7 @@ func (a *API) enter(r *wire.Req, num uint32, d newDevice) error {
 
 // Spec: client-server, POST /logout.
 func (a *API) logout(r *wire.Req) error {
-	if err := a.accounts.Logout(&r.Session); err != nil {
+	if err := a.engine.Logout(&r.Session); err != nil {
 		return err
 	}
 	return r.Empty()
@@ -95,7 +95,7 @@ func (a *API) logout(r *wire.Req) error {
 
 // Spec: client-server, POST /logout/all.
 func (a *API) logoutAll(r *wire.Req) error {
-	if err := a.accounts.LogoutAll(r.Session.User); err != nil {
+	if err := a.engine.LogoutAll(r.Session.User); err != nil {
 		return err
 	}
 	return r.Empty()

@@ -68,7 +68,7 @@ func (a *API) password(r *wire.Req) error {
 		return fault.E(fault.Missing, "clientapi.password", "which new_password?")
 	}
 	logout := q.Logout == nil || *q.Logout
-	if err := a.accounts.SetPassword(r.Session.User, *q.New, logout, r.Session.Device); err != nil {
+	if err := a.engine.SetPassword(r.Session.User, *q.New, logout, r.Session.Device); err != nil {
 		return err
 	}
 	a.uia.end(x)

@@ -21,7 +21,7 @@ const (
 func (a *API) Routes() []wire.Route {
 	var all []wire.Route
 	for _, section := range [...][]wire.Route{
-		a.serverRoutes(), a.accountRoutes(), a.deviceRoutes(), a.profileRoutes(), a.dataRoutes(), a.ruleRoutes(),
+		a.serverRoutes(), a.accountRoutes(), a.deviceRoutes(), a.profileRoutes(), a.dataRoutes(), a.ruleRoutes(), a.keyRoutes(),
 	} {
 		all = append(all, section...)
 	}

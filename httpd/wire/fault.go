@@ -72,6 +72,7 @@ var answers = [fault.NumKinds]answer{
 	fault.ThreepidAuth:       {400, "M_THREEPID_AUTH_FAILED", "the address was not proven"},
 	fault.KeyTooLarge:        {400, "M_KEY_TOO_LARGE", "the name of the field is too long"},
 	fault.ProfileTooLarge:    {400, "M_PROFILE_TOO_LARGE", "the profile would be too large"},
+	fault.BadSignature:       {400, "M_INVALID_SIGNATURE", "a signature is missing or does not fit"},
 	fault.ServerOwned:        {405, "M_BAD_JSON", "only the hub writes this"},
 }
 

@@ -1,0 +1,312 @@
+package main
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"hearth/cmd/internal/config"
+	"hearth/engine"
+	"hearth/engine/account"
+	"hearth/engine/budget"
+	"hearth/engine/fault"
+	"hearth/engine/mxid"
+	"hearth/httpd"
+	"hearth/httpd/clientapi"
+	"hearth/httpd/wire"
+)
+
+// trialName is what a hub is called whose owner gave it no name.
+const trialName = "localhost"
+
+// hub is a running hub.
+type hub struct {
+	config  *config.Config
+	log     *slog.Logger
+	engine  *engine.Engine
+	server  *httpd.Server
+	control *control
+	doors   []door
+	fresh   bool // the data folder was made by this start
+	asked   chan struct{}
+}
+
+// door is a listener as the owner sees it.
+type door struct{ what, url, note string }
+
+// startHub opens the data folder and the listeners.
+func startHub(c *config.Config, log *slog.Logger) (h *hub, err error) {
+	shares, err := budget.Plan(int64(c.MemoryLimit), budget.RAM())
+	if err != nil {
+		return nil, err
+	}
+	shares.Apply()
+	h = &hub{config: c, log: log, asked: make(chan struct{}, 1)}
+	defer func() {
+		if err == nil {
+			return
+		}
+		if more := h.stop(); more != nil {
+			err = errors.Join(err, more)
+		}
+	}()
+	if h.engine, h.fresh, err = openEngine(c, shares, log); err != nil {
+		return h, err
+	}
+	if h.control, err = listenControl(c.DataDir, admin{h.engine}, log); err != nil {
+		return h, fmt.Errorf("the socket for hearth user: %w", err)
+	}
+	return h, h.open(shares)
+}
+
+// openEngine opens the data folder with the name it has, or makes it.
+func openEngine(c *config.Config, shares budget.Shares, log *slog.Logger) (e *engine.Engine, fresh bool, err error) {
+	if err := os.MkdirAll(c.DataDir, 0o700); err != nil {
+		return nil, false, err
+	}
+	o := engine.Options{
+		Dir: c.DataDir, Server: mxid.Server(c.ServerName),
+		CacheBytes: shares.BlockCache, MemTable: int(shares.MemTable), RecordBytes: int(shares.Records),
+		Accounts: account.Options{PasswordMin: c.PasswordMinLength},
+		Log:      func(format string, args ...any) { log.Info(fmt.Sprintf(format, args...)) },
+		Fatal: func(format string, args ...any) {
+			log.Error("the disk refused a write; nothing that was acknowledged is lost", "err", fmt.Sprintf(format, args...))
+			os.Exit(exitLocal)
+		},
+	}
+	if _, err := os.Stat(filepath.Join(c.DataDir, "store")); errors.Is(err, os.ErrNotExist) {
+		fresh = true
+	}
+	e, err = engine.Open(o)
+	if fault.Is(err, fault.Missing) && c.ServerName == "" {
+		o.Server, fresh = trialName, true
+		e, err = engine.Open(o)
+	}
+	if errors.Is(err, syscall.EAGAIN) || err != nil && strings.Contains(err.Error(), "lock held by") {
+		return nil, false, fmt.Errorf("another hub runs on the data folder %s; a folder serves one at a time", folder(c))
+	}
+	return e, fresh, err
+}
+
+// registrationModes are the words of the setting.
+func registrationMode(word string) clientapi.Mode {
+	switch word {
+	case "open":
+		return clientapi.Anyone
+	case "token":
+		return clientapi.WithToken
+	}
+	return clientapi.Closed
+}
+
+// open builds the handlers and opens the listeners.
+func (h *hub) open(shares budget.Shares) error {
+	c := h.config
+	h.server = httpd.New(httpd.Options{Conns: shares.Conns, Log: h.log})
+	api := clientapi.New(clientapi.Options{Engine: h.engine, Registration: registrationMode(c.Registration), PublicURL: c.PublicURL})
+	o := wire.Options{
+		Authenticate: api.Authenticate, Log: h.log, Done: h.server.Done(), BodyMemory: shares.Bodies, AdminContact: c.PublicURL,
+		Gate: wire.NewGate(2, 16, 2*time.Second),
+	}
+	if c.RateLimits {
+		o.Limits = wire.NewLimits(nil)
+	}
+	mux := wire.New(o)
+	mux.Attach(h.server.Resume)
+	if err := mux.Add(api.Routes()); err != nil {
+		return err
+	}
+	if c.ClientListen != "" {
+		addr, err := h.server.Listen(c.ClientListen, nil, mux.Serve)
+		if err != nil {
+			return listenError(c, "client_listen", c.ClientListen, err)
+		}
+		h.doors = append(h.doors, door{"clients", "http://" + reachable(addr), ""})
+	}
+	if c.FederationListen != "" {
+		conf, note, err := h.certificate()
+		if err != nil {
+			return err
+		}
+		addr, err := h.server.Listen(c.FederationListen, conf, mux.Serve)
+		if err != nil {
+			return listenError(c, "federation_listen", c.FederationListen, err)
+		}
+		h.doors = append(h.doors, door{"in TLS", "https://" + reachable(addr), note})
+	}
+	return nil
+}
+
+// certificate is the owner's, or the hub's own.
+func (h *hub) certificate() (*tls.Config, string, error) {
+	if h.config.TLSCert != "" {
+		cert, err := httpd.LoadCertificate(h.config.TLSCert, h.config.TLSKey)
+		if err != nil {
+			return nil, "", err
+		}
+		return cert.Config(), "", nil
+	}
+	cert, err := httpd.OwnCertificate(h.config.DataDir, string(h.engine.Server))
+	if err != nil {
+		return nil, "", err
+	}
+	return cert.Config(), "self-signed: clients have to be told to trust " + filepath.Join(h.config.DataDir, "self-signed.crt"), nil
+}
+
+// listenError says what to do about an address that cannot be had.
+func listenError(c *config.Config, key, addr string, err error) error {
+	hint := ""
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		hint = "; another program has it, perhaps another hub"
+	case errors.Is(err, syscall.EACCES):
+		hint = "; ports below 1024 need CAP_NET_BIND_SERVICE or root"
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		hint = "; this machine has no such address"
+	}
+	var sys *os.SyscallError
+	if errors.As(err, &sys) {
+		err = sys.Err
+	}
+	return fmt.Errorf("%s: no listening on %s: %w%s", c.Origin(key), addr, err, hint)
+}
+
+// reachable is an address as somebody on this machine would type it.
+func reachable(a net.Addr) string {
+	host, port, err := net.SplitHostPort(a.String())
+	if err != nil {
+		return a.String()
+	}
+	if ip := net.ParseIP(host); ip == nil || ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return net.JoinHostPort(host, port)
+}
+
+// greet prints where the hub is and what to try next.
+func (h *hub) greet(w io.Writer) {
+	fmt.Fprintf(w, "The hub %s is running, its data in %s\n\n", h.engine.Server, folder(h.config))
+	for _, d := range h.doors {
+		fmt.Fprintf(w, "  %-9s %s\n", d.what, d.url)
+		if d.note != "" {
+			fmt.Fprintf(w, "  %-9s (%s)\n", "", d.note)
+		}
+	}
+	if h.fresh && h.config.ServerName == "" {
+		fmt.Fprintf(w, "\nIt is called %s because server_name is not set. That is good for a trial and cannot change\n"+
+			"later: for a hub that stays, set server_name and begin with an empty data folder.\n", h.engine.Server)
+	}
+	code, err := h.engine.Accounts.ClaimCode()
+	if err != nil {
+		h.log.Error("no claim code", "err", err)
+	}
+	if code != "" {
+		fmt.Fprintf(w, "\nNobody owns this hub yet. Who registers first with this token is its admin:\n\n    %s\n\n"+
+			"Type it into a Matrix client where it asks for a registration token, or make an account here:\n\n"+
+			"    hearth user add%s alice --admin\n", code, h.elsewhere())
+	}
+	fmt.Fprintf(w, "\nCtrl-C stops it. hearth help lists what else there is.\n\n")
+}
+
+// elsewhere is the flag that another command needs to find this hub.
+func (h *hub) elsewhere() string {
+	if o := h.config.Origin("data_dir"); o == "data_dir" {
+		return ""
+	}
+	return " --data-dir " + h.config.DataDir
+}
+
+// well asks the store something, as a hub that does its work can. The answer
+// has to be there at the next beat; a store that hangs lets the watchdog bite.
+func (h *hub) well() bool {
+	select {
+	case h.asked <- struct{}{}:
+	default:
+		return false // still waiting for the last answer
+	}
+	answer := make(chan error, 1)
+	go func() {
+		_, err := h.engine.Accounts.Any()
+		<-h.asked
+		answer <- err
+	}()
+	select {
+	case err := <-answer:
+		return err == nil
+	case <-time.After(time.Second):
+		return false
+	}
+}
+
+// stop ends what startHub began, also where that came half way.
+func (h *hub) stop() error {
+	if h.server != nil {
+		h.server.Close(stopTime * 3 / 5)
+	}
+	if h.control != nil {
+		h.control.close()
+	}
+	if h.engine != nil {
+		return h.engine.Close()
+	}
+	return nil
+}
+
+// forecast says what a hub with these settings would do.
+func forecast(c *config.Config) []string {
+	var all []string
+	name := c.ServerName
+	if name == "" {
+		name = trialName + " on an empty data folder, else what that was made for"
+	}
+	all = append(all, "is called       "+name, "keeps its data  in "+folder(c))
+	for _, l := range []struct{ addr, what string }{{c.ClientListen, "for clients, HTTP"}, {c.FederationListen, "TLS"}} {
+		if l.addr != "" {
+			all = append(all, fmt.Sprintf("listens on      %s (%s)", l.addr, l.what))
+		}
+	}
+	if s, err := budget.Plan(int64(c.MemoryLimit), budget.RAM()); err == nil {
+		all = append(all, fmt.Sprintf("takes           %s of memory at most: %s for table blocks, 3 times %s for new writes, %s for events and states",
+			budget.Text(s.Limit), budget.Text(s.BlockCache), budget.Text(s.MemTable), budget.Text(s.Records)))
+	}
+	return all
+}
+
+// inspect looks at the data folder and the addresses, which Check does not.
+func inspect(c *config.Config) (all []config.Problem) {
+	if c.DataDir == "" {
+		return nil
+	}
+	st, err := os.Stat(c.DataDir)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		all = append(all, config.Problem{Origin: c.Origin("data_dir"), Text: "the folder " + folder(c) + " will be made"})
+	case err != nil:
+		all = append(all, config.Problem{Origin: c.Origin("data_dir"), Text: err.Error(), Fatal: true})
+	case !st.IsDir():
+		all = append(all, config.Problem{Origin: c.Origin("data_dir"), Text: folder(c) + " is no folder", Fatal: true})
+	}
+	if running(c.DataDir) {
+		return append(all, config.Problem{Origin: c.Origin("data_dir"), Text: "a hub is running on this folder now"})
+	}
+	for _, l := range []struct{ key, addr string }{{"client_listen", c.ClientListen}, {"federation_listen", c.FederationListen}} {
+		if l.addr == "" {
+			continue
+		}
+		ln, err := net.Listen("tcp", l.addr)
+		if err != nil {
+			all = append(all, config.Problem{Origin: c.Origin(l.key), Text: strings.TrimPrefix(listenError(c, l.key, l.addr, err).Error(), c.Origin(l.key)+": "), Fatal: true})
+			continue
+		}
+		_ = ln.Close() // it was only a trial
+	}
+	return all
+}

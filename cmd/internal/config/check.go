@@ -1,0 +1,150 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/url"
+	"os"
+	"strconv"
+
+	"hearth/engine/budget"
+	"hearth/engine/mxid"
+)
+
+// Problem is something about the settings that keeps the hub from running, or
+// that its owner should know.
+type Problem struct {
+	Origin string // where it was set
+	Text   string
+	Fatal  bool
+}
+
+func (p Problem) String() string { return p.Origin + ": " + p.Text }
+
+// Check judges the settings together, and the files that they name.
+func (c *Config) Check() []Problem {
+	var all []Problem
+	bad := func(key, format string, args ...any) {
+		all = append(all, Problem{c.Origin(key), fmt.Sprintf(format, args...), true})
+	}
+	warn := func(key, format string, args ...any) {
+		all = append(all, Problem{c.Origin(key), fmt.Sprintf(format, args...), false})
+	}
+	if c.ServerName != "" {
+		if _, err := mxid.ParseServer(c.ServerName); err != nil {
+			bad("server_name", "%v", err)
+		}
+	}
+	c.checkDoors(bad, warn)
+	if c.PublicURL != "" {
+		u, err := url.Parse(c.PublicURL)
+		if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" || u.RawQuery != "" || u.Fragment != "" {
+			bad("public_url", "%q is not a URL such as https://hub.example", c.PublicURL)
+		}
+	}
+	if _, err := budget.Plan(int64(c.MemoryLimit), budget.RAM()); err != nil {
+		bad("memory_limit", "%v", err)
+	}
+	if len(c.AppServices) > 0 {
+		bad("appservices", "this version has no application services yet; leave it empty")
+	}
+	if c.DataDir == "" {
+		bad("data_dir", "a folder is needed")
+	}
+	if c.RegistrationSecret != "" {
+		if _, err := c.ReadSecret(); err != nil {
+			bad("registration_shared_secret_file", "%v", err)
+		} else if st, err := os.Stat(c.RegistrationSecret); err == nil && st.Mode().Perm()&0o077 != 0 {
+			warn("registration_shared_secret_file", "others on this machine can read %s: chmod 600 keeps them out", c.RegistrationSecret)
+		}
+	}
+	if c.Registration == "open" {
+		warn("registration", "anyone who reaches the hub can make accounts on it")
+	}
+	return all
+}
+
+// say reports one finding about a key.
+type say = func(key, format string, args ...any)
+
+// checkDoors judges the listeners.
+func (c *Config) checkDoors(bad, warn say) {
+	for _, l := range []struct{ key, addr string }{
+		{"client_listen", c.ClientListen}, {"federation_listen", c.FederationListen}, {"mqtt_listen", c.MQTTListen},
+	} {
+		if err := checkAddress(l.addr); err != nil {
+			bad(l.key, "%v", err)
+		}
+	}
+	if c.MQTTListen != "" {
+		bad("mqtt_listen", "this version does not speak MQTT yet; leave it empty")
+	}
+	if c.ClientListen == "" && c.FederationListen == "" {
+		bad("client_listen", "every listener is switched off: nobody could reach the hub")
+	}
+	if (c.TLSCert == "") != (c.TLSKey == "") {
+		bad("tls_cert", "tls_cert and tls_key belong together, only one of them is set")
+	}
+	for _, f := range []struct{ key, file string }{{"tls_cert", c.TLSCert}, {"tls_key", c.TLSKey}} {
+		if f.file == "" {
+			continue
+		}
+		if _, err := os.Stat(f.file); err != nil {
+			bad(f.key, "%v", plainly(err))
+		}
+	}
+	switch {
+	case c.TLSCert != "" && c.FederationListen == "":
+		warn("tls_cert", "no listener uses the certificate: federation_listen is empty")
+	case c.TLSCert == "" && c.FederationListen != "":
+		warn("federation_listen", "the hub shows a certificate that it made itself: it encrypts but proves nothing, "+
+			"so clients and servers refuse it unless they are told to trust it; tls_cert and tls_key name a real one")
+	}
+}
+
+// checkAddress accepts host:port; the host may be empty, for all of them.
+func checkAddress(addr string) error {
+	if addr == "" {
+		return nil
+	}
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return fmt.Errorf("%q is not an address such as 127.0.0.1:8008", addr)
+	}
+	if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 {
+		return fmt.Errorf("%q: the port must be a number up to 65535", addr)
+	}
+	if host != "" && host != "localhost" && net.ParseIP(host) == nil {
+		return fmt.Errorf("%q: %s must be an IP address or localhost", addr, host)
+	}
+	return nil
+}
+
+// ReadSecret reads the shared secret for registration; nil where there is none.
+func (c *Config) ReadSecret() ([]byte, error) {
+	if c.RegistrationSecret == "" {
+		return nil, nil
+	}
+	b, err := os.ReadFile(c.RegistrationSecret)
+	if err != nil {
+		return nil, plainly(err)
+	}
+	for len(b) > 0 && (b[len(b)-1] == '\n' || b[len(b)-1] == '\r') {
+		b = b[:len(b)-1]
+	}
+	if len(b) < 16 {
+		return nil, fmt.Errorf("the secret in %s is shorter than 16 bytes", c.RegistrationSecret)
+	}
+	return b, nil
+}
+
+// plainly says what is wrong with a file without the name of a system call.
+func plainly(err error) error {
+	var p *fs.PathError
+	if errors.As(err, &p) {
+		return fmt.Errorf("%s: %w", p.Path, p.Err)
+	}
+	return err
+}

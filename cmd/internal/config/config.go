@@ -1,0 +1,159 @@
+// Package config is the one place that reads the hub's settings: from flags,
+// environment variables and one TOML file, in this order of strength.
+//
+// The fields of Config are the whole truth about the settings: their tags make
+// the help, the sample file and the reference, which therefore cannot drift. It
+// refuses what it does not understand: an unknown key, a size without a unit and
+// a word that is not one of the choices are errors that name the file and the
+// line, because a setting that is silently ignored is found out on the worst
+// day. Packages below take small option structs and never read settings.
+package config
+
+import (
+	"fmt"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+
+	"hearth/engine/budget"
+)
+
+// Config is every setting of the hub. A field's tags are: key, the name in the
+// file (a flag has hyphens for the underscores, a variable HEARTH_ and
+// capitals); arg, what stands for a value in help; def, the default; help, the
+// text, whose first line says the most.
+type Config struct {
+	ServerName string `key:"server_name" arg:"NAME" def:"" help:"the name that users, rooms and aliases of this hub end with.\nIt can never change: it is part of every signed event. On an empty data folder\nit is localhost, which is good for a trial on one machine and for nothing else;\nafterwards it is what the folder was made for."`
+	DataDir    string `key:"data_dir" arg:"FOLDER" def:"hearth-data" help:"where everything is kept; made when it is not there."`
+
+	ClientListen     string `key:"client_listen" arg:"ADDRESS" def:"127.0.0.1:8008" help:"where clients reach the hub, in plain HTTP; empty: nowhere.\n0.0.0.0:8008 lets in the whole network, unencrypted: put a proxy that speaks TLS\nin front where the network is not yours."`
+	FederationListen string `key:"federation_listen" arg:"ADDRESS" def:"" help:"a second door for the same API, in TLS; empty: none.\nFederation with other servers will use it. Without tls_cert the hub makes a\ncertificate of its own, which encrypts but proves nothing: clients and servers\nrefuse it unless they are told to trust it."`
+	MQTTListen       string `key:"mqtt_listen" arg:"ADDRESS" def:"" help:"where things reach the hub by MQTT; empty: nowhere.\nThis version does not speak MQTT yet and refuses to start with an address here."`
+	TLSCert          string `key:"tls_cert" arg:"FILE" def:"" help:"certificate chain in PEM for federation_listen; read again when it changes."`
+	TLSKey           string `key:"tls_key" arg:"FILE" def:"" help:"private key of tls_cert in PEM."`
+	PublicURL        string `key:"public_url" arg:"URL" def:"" help:"where clients reach the hub from outside, as https://hub.example;\nempty: not told, clients have to know it."`
+
+	Registration       string `key:"registration" arg:"closed|token|open" def:"token" help:"who may make an account: nobody, who has a registration token, anyone.\nA fresh hub prints a claim code, the token that makes its first admin; it works\nin every mode. hearth user add makes accounts in every mode too."`
+	RegistrationSecret string `key:"registration_shared_secret_file" arg:"FILE" def:"" help:"file that holds the secret by which a program on this machine may make accounts."`
+	PasswordMinLength  int    `key:"password_min_length" arg:"N" def:"8" least:"1" most:"128" help:"shortest password for a new account, in bytes."`
+	RateLimits         bool   `key:"rate_limits" arg:"on|off" def:"on" help:"whether clients that ask too often are told to wait.\nOff is for benchmarks and for networks where every client is yours."`
+
+	MemoryLimit Size     `key:"memory_limit" arg:"SIZE" def:"" help:"how much memory the hub may take, as 96MiB; at least 40MiB.\nEmpty: a quarter of what the machine or its control group has, at most 128MiB."`
+	AppServices []string `key:"appservices" arg:"FILES" def:"" help:"registration files of application services, separated by commas.\nThis version has none yet and refuses to start with files here."`
+	LogLevel    string   `key:"log_level" arg:"debug|info|warn|error" def:"info" help:"the least important lines that are logged, on standard error."`
+
+	origin map[string]string // where each key that is not the default was set
+}
+
+// Size is a number of bytes; 0 stands for the default.
+type Size int64
+
+func (s Size) String() string {
+	if s == 0 {
+		return ""
+	}
+	return budget.Text(int64(s))
+}
+
+// units of sizes. Both kinds are taken, because both are written on boxes.
+var units = []struct {
+	name  string
+	bytes int64
+}{
+	{"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30},
+	{"kB", 1e3}, {"MB", 1e6}, {"GB", 1e9}, {"B", 1},
+}
+
+// parseSize reads a size, whose unit has to be there.
+func parseSize(text string) (Size, error) {
+	if text == "" {
+		return 0, nil
+	}
+	for _, u := range units {
+		digits, ok := strings.CutSuffix(text, u.name)
+		if !ok {
+			continue
+		}
+		n, err := strconv.ParseInt(strings.TrimSpace(digits), 10, 64)
+		if err != nil || n <= 0 || n > (1<<50)/u.bytes {
+			return 0, fmt.Errorf("%q is not a size such as 96MiB", text)
+		}
+		return Size(n * u.bytes), nil
+	}
+	if _, err := strconv.ParseFloat(text, 64); err == nil {
+		return 0, fmt.Errorf("%q has no unit: write %sMiB, or what you mean (B, KiB, MiB, GiB, kB, MB, GB)", text, text)
+	}
+	return 0, fmt.Errorf("%q is not a size such as 96MiB", text)
+}
+
+// setting is one field with its tags.
+type setting struct {
+	key, arg, def, help string
+	choices             []string // the words it may be; nil: anything
+	least, most         int      // of a number
+	field               reflect.Value
+}
+
+// settings lists the fields of c in order.
+func (c *Config) settings() []setting {
+	v := reflect.ValueOf(c).Elem()
+	var all []setting
+	for i := range v.NumField() {
+		tag := v.Type().Field(i).Tag
+		s := setting{key: tag.Get("key"), arg: tag.Get("arg"), def: tag.Get("def"), help: tag.Get("help"), field: v.Field(i)}
+		if s.key == "" {
+			continue
+		}
+		if strings.Contains(s.arg, "|") {
+			s.choices = strings.Split(s.arg, "|")
+		}
+		s.least, _ = strconv.Atoi(tag.Get("least"))
+		s.most, _ = strconv.Atoi(tag.Get("most"))
+		all = append(all, s)
+	}
+	return all
+}
+
+// flag and env are the setting's other names.
+func (s *setting) flag() string { return strings.ReplaceAll(s.key, "_", "-") }
+func (s *setting) env() string  { return "HEARTH_" + strings.ToUpper(s.key) }
+
+// quoted says whether the value is text in the file.
+func (s *setting) quoted() bool { return s.field.Kind() != reflect.Int }
+
+// set reads a value from text, as flags and variables give it.
+func (s *setting) set(text string) error {
+	if s.choices != nil && !slices.Contains(s.choices, text) {
+		last := len(s.choices) - 1
+		return fmt.Errorf("%q is none of %s and %s", text, strings.Join(s.choices[:last], ", "), s.choices[last])
+	}
+	switch p := s.field.Addr().Interface().(type) {
+	case *string:
+		*p = text
+	case *bool:
+		*p = text == "on"
+	case *int:
+		n, err := strconv.Atoi(text)
+		if err != nil || n < s.least || n > s.most {
+			return fmt.Errorf("%q is not a whole number from %d to %d", text, s.least, s.most)
+		}
+		*p = n
+	case *Size:
+		n, err := parseSize(text)
+		if err != nil {
+			return err
+		}
+		*p = n
+	case *[]string:
+		*p = nil
+		for part := range strings.SplitSeq(text, ",") {
+			if part = strings.TrimSpace(part); part != "" {
+				*p = append(*p, part)
+			}
+		}
+	default:
+		panic("config: no way to set " + s.key)
+	}
+	return nil
+}

@@ -1,0 +1,256 @@
+package history
+
+import (
+	"slices"
+
+	"hearth/engine/cjson"
+	"hearth/engine/fault"
+	"hearth/engine/filter"
+	"hearth/engine/mxid"
+	"hearth/engine/room"
+)
+
+// maxScan bounds the events one page looks at. A page that ends there is short,
+// perhaps empty, and says where to go on.
+const maxScan = 4000
+
+// Query asks for a page.
+type Query struct {
+	Back  bool      // newest first
+	From  *room.Key // nil: the end of what there is, or its beginning
+	To    *room.Key // nil: as far as it goes
+	Limit int
+	Part  *filter.Part
+}
+
+// page is a stretch of a room's timeline.
+type page struct {
+	events []*room.Event // in the order asked for
+	next   room.Key      // where the next page begins
+	more   bool          // whether there may be one
+}
+
+// AppendPage appends a page of the room's past as /messages answers it. Each
+// event comes once, whichever way the pages go and whoever sends meanwhile: a
+// token stands between two events and never moves.
+// Spec: client-server, GET /rooms/{roomId}/messages.
+func (v *View) AppendPage(dst []byte, q *Query) ([]byte, error) {
+	lower, upper, start := room.Key{}, v.end, room.Key{}
+	if q.Back {
+		if start = v.end; q.From != nil {
+			start = *q.From
+		}
+		upper = earlier(start, v.end)
+		if q.To != nil {
+			lower = *q.To
+		}
+	} else {
+		if q.From != nil {
+			start = *q.From
+		}
+		lower = start
+		if q.To != nil {
+			upper = earlier(*q.To, v.end)
+		}
+	}
+	p, err := v.read(lower, upper, q)
+	if err != nil {
+		return dst, err
+	}
+	dst = append(dst, `{"chunk":`...)
+	if dst, err = v.appendList(dst, p.events); err != nil {
+		return dst, err
+	}
+	if p.more {
+		dst = cjson.AppendString(append(dst, `,"end":`...), p.next.String())
+	}
+	dst = cjson.AppendString(append(dst, `,"start":`...), start.String())
+	if q.Part.LazyMembers() && len(p.events) > 0 {
+		newest := p.events[0]
+		if !q.Back {
+			newest = p.events[len(p.events)-1]
+		}
+		members, err := v.senders(newest, p.events)
+		if err != nil {
+			return dst, err
+		}
+		if dst, err = v.appendList(append(dst, `,"state":`...), members); err != nil {
+			return dst, err
+		}
+	}
+	return append(dst, '}'), nil
+}
+
+func earlier(a, b room.Key) room.Key {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}
+
+// read collects the events between two places that the user may see and the
+// query asks for.
+func (v *View) read(lower, upper room.Key, q *Query) (page, error) {
+	p := page{next: lower}
+	if q.Back {
+		p.next = upper
+	}
+	if q.Part.Nothing() || !q.Part.PassesRoom(v.Head.ID) || !lower.Before(upper) {
+		return p, nil
+	}
+	scanned := 0
+	err := v.rooms.Timeline(v.Room, lower, upper, q.Back, func(k room.Key, num room.EventNum) (bool, error) {
+		if len(p.events) == q.Limit || scanned == maxScan {
+			p.more = true
+			return false, nil
+		}
+		scanned++
+		if p.next = k; !q.Back {
+			p.next = k.Next()
+		}
+		e, err := v.rooms.Event(num)
+		if fault.Is(err, fault.NotFound) {
+			return true, nil // its body has been aged out
+		}
+		if err != nil {
+			return false, err
+		}
+		ok, err := v.shows(e, q.Part)
+		if ok {
+			p.events = append(p.events, e)
+		}
+		return true, err
+	})
+	return p, err
+}
+
+// shows says whether an event passes the filter and may be seen.
+func (v *View) shows(e *room.Event, part *filter.Part) (bool, error) {
+	if !part.Passes(e.Type, e.Sender, e.Content) {
+		return false, nil
+	}
+	if ok, err := v.viewer.Sees(e); !ok || err != nil {
+		return false, err
+	}
+	if part == nil || part.RelatedSenders == nil && part.RelatedTypes == nil {
+		return true, nil
+	}
+	return v.related(e.ID, part)
+}
+
+// related says whether some event relates to this one as the filter asks.
+// Spec: client-server, filtering, related_by_senders and related_by_rel_types.
+func (v *View) related(id mxid.EventID, part *filter.Part) (found bool, err error) {
+	err = v.rooms.Related(v.Room, id, func(num room.EventNum, relType, _ string) (bool, error) {
+		if part.RelatedTypes != nil && !slices.Contains(part.RelatedTypes, relType) {
+			return true, nil
+		}
+		e, err := v.rooms.Event(num)
+		if fault.Is(err, fault.NotFound) {
+			return true, nil
+		}
+		if err != nil {
+			return false, err
+		}
+		found = !e.Redacted() && (part.RelatedSenders == nil || slices.Contains(part.RelatedSenders, string(e.Sender)))
+		return !found, nil
+	})
+	return found, err
+}
+
+// senders gives the member events of those who sent events, as the state after
+// at has them. Spec: client-server, lazy-loading room members.
+func (v *View) senders(at *room.Event, events []*room.Event) ([]*room.Event, error) {
+	state, err := v.rooms.StateAfter(at)
+	if fault.Is(err, fault.NotFound) {
+		state, err = v.State, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var list []*room.Event
+	told := map[mxid.UserID]bool{}
+	for _, e := range events {
+		if told[e.Sender] {
+			continue
+		}
+		told[e.Sender] = true
+		m, err := v.rooms.StateEvent(state, typeMember, string(e.Sender))
+		if err != nil {
+			return nil, err
+		}
+		if m != nil {
+			list = append(list, m)
+		}
+	}
+	return list, nil
+}
+
+const typeMember = "m.room.member"
+
+// AppendContext appends an event with what surrounds it: at most limit others,
+// half of them before it, and the state at the last.
+// Spec: client-server, GET /rooms/{roomId}/context/{eventId}.
+func (v *View) AppendContext(dst []byte, id mxid.EventID, limit int, part *filter.Part) ([]byte, error) {
+	e, err := v.find(id)
+	if err != nil {
+		return dst, err
+	}
+	before, err := v.read(room.Key{}, e.At, &Query{Back: true, Limit: limit / 2, Part: part})
+	if err != nil {
+		return dst, err
+	}
+	after, err := v.read(e.At.Next(), v.end, &Query{Limit: limit - limit/2, Part: part})
+	if err != nil {
+		return dst, err
+	}
+	last := e
+	if n := len(after.events); n > 0 {
+		last = after.events[n-1]
+	}
+	dst = cjson.AppendString(append(dst, `{"end":`...), after.next.String())
+	if dst, err = v.append(append(dst, `,"event":`...), e); err != nil {
+		return dst, err
+	}
+	if dst, err = v.appendList(append(dst, `,"events_after":`...), after.events); err != nil {
+		return dst, err
+	}
+	if dst, err = v.appendList(append(dst, `,"events_before":`...), before.events); err != nil {
+		return dst, err
+	}
+	dst = cjson.AppendString(append(dst, `,"start":`...), before.next.String())
+	around := append(append([]*room.Event{e}, before.events...), after.events...)
+	state, err := v.stateAround(last, around, part)
+	if err != nil {
+		return dst, err
+	}
+	if dst, err = v.appendList(append(dst, `,"state":`...), state); err != nil {
+		return dst, err
+	}
+	return append(dst, '}'), nil
+}
+
+// stateAround is the state after an event as a filter lets it pass; of the
+// members only those who sent one of the events, where that is asked for.
+func (v *View) stateAround(last *room.Event, around []*room.Event, part *filter.Part) ([]*room.Event, error) {
+	state, err := v.rooms.StateAfter(last)
+	if fault.Is(err, fault.NotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	senders := map[string]bool{}
+	for _, e := range around {
+		senders[string(e.Sender)] = true
+	}
+	var list []*room.Event
+	err = v.rooms.Each(state, func(e *room.Event) (bool, error) {
+		needed := e.Type != typeMember || !part.LazyMembers() || senders[e.StateKey]
+		if needed && part.Passes(e.Type, e.Sender, e.Content) {
+			list = append(list, e)
+		}
+		return true, nil
+	})
+	return list, err
+}

@@ -1,0 +1,177 @@
+package clientapi
+
+import (
+	"errors"
+
+	"hearth/engine/cjson"
+	"hearth/engine/e2ee"
+	"hearth/engine/fault"
+	"hearth/engine/mxid"
+	"hearth/httpd/wire"
+)
+
+// unstable is where clients of before version 1.1 look for what r0 did not have.
+const unstable = "/_matrix/client/unstable"
+
+// Spec: client-server, end-to-end encryption; send-to-device messaging.
+func (a *API) keyRoutes() []wire.Route {
+	routes := []wire.Route{
+		{Method: "POST", Pattern: v3 + "/keys/upload", Handle: a.uploadKeys, Flags: guest},
+		{Method: "POST", Pattern: v3 + "/keys/query", Handle: a.queryKeys, Flags: guest},
+		{Method: "POST", Pattern: v3 + "/keys/claim", Handle: a.claimKeys, Flags: guest},
+		{Method: "PUT", Pattern: v3 + "/sendToDevice/{eventType}/{txnId}", Handle: a.sendToDevice, Flags: guest},
+	}
+	for _, base := range [...]string{v3, unstable} {
+		routes = append(routes,
+			wire.Route{Method: "POST", Pattern: base + "/keys/device_signing/upload", Handle: a.uploadCrossKeys, Flags: late},
+			wire.Route{Method: "POST", Pattern: base + "/keys/signatures/upload", Handle: a.uploadSignatures, Flags: late})
+	}
+	return append(append(routes, a.backupRoutes()...), a.dehydratedRoutes()...)
+}
+
+// Spec: client-server, POST /keys/upload.
+func (a *API) uploadKeys(r *wire.Req) error {
+	body, err := r.Object()
+	if err != nil {
+		return err
+	}
+	if err := a.engine.UploadKeys(&r.Session, body); err != nil {
+		return err
+	}
+	dst, err := a.engine.E2EE.AppendCounts(append(r.Out(), `{"one_time_key_counts":`...), r.Session.DeviceNum)
+	if err != nil {
+		return err
+	}
+	return r.OK(append(dst, '}'))
+}
+
+// Spec: client-server, POST /keys/query.
+func (a *API) queryKeys(r *wire.Req) error {
+	body, err := r.Object()
+	if err != nil {
+		return err
+	}
+	list, err := e2ee.ParseQueries(body)
+	if err != nil {
+		return err
+	}
+	dst, err := a.engine.AppendKeys(append(r.Out(), '{'), r.Session.User, list)
+	if err != nil {
+		return err
+	}
+	dst = a.appendFailures(dst, len(list), func(i int) mxid.UserID { return list[i].User })
+	return r.OK(append(dst, '}'))
+}
+
+// Spec: client-server, POST /keys/claim.
+func (a *API) claimKeys(r *wire.Req) error {
+	body, err := r.Object()
+	if err != nil {
+		return err
+	}
+	list, err := e2ee.ParseClaims(body)
+	if err != nil {
+		return err
+	}
+	if err := a.engine.ClaimKeys(list); err != nil {
+		return err
+	}
+	dst := e2ee.AppendClaimed(append(r.Out(), `{"one_time_keys":`...), list)
+	dst = a.appendFailures(dst, len(list), func(i int) mxid.UserID { return list[i].User })
+	return r.OK(append(dst, '}'))
+}
+
+// appendFailures appends the member failures: the servers that the users of a
+// list are of and that were not asked.
+func (a *API) appendFailures(dst []byte, n int, user func(i int) mxid.UserID) []byte {
+	dst = append(dst, `,"failures":{`...)
+	var seen map[mxid.Server]bool
+	for i := range n {
+		server := user(i).Server()
+		if server == a.engine.Server || server == "" || seen[server] {
+			continue
+		}
+		if seen == nil {
+			seen = map[mxid.Server]bool{}
+		} else {
+			dst = append(dst, ',')
+		}
+		seen[server] = true
+		dst = append(cjson.AppendString(dst, server), ':')
+		dst = wire.AppendError(dst, fault.Remote, "the server was not reached")
+	}
+	return append(dst, '}')
+}
+
+// Spec: client-server, POST /keys/device_signing/upload.
+func (a *API) uploadCrossKeys(r *wire.Req) error {
+	body, err := r.Object()
+	if err != nil {
+		return err
+	}
+	keys, err := e2ee.ParseCrossKeys(r.Session.UserID, body)
+	if err != nil {
+		return err
+	}
+	needs, err := a.engine.E2EE.NeedsProof(r.Session.User, keys)
+	if err != nil {
+		return err
+	}
+	var x *exchange
+	if needs {
+		var full []byte
+		if x, full, err = a.proved(r, "cross-signing keys", body); x == nil {
+			return err
+		}
+		if keys, err = e2ee.ParseCrossKeys(r.Session.UserID, full); err != nil {
+			return err
+		}
+	}
+	if err := a.engine.UploadCrossKeys(&r.Session, keys, needs); err != nil {
+		return err
+	}
+	if x != nil {
+		a.uia.end(x)
+	}
+	return r.Empty()
+}
+
+// Spec: client-server, POST /keys/signatures/upload.
+func (a *API) uploadSignatures(r *wire.Req) error {
+	body, err := r.Object()
+	if err != nil {
+		return err
+	}
+	list, err := e2ee.ParseSignatures(body)
+	if err != nil {
+		return err
+	}
+	failures, err := a.engine.UploadSignatures(&r.Session, list)
+	if err != nil {
+		return err
+	}
+	dst := append(r.Out(), `{"failures":{`...)
+	for i := range failures {
+		f := &failures[i]
+		switch {
+		case i > 0 && failures[i-1].User == f.User:
+			dst = append(dst, ',')
+		case i > 0:
+			dst = append(dst, '}', ',')
+			fallthrough
+		default:
+			dst = append(cjson.AppendString(dst, f.User), ':', '{')
+		}
+		dst = append(cjson.AppendString(dst, f.Key), ':')
+		var why *fault.Error
+		text := ""
+		if errors.As(f.Err, &why) {
+			text = why.Text
+		}
+		dst = wire.AppendError(dst, fault.KindOf(f.Err), text)
+	}
+	if len(failures) > 0 {
+		dst = append(dst, '}')
+	}
+	return r.OK(append(dst, '}', '}'))
+}
