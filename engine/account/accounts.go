@@ -56,6 +56,10 @@ type Options struct {
 	Now         func() time.Time // nil: time.Now
 	PasswordMin int              // bytes a new password must have; 0: 8
 	Cost        Cost             // of a new password's hash; zero: 12 MiB, three passes
+	// TokenLife is how long an access token lives whose client can refresh it;
+	// 0: an hour. Each refresh costs the disk a write, and access tokens of
+	// clients that cannot refresh never end.
+	TokenLife time.Duration
 }
 
 // Accounts is the open record. All methods may be called at the same time.
@@ -68,6 +72,9 @@ type Accounts struct {
 	min    int
 	hash   hasher
 	cache  cache
+
+	tokenLife time.Duration
+	tickets   tickets
 
 	held [64]sync.Mutex // by user number; see Hold
 
@@ -84,7 +91,11 @@ func Open(st *store.Store, log *stream.Log, names *store.Names, server mxid.Serv
 	if a.min == 0 {
 		a.min = 8
 	}
+	if a.tokenLife = o.TokenLife; a.tokenLife == 0 {
+		a.tokenLife = time.Hour
+	}
 	a.cache.m = map[tokenHash]*cached{}
+	a.tickets.m = map[tokenHash]ticket{}
 	return a, a.hash.open(o.Cost)
 }
 

@@ -72,11 +72,11 @@ func (h *hub) user(t *testing.T, name string) uint32 {
 
 func (h *hub) login(t *testing.T, user uint32, device string) (string, Session) {
 	t.Helper()
-	token, s, err := h.Login(user, NewSession{Device: device, Name: "lamp", From: netip.MustParseAddr("192.0.2.1")})
+	tokens, s, err := h.Login(user, NewSession{Device: device, Name: "lamp", From: netip.MustParseAddr("192.0.2.1")})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return token, s
+	return tokens.Access, s
 }
 
 func must(t *testing.T, err error) {

@@ -19,7 +19,8 @@ type Device struct {
 	Name     string // display name; empty: none
 	SeenFrom netip.Addr
 	Seen     time.Time // within the hour; zero where it never was
-	token    tokenHash // of its access token; zero: none
+	now      pair      // its tokens
+	next     pair      // those that take their place when first used; see Refresh
 }
 
 // deviceNum makes the number of a user's n-th device.
@@ -34,10 +35,14 @@ func (d *Device) append(dst []byte) []byte {
 	}
 	dst = binary.AppendUvarint(dst, seen)
 	dst = appendText(dst, string(d.SeenFrom.AsSlice()))
-	if d.token == (tokenHash{}) {
-		return appendText(dst, "")
+	for _, h := range [...]*tokenHash{&d.now.access, &d.now.refresh, &d.next.access, &d.next.refresh} {
+		if *h == (tokenHash{}) {
+			dst = appendText(dst, "")
+		} else {
+			dst = appendText(dst, string(h[:]))
+		}
 	}
-	return appendText(dst, string(d.token[:]))
+	return dst
 }
 
 func parseDevice(id string, row []byte) (Device, error) {
@@ -47,7 +52,9 @@ func parseDevice(id string, row []byte) (Device, error) {
 		d.Seen = time.UnixMilli(int64(seen))
 	}
 	d.SeenFrom, _ = netip.AddrFromSlice(r.bytes())
-	copy(d.token[:], r.bytes())
+	for _, h := range [...]*tokenHash{&d.now.access, &d.now.refresh, &d.next.access, &d.next.refresh} {
+		copy(h[:], r.bytes())
+	}
 	return d, r.err("a device")
 }
 
@@ -151,9 +158,8 @@ func (a *Accounts) DropDevices(tx *stream.Tx, user uint32, gone func(d *Device) 
 		}
 		any = true
 		tx.Delete(deviceKey(user, d.ID))
-		if d.token != (tokenHash{}) {
-			tx.Delete(tokenKey(&d.token))
-		}
+		d.now.drop(tx.Batch)
+		d.next.drop(tx.Batch)
 	}
 	if any {
 		tx.Put(&stream.Entry{Kind: stream.Devices, User: user})

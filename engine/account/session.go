@@ -1,11 +1,7 @@
 package account
 
 import (
-	"crypto/rand"
 	"crypto/sha256"
-	"encoding/base64"
-	"encoding/binary"
-	"fmt"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -29,47 +25,6 @@ type Session struct {
 	seen *atomic.Int64 // when the device was last written down as seen, milliseconds
 }
 
-// tokenHash is what the store keeps of a token.
-type tokenHash [sha256.Size]byte
-
-// Kinds of token row.
-const tokenAccess = 1
-
-// tokenPrefix marks our tokens, for those who search leaked text for secrets.
-const tokenPrefix = "hearth_"
-
-// tokenRow is the row of table Token.
-type tokenRow struct {
-	kind   uint64
-	user   uint32
-	num    uint64 // the device's number: a row that outlived its device is void
-	device string
-}
-
-func (t *tokenRow) append(dst []byte) []byte {
-	dst = binary.AppendUvarint(dst, t.kind)
-	dst = binary.AppendUvarint(dst, uint64(t.user))
-	dst = binary.AppendUvarint(dst, t.num)
-	return appendText(dst, t.device)
-}
-
-func parseTokenRow(row []byte) (t tokenRow, err error) {
-	r := readRow(row)
-	t.kind, t.user, t.num, t.device = r.num(), uint32(r.num()), r.num(), r.text()
-	return t, r.err("a token")
-}
-
-func tokenKey(h *tokenHash) []byte { return append(store.Token.Prefix(), h[:]...) }
-
-func newToken() (text string, h tokenHash, err error) {
-	var b [32]byte
-	if _, err := rand.Read(b[:]); err != nil {
-		return "", h, fmt.Errorf("account: %w", err)
-	}
-	text = tokenPrefix + base64.RawURLEncoding.EncodeToString(b[:])
-	return text, sha256.Sum256([]byte(text)), nil
-}
-
 // cacheSize bounds the sessions in memory: about 200 bytes each.
 const cacheSize = 4096
 
@@ -82,8 +37,9 @@ type cache struct {
 }
 
 type cached struct {
-	s    Session
-	seen atomic.Int64
+	s     Session
+	until int64 // milliseconds at which the token ends; 0: never
+	seen  atomic.Int64
 }
 
 func (c *cache) get(h tokenHash) (*cached, uint64) {
@@ -127,7 +83,8 @@ func (a *Accounts) Purge(user uint32) {
 }
 
 // Authenticate finds the session of an access token. Every request comes
-// through here: a token that was seen lately is found without allocating.
+// through here: a token that was seen lately is found without allocating. Where
+// the account is locked the session comes with the error, for those who log out.
 func (a *Accounts) Authenticate(token []byte) (Session, error) {
 	if len(token) == 0 {
 		return Session{}, fault.E(fault.MissingToken, "account.Authenticate", "an access token is needed")
@@ -138,33 +95,31 @@ func (a *Accounts) Authenticate(token []byte) (Session, error) {
 	h := tokenHash(sha256.Sum256(token))
 	e, gen := a.cache.get(h)
 	if e != nil {
+		if e.until != 0 && a.millis() >= e.until {
+			return Session{}, softLoggedOut()
+		}
 		return e.s, nil
 	}
 	e, err := a.load(h)
 	if err != nil {
+		if e != nil {
+			return e.s, err
+		}
 		return Session{}, err
 	}
 	a.cache.put(h, e, gen)
 	return e.s, nil
 }
 
-func unknownToken() error {
-	return fault.E(fault.UnknownToken, "account.Authenticate", "the access token is unknown or was logged out")
-}
-
-// load makes a session from the rows.
+// load makes a session from the rows. Of a locked account it gives the session
+// and the error.
 func (a *Accounts) load(h tokenHash) (*cached, error) {
-	var buf [128]byte
-	val, ok, err := a.st.Get(buf[:0], tokenKey(&h))
+	t, ok, err := a.tokenRow(&h)
 	if err != nil {
 		return nil, err
 	}
-	if !ok {
+	if !ok || t.kind != tokenAccess {
 		return nil, unknownToken()
-	}
-	t, err := parseTokenRow(val)
-	if err != nil {
-		return nil, err
 	}
 	row, ok, err := a.row(t.user)
 	if err != nil {
@@ -174,24 +129,36 @@ func (a *Accounts) load(h tokenHash) (*cached, error) {
 	switch {
 	case err != nil:
 		return nil, err
-	case !ok || !has || d.Num != t.num || t.kind != tokenAccess || row.has(flagDeactivated):
+	case !ok || !has || d.Num != t.num || row.has(flagDeactivated):
 		return nil, unknownToken()
-	case row.has(flagLocked):
-		return nil, fault.E(fault.Locked, "account.Authenticate", "this account is locked")
+	case t.until != 0 && a.millis() >= t.until:
+		return nil, softLoggedOut()
 	}
-	id, err := a.names.Name(store.Users, t.user)
-	if err != nil {
+	if d.next.access == h {
+		if err := a.promote(&t, h); err != nil {
+			return nil, err
+		}
+	}
+	e := &cached{until: t.until}
+	if e.s, err = a.session(&t, &row); err != nil {
 		return nil, err
 	}
-	e := &cached{s: Session{
-		User: t.user, UserID: mxid.UserID(id), Device: t.device, DeviceNum: t.num,
-		Guest: row.has(flagGuest), Admin: row.has(flagAdmin), Suspended: row.has(flagSuspended),
-	}}
 	if !d.Seen.IsZero() {
 		e.seen.Store(d.Seen.UnixMilli())
 	}
 	e.s.seen = &e.seen
+	if row.has(flagLocked) {
+		return e, locked()
+	}
 	return e, nil
+}
+
+func (a *Accounts) session(t *tokenRow, row *userRow) (Session, error) {
+	id, err := a.names.Name(store.Users, t.user)
+	return Session{
+		User: t.user, UserID: mxid.UserID(id), Device: t.device, DeviceNum: t.num,
+		Guest: row.has(flagGuest), Admin: row.has(flagAdmin), Suspended: row.has(flagSuspended),
+	}, err
 }
 
 // seenEvery is how often a device is written down as seen. Oftener would wear
@@ -218,69 +185,68 @@ func (a *Accounts) Seen(s *Session, from netip.Addr) error {
 
 // NewSession is what a login asks for.
 type NewSession struct {
-	Device string     // empty: the hub picks an id
-	Name   string     // display name of a device that is new
-	From   netip.Addr // where the login came from
+	Device  string        // empty: the hub picks an id
+	Name    string        // display name of a device that is new
+	From    netip.Addr    // where the login came from
+	Refresh bool          // the client knows refresh tokens
+	Life    time.Duration // of the access token; 0: as usual
 }
 
-// Login gives a user a device and a token for it, whatever it was that proved
-// who they are. The device's older token ends. Spec: client-server, POST /login.
-func (a *Accounts) Login(user uint32, n NewSession) (token string, s Session, err error) {
+// Login gives a user a device and tokens for it, whatever it was that proved
+// who they are. The device's older tokens end. Spec: client-server, POST /login.
+func (a *Accounts) Login(user uint32, n NewSession) (tokens Tokens, s Session, err error) {
 	const op = "account.Login"
 	if err := checkText(op, "the device id", n.Device, maxDeviceID); err != nil {
-		return "", s, err
+		return tokens, s, err
 	}
 	if err := checkText(op, "the display name", n.Name, maxDeviceName); err != nil {
-		return "", s, err
+		return tokens, s, err
 	}
 	if n.Device == "" {
 		if n.Device, err = newDeviceID(); err != nil {
-			return "", s, err
+			return tokens, s, err
 		}
 	}
 	defer a.Hold(user)()
 	row, err := a.mustRow(op, user)
 	switch {
 	case err != nil:
-		return "", s, err
+		return tokens, s, err
 	case row.has(flagDeactivated):
-		return "", s, fault.E(fault.Deactivated, op, "this account has been deactivated")
+		return tokens, s, fault.E(fault.Deactivated, op, "this account has been deactivated")
 	case row.has(flagLocked):
-		return "", s, fault.E(fault.Locked, op, "this account is locked")
+		return tokens, s, locked()
 	}
 	d, known, err := a.device(user, n.Device)
 	if err != nil {
-		return "", s, err
+		return tokens, s, err
 	}
 	b := a.st.NewBatch()
 	if !known {
 		if err := a.roomForDevice(user); err != nil {
 			b.Drop()
-			return "", s, err
+			return tokens, s, err
 		}
 		row.devices++
 		setUserRow(b, user, &row)
 		d = Device{ID: n.Device, Num: deviceNum(user, row.devices), Name: n.Name}
-	} else if d.token != (tokenHash{}) {
-		b.Delete(tokenKey(&d.token))
 	}
-	token, d.token, err = newToken()
-	if err != nil {
+	d.now.drop(b)
+	d.next.drop(b)
+	if tokens, d.now, err = a.issue(b, user, &d, n.Refresh, n.Life); err != nil {
 		b.Drop()
-		return "", s, err
+		return tokens, s, err
 	}
 	d.Seen, d.SeenFrom = a.now(), n.From.Unmap()
 	setDevice(b, user, &d)
-	t := tokenRow{kind: tokenAccess, user: user, num: d.Num, device: d.ID}
-	b.Set(tokenKey(&d.token), t.append(newRow()))
 	if err := a.st.Commit(b); err != nil {
-		return "", s, err
+		return tokens, s, err
 	}
 	if known {
 		a.Purge(user)
 	}
-	s, err = a.Authenticate([]byte(token))
-	return token, s, err
+	s, err = a.Authenticate([]byte(tokens.Access))
+	return tokens, s, err
 }
 
 // roomForDevice refuses one device more than a user may have.

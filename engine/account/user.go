@@ -188,15 +188,9 @@ func (a *Accounts) Create(n NewUser) (uint32, error) {
 	if err := a.CheckName(n.Localpart); err != nil {
 		return 0, err
 	}
-	var hashed string
-	if n.Password != "" {
-		if err := a.CheckNewPassword(n.Password); err != nil {
-			return 0, err
-		}
-		var err error
-		if hashed, err = a.hash.make(n.Password); err != nil {
-			return 0, err
-		}
+	hashed, err := a.newHash(n.Password)
+	if err != nil {
+		return 0, err
 	}
 	user, err := a.names.Number(store.Users, string(a.ID(n.Localpart)))
 	if err != nil {
@@ -208,22 +202,64 @@ func (a *Accounts) Create(n NewUser) (uint32, error) {
 	} else if ok {
 		return 0, fault.E(fault.UserInUse, op, "the user name is taken")
 	}
-	if n.Token != "" || n.Admin {
-		a.regMu.Lock()
-		defer a.regMu.Unlock()
-	}
 	row := userRow{created: a.millis(), password: hashed}
 	row.set(flagGuest, n.Guest)
 	row.set(flagAdmin, n.Admin)
-	var reg *RegistrationToken
-	if n.Token != "" {
-		if reg, err = a.usable(n.Token); err != nil {
-			return 0, err
-		}
-		row.set(flagAdmin, n.Admin || reg.Claim)
+	return user, a.admit(user, &row, n.Token)
+}
+
+// Upgrade makes a guest an ordinary user of the same name. What the guest had
+// stays theirs. Spec: client-server, guest access.
+func (a *Accounts) Upgrade(guest uint32, n NewUser) error {
+	const op = "account.Upgrade"
+	hashed, err := a.newHash(n.Password)
+	if err != nil {
+		return err
 	}
-	_, err = a.log.Commit(func(tx *stream.Tx) error {
-		setUserRow(tx.Batch, user, &row)
+	defer a.Hold(guest)()
+	row, err := a.mustRow(op, guest)
+	switch {
+	case err != nil:
+		return err
+	case row.has(flagDeactivated):
+		return fault.E(fault.Deactivated, op, "this account has been deactivated")
+	case !row.has(flagGuest):
+		return fault.E(fault.UserInUse, op, "the user name is taken")
+	}
+	row.password = hashed
+	row.set(flagGuest, false)
+	defer a.Purge(guest)
+	return a.admit(guest, &row, n.Token)
+}
+
+// newHash is the hash of a new user's password; empty where there is none.
+func (a *Accounts) newHash(password string) (string, error) {
+	if password == "" {
+		return "", nil
+	}
+	if err := a.CheckNewPassword(password); err != nil {
+		return "", err
+	}
+	return a.hash.make(password)
+}
+
+// admit writes the row of a user who is new, or new as what they are now, and
+// counts the registration token. The caller holds the user.
+func (a *Accounts) admit(user uint32, row *userRow, token string) error {
+	if token != "" || row.has(flagAdmin) {
+		a.regMu.Lock()
+		defer a.regMu.Unlock()
+	}
+	var reg *RegistrationToken
+	if token != "" {
+		var err error
+		if reg, err = a.usable(token); err != nil {
+			return err
+		}
+		row.set(flagAdmin, row.has(flagAdmin) || reg.Claim)
+	}
+	_, err := a.log.Commit(func(tx *stream.Tx) error {
+		setUserRow(tx.Batch, user, row)
 		tx.Put(&stream.Entry{Kind: stream.Account, User: user})
 		if reg != nil {
 			reg.Completed++
@@ -234,7 +270,7 @@ func (a *Accounts) Create(n NewUser) (uint32, error) {
 		}
 		return nil
 	})
-	return user, err
+	return err
 }
 
 // change edits a user's row and forgets what is cached of it.

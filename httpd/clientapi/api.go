@@ -30,6 +30,7 @@ const (
 type Options struct {
 	Engine       *engine.Engine
 	Registration Mode
+	Guests       bool             // whether anybody may come as a guest, with few rights and no password
 	PublicURL    string           // where clients reach the hub; empty: not told
 	Support      json.RawMessage  // body of /.well-known/matrix/support; empty: none
 	Now          func() time.Time // nil: time.Now
@@ -57,7 +58,7 @@ func New(o Options) *API {
 func (a *API) Authenticate(r *wire.Req) (account.Session, error) {
 	s, err := a.accounts.Authenticate(r.Token())
 	if err != nil {
-		return s, err
+		return s, err // with the session, where the account is locked
 	}
 	return s, a.accounts.Seen(&s, r.Remote())
 }

@@ -1,6 +1,8 @@
 package clientapi
 
 import (
+	"strconv"
+
 	"hearth/engine/account"
 	"hearth/engine/cjson"
 	"hearth/engine/fault"
@@ -8,15 +10,20 @@ import (
 	"hearth/httpd/wire"
 )
 
+// loginToken is the login by a token, as single sign-on and other devices of
+// the user hand it out.
+const loginToken = "m.login.token"
+
 // Spec: client-server, GET /login.
 func (a *API) loginFlows(r *wire.Req) error {
-	return r.OK(append(r.Out(), `{"flows":[{"type":"m.login.password"}]}`...))
+	return r.OK(append(r.Out(), `{"flows":[{"type":"m.login.password"},{"get_login_token":true,"type":"m.login.token"}]}`...))
 }
 
 // newDevice are the members that login and register share.
 type newDevice struct {
 	DeviceID string `json:"device_id"`
 	Name     string `json:"initial_device_display_name"`
+	Refresh  bool   `json:"refresh_token"`
 }
 
 // Spec: client-server, POST /login.
@@ -30,30 +37,42 @@ func (a *API) login(r *wire.Req) error {
 		newDevice
 		Type     *string `json:"type"`
 		Password *string `json:"password"`
+		Token    *string `json:"token"`
 	}
 	if err := wire.Decode(body, &req); err != nil {
 		return err
 	}
+	var num uint32
 	switch {
 	case req.Type == nil:
 		return fault.E(fault.Missing, op, "a login needs a type")
-	case *req.Type != stagePassword:
-		return fault.E(fault.Unknown, op, "the hub knows no login of the type %q", *req.Type)
-	case req.Password == nil:
+	case *req.Type == stagePassword && req.Password == nil:
 		return fault.E(fault.Missing, op, "a login by password needs a password")
+	case *req.Type == stagePassword:
+		num, err = a.byPassword(body, *req.Password)
+	case *req.Type == loginToken && req.Token == nil:
+		return fault.E(fault.Missing, op, "a login by token needs a token")
+	case *req.Type == loginToken:
+		num, err = a.accounts.UseLoginToken(*req.Token)
+	default:
+		return fault.E(fault.Unknown, op, "the hub knows no login of the type %q", *req.Type)
 	}
-	id, err := loginName(body, a.engine.Server)
-	if err != nil {
-		return err
-	}
-	if id == "" {
-		return fault.E(fault.Missing, op, "a login needs an identifier")
-	}
-	num, err := a.accounts.CheckPassword(a.known(id), *req.Password)
 	if err != nil {
 		return err
 	}
 	return a.enter(r, num, req.newDevice)
+}
+
+// byPassword finds the user that the body of a login names.
+func (a *API) byPassword(body []byte, password string) (uint32, error) {
+	id, err := loginName(body, a.engine.Server)
+	if err != nil {
+		return 0, err
+	}
+	if id == "" {
+		return 0, fault.E(fault.Missing, "clientapi.login", "a login needs an identifier")
+	}
+	return a.accounts.CheckPassword(a.known(id), password)
 }
 
 // known gives the id in small letters where only that is a user: people type
@@ -71,11 +90,11 @@ func (a *API) known(id mxid.UserID) mxid.UserID {
 
 // enter makes the session of a user who has shown who they are, and answers.
 func (a *API) enter(r *wire.Req, num uint32, d newDevice) error {
-	token, s, err := a.accounts.Login(num, account.NewSession{Device: d.DeviceID, Name: d.Name, From: r.Remote()})
+	tokens, s, err := a.accounts.Login(num, account.NewSession{Device: d.DeviceID, Name: d.Name, From: r.Remote(), Refresh: d.Refresh})
 	if err != nil {
 		return err
 	}
-	dst := cjson.AppendString(append(r.Out(), `{"access_token":`...), token)
+	dst := appendTokens(append(r.Out(), '{'), &tokens)
 	dst = cjson.AppendString(append(dst, `,"device_id":`...), s.Device)
 	dst = cjson.AppendString(append(dst, `,"home_server":`...), a.engine.Server)
 	dst = cjson.AppendString(append(dst, `,"user_id":`...), s.UserID)
@@ -83,6 +102,74 @@ func (a *API) enter(r *wire.Req, num uint32, d newDevice) error {
 		dst = a.appendWellKnown(append(dst, `,"well_known":`...))
 	}
 	return r.OK(append(dst, '}'))
+}
+
+// appendTokens appends what login, register and refresh say of tokens.
+func appendTokens(dst []byte, t *account.Tokens) []byte {
+	dst = cjson.AppendString(append(dst, `"access_token":`...), t.Access)
+	if t.Life > 0 {
+		dst = strconv.AppendInt(append(dst, `,"expires_in_ms":`...), t.Life.Milliseconds(), 10)
+	}
+	if t.Refresh != "" {
+		dst = cjson.AppendString(append(dst, `,"refresh_token":`...), t.Refresh)
+	}
+	return dst
+}
+
+// Spec: client-server, POST /refresh.
+func (a *API) refresh(r *wire.Req) error {
+	var q struct {
+		Token *string `json:"refresh_token"`
+	}
+	if err := r.Decode(&q); err != nil {
+		return err
+	}
+	if q.Token == nil {
+		return fault.E(fault.Missing, "clientapi.refresh", "which refresh_token?")
+	}
+	tokens, _, err := a.accounts.Refresh(*q.Token)
+	if err != nil {
+		return err
+	}
+	return r.OK(append(appendTokens(append(r.Out(), '{'), &tokens), '}'))
+}
+
+// Spec: client-server, POST /login/get_token.
+func (a *API) getLoginToken(r *wire.Req) error {
+	body, err := r.Object()
+	if err != nil {
+		return err
+	}
+	x, _, err := a.proved(r, "login token", body)
+	if x == nil {
+		return err
+	}
+	token, err := a.accounts.LoginToken(r.Session.User)
+	if err != nil {
+		return err
+	}
+	a.uia.end(x)
+	dst := strconv.AppendInt(append(r.Out(), `{"expires_in_ms":`...), account.LoginTokenLife.Milliseconds(), 10)
+	dst = cjson.AppendString(append(dst, `,"login_token":`...), token)
+	return r.OK(append(dst, '}'))
+}
+
+// Spec: client-server, POST /user/{userId}/openid/request_token.
+func (a *API) openIDToken(r *wire.Req) error {
+	if _, err := r.Object(); err != nil {
+		return err
+	}
+	if err := me(r); err != nil {
+		return err
+	}
+	token, err := a.accounts.OpenIDToken(r.Session.User)
+	if err != nil {
+		return err
+	}
+	dst := cjson.AppendString(append(r.Out(), `{"access_token":`...), token)
+	dst = strconv.AppendInt(append(dst, `,"expires_in":`...), int64(account.OpenIDLife.Seconds()), 10)
+	dst = cjson.AppendString(append(dst, `,"matrix_server_name":`...), a.engine.Server)
+	return r.OK(append(dst, `,"token_type":"Bearer"}`...))
 }
 
 // Spec: client-server, POST /logout.

@@ -72,13 +72,22 @@ func me(r *wire.Req) error {
 	return nil
 }
 
+// mine refuses a profile that the user must not change: another's, or of a
+// guest's what is not the display name. Spec: client-server, guest access.
+func mine(r *wire.Req) error {
+	if r.Session.Guest && field(r) != account.DisplayName {
+		return fault.E(fault.GuestAccess, "clientapi.mine", "guests have a display name only")
+	}
+	return me(r)
+}
+
 // Spec: client-server, PUT /profile/{userId}/{keyName}.
 func (a *API) setProfileField(r *wire.Req) error {
 	body, err := r.Object()
 	if err != nil {
 		return err
 	}
-	if err := me(r); err != nil {
+	if err := mine(r); err != nil {
 		return err
 	}
 	name := field(r)
@@ -100,7 +109,7 @@ func (a *API) setProfileField(r *wire.Req) error {
 
 // Spec: client-server, DELETE /profile/{userId}/{keyName}.
 func (a *API) deleteProfileField(r *wire.Req) error {
-	if err := me(r); err != nil {
+	if err := mine(r); err != nil {
 		return err
 	}
 	if err := a.engine.SetProfile(r.Session.User, r.Session.UserID, field(r), nil); err != nil {

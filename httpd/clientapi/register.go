@@ -17,6 +17,9 @@ type registration struct {
 	Username *string `json:"username"`
 	Password *string `json:"password"`
 	Inhibit  bool    `json:"inhibit_login"`
+	Guest    *string `json:"guest_access_token"`
+
+	guest uint32 // the guest that becomes an ordinary user; 0: none does
 }
 
 // check says what is wrong with a registration before anybody is asked to
@@ -24,6 +27,12 @@ type registration struct {
 func (q *registration) check(accounts *account.Accounts) error {
 	if q.Username != nil {
 		*q.Username = mxid.LowerLocalpart(*q.Username)
+	}
+	if q.Guest != nil {
+		if err := q.upgrade(accounts); err != nil {
+			return err
+		}
+	} else if q.Username != nil {
 		if err := accounts.CheckName(*q.Username); err != nil {
 			return err
 		}
@@ -31,6 +40,25 @@ func (q *registration) check(accounts *account.Accounts) error {
 	if q.Password != nil {
 		return accounts.CheckNewPassword(*q.Password)
 	}
+	return nil
+}
+
+// upgrade finds the guest of a registration that makes one an ordinary user.
+// Spec: client-server, guest access.
+func (q *registration) upgrade(accounts *account.Accounts) error {
+	const op = "clientapi.register"
+	s, err := accounts.Authenticate([]byte(*q.Guest))
+	switch {
+	case err != nil && fault.KindOf(err) < fault.NotFound:
+		return err
+	case err != nil || !s.Guest:
+		return fault.E(fault.Forbidden, op, "the guest_access_token is no guest's")
+	case q.Username == nil:
+		return fault.E(fault.Missing, op, "a guest who becomes a user keeps their username, and has to give it")
+	case accounts.ID(*q.Username) != s.UserID:
+		return fault.E(fault.Forbidden, op, "the guest has another username")
+	}
+	q.guest = s.User
 	return nil
 }
 
@@ -64,7 +92,7 @@ func (a *API) register(r *wire.Req) error {
 	switch kind := r.QueryOr("kind", "user"); kind {
 	case "user":
 	case "guest":
-		return fault.E(fault.GuestAccess, op, "the hub has no guests")
+		return a.newGuest(r, body)
 	default:
 		return fault.E(fault.Invalid, op, "there is no kind of account called %q", kind)
 	}
@@ -98,7 +126,13 @@ func (a *API) register(r *wire.Req) error {
 	if err != nil {
 		return err
 	}
-	num, err := a.accounts.Create(account.NewUser{Localpart: name, Password: *q.Password, Token: a.uia.tokenOf(x)})
+	n := account.NewUser{Localpart: name, Password: *q.Password, Token: a.uia.tokenOf(x)}
+	num := q.guest
+	if num != 0 {
+		err = a.accounts.Upgrade(num, n)
+	} else {
+		num, err = a.accounts.Create(n)
+	}
 	if err != nil {
 		return err
 	}
@@ -111,11 +145,33 @@ func (a *API) register(r *wire.Req) error {
 	return a.enter(r, num, q.newDevice)
 }
 
+// newGuest makes a guest. All that a guest may choose is the name of the
+// device. Spec: client-server, guest access.
+func (a *API) newGuest(r *wire.Req, body []byte) error {
+	if !a.o.Guests {
+		return fault.E(fault.GuestAccess, "clientapi.register", "the hub takes no guests")
+	}
+	name, err := randomName()
+	if err != nil {
+		return err
+	}
+	num, err := a.accounts.Create(account.NewUser{Localpart: "guest-" + name, Guest: true})
+	if err != nil {
+		return err
+	}
+	device, _ := cjson.LookupString(body, "initial_device_display_name")
+	return a.enter(r, num, newDevice{Name: device})
+}
+
 // name is the wanted name, or a random one that nobody will have taken.
 func (q *registration) name() (string, error) {
 	if q.Username != nil {
 		return *q.Username, nil
 	}
+	return randomName()
+}
+
+func randomName() (string, error) {
 	var b [12]byte
 	if _, err := rand.Read(b[:]); err != nil {
 		return "", fmt.Errorf("clientapi: %w", err)

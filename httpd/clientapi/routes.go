@@ -43,12 +43,15 @@ func (a *API) accountRoutes() []wire.Route {
 	return []wire.Route{
 		{Method: "GET", Pattern: v3 + "/login", Handle: a.loginFlows, Flags: open},
 		{Method: "POST", Pattern: v3 + "/login", Handle: a.login, Flags: open, Class: wire.Login},
-		{Method: "POST", Pattern: v3 + "/logout", Handle: a.logout, Flags: maybe | wire.GuestOK},
-		{Method: "POST", Pattern: v3 + "/logout/all", Handle: a.logoutAll, Flags: maybe | wire.GuestOK},
+		{Method: "POST", Pattern: v1 + "/login/get_token", Handle: a.getLoginToken, Flags: late | wire.EmptyBody, Class: wire.Login},
+		{Method: "POST", Pattern: v3 + "/refresh", Handle: a.refresh, Class: wire.Read},
+		{Method: "POST", Pattern: v3 + "/logout", Handle: a.logout, Flags: maybe | wire.GuestOK | wire.LockedOK},
+		{Method: "POST", Pattern: v3 + "/logout/all", Handle: a.logoutAll, Flags: maybe | wire.GuestOK | wire.LockedOK},
 		{Method: "POST", Pattern: v3 + "/register", Handle: a.register, Flags: open, Class: wire.Register},
 		{Method: "GET", Pattern: v3 + "/register/available", Handle: a.available, Flags: open, Class: wire.Register},
 		{Method: "GET", Pattern: v1 + "/register/m.login.registration_token/validity", Handle: a.tokenValidity, Class: wire.Register},
 		{Method: "GET", Pattern: v3 + "/account/whoami", Handle: a.whoami, Flags: guest},
+		{Method: "POST", Pattern: v3 + "/user/{userId}/openid/request_token", Handle: a.openIDToken, Flags: maybe, Class: wire.Read},
 		{Method: "POST", Pattern: v3 + "/account/password", Handle: a.password, Flags: user, Class: wire.Login},
 		{Method: "POST", Pattern: v3 + "/account/deactivate", Handle: a.deactivate, Flags: maybe, Class: wire.Login},
 	}
@@ -71,14 +74,14 @@ func (a *API) profileRoutes() []wire.Route {
 	routes := []wire.Route{
 		{Method: "GET", Pattern: v3 + "/profile/{userId}", Handle: a.profile, Flags: open},
 		{Method: "GET", Pattern: v3 + "/profile/{userId}/{keyName}", Handle: a.profileField},
-		{Method: "PUT", Pattern: v3 + "/profile/{userId}/{keyName}", Handle: a.setProfileField, Flags: late | wire.GuestOK},
-		{Method: "DELETE", Pattern: v3 + "/profile/{userId}/{keyName}", Handle: a.deleteProfileField, Flags: late},
+		{Method: "PUT", Pattern: v3 + "/profile/{userId}/{keyName}", Handle: a.setProfileField, Flags: late | wire.GuestOK | wire.Active},
+		{Method: "DELETE", Pattern: v3 + "/profile/{userId}/{keyName}", Handle: a.deleteProfileField, Flags: late | wire.GuestOK | wire.Active},
 	}
 	for _, field := range [...]string{"displayname", "avatar_url"} {
 		pattern := "/_matrix/client/r0/profile/{userId}/" + field
 		routes = append(routes,
 			wire.Route{Method: "GET", Pattern: pattern, Handle: a.profileField},
-			wire.Route{Method: "PUT", Pattern: pattern, Handle: a.setProfileField, Flags: late | wire.GuestOK})
+			wire.Route{Method: "PUT", Pattern: pattern, Handle: a.setProfileField, Flags: late | wire.GuestOK | wire.Active})
 	}
 	return routes
 }

@@ -164,11 +164,16 @@ func (r *Req) identify() error {
 		return fault.E(fault.MissingToken, "wire.Serve", "")
 	}
 	s, err := r.mux.auth(r)
-	if err != nil {
+	if err != nil && !(fault.Is(err, fault.Locked) && flags&LockedOK != 0 && s.User != 0) {
 		return err
 	}
-	if s.Guest && flags&(GuestOK|AuthMaybe) == 0 {
+	switch {
+	case s.Guest && flags&(GuestOK|AuthMaybe) == 0:
 		return fault.E(fault.GuestAccess, "wire.Serve", "")
+	case s.Suspended && flags&Active != 0:
+		return fault.E(fault.Suspended, "wire.Serve", "")
+	case !s.Admin && flags&Admin != 0:
+		return fault.E(fault.Forbidden, "wire.Serve", "this is for admins of the hub")
 	}
 	r.Session, r.LoggedIn = s, true
 	return nil

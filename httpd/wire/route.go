@@ -19,6 +19,9 @@ const (
 	EmptyBody                    // no body at all counts as {}
 	Heavy                        // works hard: passes the gate, where few are at work and few wait
 	Federation                   // asked by servers, not by clients: errors are told as servers expect
+	LockedOK                     // with Auth: locked users too
+	Active                       // with Auth: not for suspended users
+	Admin                        // with Auth: for admins of the hub only
 )
 
 // Class is the kind of work the rate limiter counts a route as.

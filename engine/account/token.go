@@ -1,0 +1,201 @@
+package account
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"fmt"
+	"time"
+
+	"hearth/engine/fault"
+	"hearth/engine/store"
+)
+
+// tokenHash is what the store keeps of a token.
+type tokenHash [sha256.Size]byte
+
+// Kinds of token row. They are on disk.
+const (
+	tokenAccess  = 1
+	tokenRefresh = 2
+)
+
+// tokenPrefix marks our tokens, for those who search leaked text for secrets.
+const tokenPrefix = "hearth_"
+
+// tokenRow is the row of table Token.
+type tokenRow struct {
+	kind   uint64
+	user   uint32
+	num    uint64 // the device's number: a row that outlived its device is void
+	device string
+	until  int64 // milliseconds at which an access token ends; 0: never
+}
+
+func (t *tokenRow) append(dst []byte) []byte {
+	dst = binary.AppendUvarint(dst, t.kind)
+	dst = binary.AppendUvarint(dst, uint64(t.user))
+	dst = binary.AppendUvarint(dst, t.num)
+	dst = appendText(dst, t.device)
+	return binary.AppendUvarint(dst, uint64(t.until))
+}
+
+func parseTokenRow(row []byte) (t tokenRow, err error) {
+	r := readRow(row)
+	t.kind, t.user, t.num, t.device, t.until = r.num(), uint32(r.num()), r.num(), r.text(), int64(r.num())
+	return t, r.err("a token")
+}
+
+func tokenKey(h *tokenHash) []byte { return append(store.Token.Prefix(), h[:]...) }
+
+func newToken() (text string, h tokenHash, err error) {
+	var b [32]byte
+	if _, err := rand.Read(b[:]); err != nil {
+		return "", h, fmt.Errorf("account: %w", err)
+	}
+	text = tokenPrefix + base64.RawURLEncoding.EncodeToString(b[:])
+	return text, sha256.Sum256([]byte(text)), nil
+}
+
+// tokenRow reads the row of a token; ok is false where there is none.
+func (a *Accounts) tokenRow(h *tokenHash) (t tokenRow, ok bool, err error) {
+	var buf [128]byte
+	val, ok, err := a.st.Get(buf[:0], tokenKey(h))
+	if err != nil || !ok {
+		return t, false, err
+	}
+	t, err = parseTokenRow(val)
+	return t, err == nil, err
+}
+
+// pair is the tokens of one session: what the store keeps of them. Either may
+// be missing.
+type pair struct {
+	access, refresh tokenHash
+}
+
+// drop deletes the rows of the pair.
+func (p *pair) drop(b *store.Batch) {
+	for _, h := range [...]*tokenHash{&p.access, &p.refresh} {
+		if *h != (tokenHash{}) {
+			b.Delete(tokenKey(h))
+		}
+	}
+	*p = pair{}
+}
+
+// Tokens are what a client gets when it logs in or refreshes.
+type Tokens struct {
+	Access  string
+	Refresh string        // empty: the client did not ask for one
+	Life    time.Duration // of the access token; 0: it does not end
+}
+
+// issue makes new tokens for a device and puts their rows into the batch.
+func (a *Accounts) issue(b *store.Batch, user uint32, d *Device, refresh bool, life time.Duration) (t Tokens, p pair, err error) {
+	if t.Access, p.access, err = newToken(); err != nil {
+		return t, p, err
+	}
+	if refresh && life == 0 {
+		life = a.tokenLife
+	}
+	t.Life = life
+	row := tokenRow{kind: tokenAccess, user: user, num: d.Num, device: d.ID}
+	if life > 0 {
+		row.until = a.millis() + life.Milliseconds()
+	}
+	b.Set(tokenKey(&p.access), row.append(newRow()))
+	if !refresh {
+		return t, p, nil
+	}
+	if t.Refresh, p.refresh, err = newToken(); err != nil {
+		return t, p, err
+	}
+	row.kind, row.until = tokenRefresh, 0
+	b.Set(tokenKey(&p.refresh), row.append(newRow()))
+	return t, p, nil
+}
+
+// Refresh gives new tokens for a refresh token. The old ones stay good until
+// one of the new ones is used: a client that never saw the answer asks again.
+// Spec: client-server, refreshing access tokens.
+func (a *Accounts) Refresh(token string) (t Tokens, s Session, err error) {
+	if token == "" || len(token) > maxTokenText {
+		return t, s, unknownToken()
+	}
+	h := tokenHash(sha256.Sum256([]byte(token)))
+	row, ok, err := a.tokenRow(&h)
+	if err != nil {
+		return t, s, err
+	}
+	if !ok || row.kind != tokenRefresh {
+		return t, s, unknownToken()
+	}
+	defer a.Hold(row.user)()
+	u, ok, err := a.row(row.user)
+	if err != nil {
+		return t, s, err
+	}
+	d, has, err := a.device(row.user, row.device)
+	switch {
+	case err != nil:
+		return t, s, err
+	case !ok || !has || d.Num != row.num || u.has(flagDeactivated):
+		return t, s, unknownToken()
+	case u.has(flagLocked):
+		return t, s, locked()
+	}
+	b := a.st.NewBatch()
+	switch h {
+	case d.next.refresh:
+		d.now.drop(b)
+		d.now = d.next
+	case d.now.refresh:
+		d.next.drop(b)
+	default:
+		b.Drop()
+		return t, s, unknownToken()
+	}
+	if t, d.next, err = a.issue(b, row.user, &d, true, 0); err != nil {
+		b.Drop()
+		return t, s, err
+	}
+	setDevice(b, row.user, &d)
+	if err := a.st.Commit(b); err != nil {
+		return t, s, err
+	}
+	a.Purge(row.user)
+	s, err = a.session(&row, &u)
+	return t, s, err
+}
+
+// promote ends the tokens that came before the access token h, which is being
+// used for the first time. It needs no sync: after a power cut both pairs are
+// good again, as they were.
+func (a *Accounts) promote(t *tokenRow, h tokenHash) error {
+	defer a.Hold(t.user)()
+	d, ok, err := a.device(t.user, t.device)
+	if err != nil || !ok || d.Num != t.num || d.next.access != h {
+		return err
+	}
+	b := a.st.NewBatch()
+	d.now.drop(b)
+	d.now, d.next = d.next, pair{}
+	setDevice(b, t.user, &d)
+	err = a.st.Apply(b)
+	a.Purge(t.user)
+	return err
+}
+
+func unknownToken() error {
+	return fault.E(fault.UnknownToken, "account.Authenticate", "the access token is unknown or was logged out")
+}
+
+func softLoggedOut() error {
+	return fault.E(fault.SoftLoggedOut, "account.Authenticate", "the access token has expired")
+}
+
+func locked() error {
+	return fault.E(fault.Locked, "account.Authenticate", "this account is locked")
+}
