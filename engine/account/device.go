@@ -58,6 +58,14 @@ func parseDevice(id string, row []byte) (Device, error) {
 	return d, r.err("a device")
 }
 
+// has says whether a token of the kind is one of the device's.
+func (d *Device) has(kind uint64, h tokenHash) bool {
+	if kind == tokenRefresh {
+		return d.now.refresh == h || d.next.refresh == h
+	}
+	return kind == tokenAccess && (d.now.access == h || d.next.access == h)
+}
+
 func deviceKey(user uint32, id string) []byte {
 	return append(store.U32(store.Device.Prefix(), user), id...)
 }

@@ -94,7 +94,7 @@ func (v *verifier) tokens() error {
 		if err != nil {
 			return err
 		}
-		if !ok || d.Num != t.num || string(d.token[:]) != string(key) {
+		if !ok || d.Num != t.num || !d.has(t.kind, tokenHash(key)) {
 			v.bad("token %x: it is not that of device %q of user %d", key[:4], t.device, t.user)
 		}
 		return nil
