@@ -255,8 +255,9 @@ func (a *actor) data() error {
 
 func (a *actor) login() error {
 	f := fact{kind: login, name: string(a.user), seq: a.seq}
-	var err error
-	if f.token, _, err = a.h.Accounts.Login(a.num, account.NewSession{Device: "D" + strconv.Itoa(a.seq)}); err == nil {
+	tokens, _, err := a.h.Accounts.Login(a.num, account.NewSession{Device: "D" + strconv.Itoa(a.seq)})
+	if err == nil {
+		f.token = tokens.Access
 		a.l.ack(f)
 		a.tokens = append(a.tokens, f)
 	}
