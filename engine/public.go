@@ -21,6 +21,8 @@ type PublicQuery struct {
 	ByType  bool     // whether Types is asked for
 	Types   []string // room types
 	Untyped bool     // with ByType: rooms without a type too
+
+	Networked bool // rooms of a bridged network only, of which there are none
 }
 
 // maxPublic bounds a page of public rooms.
@@ -119,6 +121,9 @@ func parsePublicToken(s string) (at listed, back bool, err error) {
 
 // publicRooms lists the published rooms that match, in order.
 func (e *Engine) publicRooms(q *PublicQuery) ([]listed, error) {
+	if q.Networked {
+		return nil, nil
+	}
 	var nums []room.Num
 	err := e.Directory.Published(0, func(num uint32) bool {
 		nums = append(nums, room.Num(num))

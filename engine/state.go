@@ -33,10 +33,6 @@ func (e *Engine) Send(num room.Num, d *room.Draft) (mxid.EventID, error) {
 	if d.Type != "m.room.redaction" {
 		return e.Rooms.Send(num, d)
 	}
-	head, err := e.Rooms.Head(num)
-	if err != nil {
-		return "", err
-	}
 	if d.Redacts == "" {
 		target, _ := cjson.LookupString(d.Content, "redacts")
 		if _, err := mxid.ParseEvent(target); err != nil {
@@ -44,10 +40,9 @@ func (e *Engine) Send(num room.Num, d *room.Draft) (mxid.EventID, error) {
 		}
 		d.Redacts = mxid.EventID(target)
 	}
-	if !head.Version.RedactsInContent {
-		if d.Content, err = without(d.Content, "redacts"); err != nil {
-			return "", err
-		}
+	var err error
+	if d.Content, err = without(d.Content, "redacts"); err != nil {
+		return "", err
 	}
 	return e.Rooms.Send(num, d)
 }
