@@ -111,7 +111,13 @@ func registrationMode(word string) clientapi.Mode {
 func (h *hub) open(shares budget.Shares) error {
 	c := h.config
 	h.server = httpd.New(httpd.Options{Conns: shares.Conns, Log: h.log})
-	api := clientapi.New(clientapi.Options{Engine: h.engine, Registration: registrationMode(c.Registration), PublicURL: c.PublicURL})
+	secret, err := c.ReadSecret()
+	if err != nil {
+		return err
+	}
+	api := clientapi.New(clientapi.Options{
+		Engine: h.engine, Registration: registrationMode(c.Registration), Secret: secret, PublicURL: c.PublicURL,
+	})
 	o := wire.Options{
 		Authenticate: api.Authenticate, Log: h.log, Done: h.server.Done(), BodyMemory: shares.Bodies, AdminContact: c.PublicURL,
 		Gate: wire.NewGate(2, 16, 2*time.Second),

@@ -31,6 +31,7 @@ type Options struct {
 	Engine       *engine.Engine
 	Registration Mode
 	Guests       bool             // whether anybody may come as a guest, with few rights and no password
+	Secret       []byte           // by which a program may make accounts; empty: none
 	PublicURL    string           // where clients reach the hub; empty: not told
 	Support      json.RawMessage  // body of /.well-known/matrix/support; empty: none
 	Now          func() time.Time // nil: time.Now
@@ -42,6 +43,7 @@ type API struct {
 	accounts *account.Accounts
 	o        Options
 	uia      interactive
+	shared   *sharedSecret // nil: none
 }
 
 // New makes the API over an open engine.
@@ -51,6 +53,7 @@ func New(o Options) *API {
 	}
 	a := &API{engine: o.Engine, accounts: o.Engine.Accounts, o: o}
 	a.uia = interactive{accounts: a.accounts, now: o.Now, open: map[string]*exchange{}}
+	a.shared = newSharedSecret(o.Secret)
 	return a
 }
 

@@ -28,6 +28,11 @@ type hub struct {
 
 func start(t *testing.T, mode Mode) *hub {
 	t.Helper()
+	return startWith(t, Options{Registration: mode})
+}
+
+func startWith(t *testing.T, o Options) *hub {
+	t.Helper()
 	h := &hub{t: t, at: time.UnixMilli(1_700_000_000_000)}
 	now := func() time.Time { return h.at }
 	var err error
@@ -43,7 +48,8 @@ func start(t *testing.T, mode Mode) *hub {
 			t.Error(err)
 		}
 	})
-	h.api = New(Options{Engine: h.e, Registration: mode, PublicURL: "https://hub.test/", Now: now})
+	o.Engine, o.PublicURL, o.Now = h.e, "https://hub.test/", now
+	h.api = New(o)
 	h.mux = wire.New(wire.Options{Authenticate: h.api.Authenticate, Log: slog.New(slog.DiscardHandler)})
 	if err := h.mux.Add(h.api.Routes()); err != nil {
 		t.Fatal(err)

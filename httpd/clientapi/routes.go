@@ -26,6 +26,11 @@ func (a *API) Routes() []wire.Route {
 	} {
 		all = append(all, section...)
 	}
+	if a.shared != nil {
+		all = append(all,
+			wire.Route{Method: "GET", Pattern: sharedPath, Handle: a.sharedNonce, Class: wire.Register},
+			wire.Route{Method: "POST", Pattern: sharedPath, Handle: a.sharedRegister, Class: wire.Register})
+	}
 	return all
 }
 
