@@ -5,6 +5,7 @@ import (
 	"crypto/subtle"
 	"encoding/base64"
 	"fmt"
+	"runtime/debug"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -36,6 +37,9 @@ const (
 	// is taken for damage, since it would stop the hub.
 	mostKiB    = 64 << 10
 	mostPasses = 16
+	// returnKiB is the arena from which on the memory goes back to the system
+	// at once. That takes a few milliseconds, a small part of the hash.
+	returnKiB = 4 << 10
 	// hashQueue is how many logins may wait for their turn. At the tenth of a
 	// second that one takes on a small board the last waits a few seconds.
 	hashQueue = 32
@@ -43,8 +47,8 @@ const (
 
 // hasher computes one argon2id at a time, so that logins never take more than
 // one arena of memory. The arena cannot be kept: x/crypto makes a new one for
-// each call and offers no way to hand one in. Since only one lives at a time
-// the collector reuses its pages, and none stay with an idle hub.
+// each call and offers no way to hand one in. Since one is returned to the
+// system before the next is made, only one lives at a time and none stays.
 type hasher struct {
 	cost    Cost
 	turn    chan struct{}
@@ -74,7 +78,13 @@ func (h *hasher) derive(password string, salt []byte, c Cost) ([]byte, error) {
 	}
 	h.turn <- struct{}{}
 	defer func() { <-h.turn }()
-	return argon2.IDKey([]byte(password), salt, c.Passes, c.KiB, 1, keyBytes), nil
+	key := argon2.IDKey([]byte(password), salt, c.Passes, c.KiB, 1, keyBytes)
+	if c.KiB >= returnKiB {
+		// Before the next may begin: two arenas at once are what the hub is
+		// sized not to hold, and an idle one keeps none.
+		debug.FreeOSMemory()
+	}
+	return key, nil
 }
 
 // make hashes a new password.
