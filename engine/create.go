@@ -95,6 +95,9 @@ func (e *Engine) CreateRoom(n *NewRoom) (mxid.RoomID, error) {
 		if _, err := mxid.ParseUser(string(u)); err != nil {
 			return "", fault.E(fault.Invalid, op, "invite: %w", err)
 		}
+		if err := e.mayInvite(n.Creator, u); err != nil {
+			return "", err
+		}
 	}
 	var alias mxid.Alias
 	if n.Alias != "" {

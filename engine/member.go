@@ -115,6 +115,9 @@ func (e *Engine) Join(num room.Num, user mxid.UserID, extra []byte) error {
 		if now == room.Join {
 			return false, nil
 		}
+		if err := e.mayJoin(w, user); err != nil {
+			return false, err
+		}
 		return true, e.vouch(w, &d, now)
 	})
 	return err
@@ -191,9 +194,12 @@ func (e *Engine) addVoucher(head *room.Head, d *room.Draft) error {
 	return nil
 }
 
-// Invite invites a user. Errors: Forbidden also for who is in the room already.
+// Invite invites a user. Errors: Forbidden also for who is in the room already;
+// InviteBlocked.
 func (e *Engine) Invite(num room.Num, sender, user mxid.UserID, reason string) error {
-	return e.standing(num, sender, user, "invite", reason, func(*room.Writer, room.Membership) (bool, error) { return true, nil })
+	return e.standing(num, sender, user, "invite", reason, func(*room.Writer, room.Membership) (bool, error) {
+		return true, e.mayInvite(sender, user)
+	})
 }
 
 // Leave takes a user out of a room; it also rejects an invite and retracts a
@@ -241,7 +247,8 @@ func (e *Engine) Unban(num room.Num, sender, user mxid.UserID, reason string) er
 // memberState sends a member event whose content a client wrote, adding the
 // profile of the user where it joins and the content shows none.
 func (e *Engine) memberState(num room.Num, d *room.Draft) (mxid.EventID, error) {
-	joins := room.MembershipOf(d.Content) == room.Join && string(d.Sender) == *d.StateKey
+	membership := room.MembershipOf(d.Content)
+	joins := membership == room.Join && string(d.Sender) == *d.StateKey
 	if joins {
 		var err error
 		if d.Content, err = e.joinContent(d.Sender, d.Content); err != nil {
@@ -249,8 +256,14 @@ func (e *Engine) memberState(num room.Num, d *room.Draft) (mxid.EventID, error) 
 		}
 	}
 	return e.stand(num, d, func(w *room.Writer, now room.Membership) (bool, error) {
-		if !joins {
+		switch {
+		case membership == room.Invite:
+			return true, e.mayInvite(d.Sender, mxid.UserID(*d.StateKey))
+		case !joins:
 			return true, nil
+		}
+		if err := e.mayJoin(w, d.Sender); err != nil {
+			return false, err
 		}
 		return true, e.vouch(w, d, now)
 	})

@@ -16,6 +16,12 @@ func (e *Engine) State(num room.Num, d *room.Draft) (mxid.EventID, error) {
 		return "", fault.E(fault.Invalid, "engine.State", "a room is created once only")
 	case "m.room.member":
 		return e.memberState(num, d)
+	case typeGuestAccess:
+		id, err := e.Rooms.Send(num, d)
+		if err == nil && *d.StateKey == "" && !welcome(d.Content) {
+			err = e.ExpelGuests(num)
+		}
+		return id, err
 	case typeCanonicalAlias:
 		if *d.StateKey == "" {
 			return e.canonicalState(num, d)

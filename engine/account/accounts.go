@@ -73,6 +73,7 @@ type Accounts struct {
 	hash   hasher
 	cache  cache
 
+	contacts  contactCache
 	tokenLife time.Duration
 	tickets   tickets
 

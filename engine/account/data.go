@@ -79,6 +79,9 @@ func (a *Accounts) SetData(user, room uint32, typ string, content []byte) (strea
 	if err := a.roomForData(user, room, typ); err != nil {
 		return 0, err
 	}
+	if room == 0 {
+		defer a.forgetContacts(user, typ)
+	}
 	return a.log.Commit(func(tx *stream.Tx) error { return a.PutData(tx, user, room, typ, content) })
 }
 

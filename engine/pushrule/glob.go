@@ -174,3 +174,9 @@ func endsWord(text []byte, start, end int) bool {
 func inWord(c byte) bool {
 	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '_'
 }
+
+// Match says whether a glob-style pattern matches all of a text, whatever the
+// case of either. Spec: appendices, glob-style matching.
+func Match(pattern, text string) bool {
+	return len(pattern) <= maxPattern && newGlob(pattern).whole([]byte(text))
+}
