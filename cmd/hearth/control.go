@@ -72,7 +72,7 @@ func (a admin) do(o order) (report, error) {
 	}
 	switch o.Do {
 	case "passwd":
-		err = accounts.SetPassword(num, o.Password, true, "")
+		err = a.engine.SetPassword(num, o.Password, true, "")
 	case "deactivate":
 		err = a.engine.Deactivate(num, id, o.Erase)
 	default:
