@@ -96,7 +96,7 @@ func openEngine(c *config.Config, shares budget.Shares, log *slog.Logger) (e *en
 	return e, fresh, err
 }
 
-// registrationModes are the words of the setting.
+// registrationMode reads the word of the setting.
 func registrationMode(word string) clientapi.Mode {
 	switch word {
 	case "open":
@@ -116,7 +116,7 @@ func (h *hub) open(shares budget.Shares) error {
 		return err
 	}
 	api := clientapi.New(clientapi.Options{
-		Engine: h.engine, Registration: registrationMode(c.Registration), Secret: secret, PublicURL: c.PublicURL,
+		Engine: h.engine, Registration: registrationMode(c.Registration), Guests: c.Guests, Secret: secret, PublicURL: c.PublicURL,
 	})
 	o := wire.Options{
 		Authenticate: api.Authenticate, Log: h.log, Done: h.server.Done(), BodyMemory: shares.Bodies, AdminContact: c.PublicURL,

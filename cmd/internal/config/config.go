@@ -36,6 +36,7 @@ type Config struct {
 
 	Registration       string `key:"registration" arg:"closed|token|open" def:"token" help:"who may make an account: nobody, who has a registration token, anyone.\nA fresh hub prints a claim code, the token that makes its first admin; it works\nin every mode. hearth user add makes accounts in every mode too."`
 	RegistrationSecret string `key:"registration_shared_secret_file" arg:"FILE" def:"" help:"file that holds the secret by which a program on this machine may make accounts."`
+	Guests             bool   `key:"guests" arg:"on|off" def:"off" help:"whether anybody may come as a guest, without a password and with few rights."`
 	PasswordMinLength  int    `key:"password_min_length" arg:"N" def:"8" least:"1" most:"128" help:"shortest password for a new account, in bytes."`
 	RateLimits         bool   `key:"rate_limits" arg:"on|off" def:"on" help:"whether clients that ask too often are told to wait.\nOff is for benchmarks and for networks where every client is yours."`
 
