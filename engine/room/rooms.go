@@ -144,6 +144,10 @@ func (r *Rooms) Head(num Num) (*Head, error) {
 // Settled waits until everything in the head is on disk, so that it may be told.
 func (r *Rooms) Settled(h *Head) { r.log.WaitTip(h.Last) }
 
+// SettledAt is Settled for what was read of members: the newest of their
+// positions.
+func (r *Rooms) SettledAt(pos stream.Pos) { r.log.WaitTip(pos) }
+
 // acquire gives the room's object in memory, loading it where needed. release
 // has to follow.
 func (r *Rooms) acquire(num Num) (*live, error) {

@@ -138,8 +138,10 @@ func (a *API) change(r *wire.Req, do func(num room.Num, sender, user mxid.UserID
 func (a *API) joinedRooms(r *wire.Req) error {
 	dst := append(r.Out(), `{"joined_rooms":[`...)
 	first := true
+	newest := room.Member{}.Pos // of the last change among them
 	var broken error
 	err := a.engine.Rooms.Of(r.Session.User, func(m room.Member) bool {
+		newest = max(newest, m.Pos)
 		if m.Membership != room.Join {
 			return true
 		}
@@ -160,5 +162,6 @@ func (a *API) joinedRooms(r *wire.Req) error {
 	if err != nil {
 		return err
 	}
+	a.engine.Rooms.SettledAt(newest)
 	return r.OK(append(dst, `]}`...))
 }

@@ -2,7 +2,8 @@ package clientapi
 
 import "hearth/httpd/wire"
 
-// roomRoutes is everything about rooms, by section of the specification.
+// roomRoutes is everything about rooms, by section of the specification. Guests
+// have what its module on guest access lists, and /join beside /rooms/…/join.
 func (a *API) roomRoutes() []wire.Route {
 	var all []wire.Route
 	for _, section := range [...][]wire.Route{
@@ -24,7 +25,7 @@ func (a *API) eventRoutes() []wire.Route {
 		{Method: "POST", Pattern: v3 + "/createRoom", Handle: a.createRoom, Flags: user, Class: wire.Create},
 		{Method: "PUT", Pattern: room + "/send/{eventType}/{txnId}", Handle: a.send, Flags: guest, Class: wire.Send, Body: eventBody},
 		{Method: "PUT", Pattern: room + "/redact/{eventId}/{txnId}", Handle: a.redact, Flags: maybe, Class: wire.Send, Body: eventBody},
-		{Method: "PUT", Pattern: room + "/state/{eventType}/{stateKey}", Handle: a.setState, Flags: user | wire.EmptyTail, Class: wire.Send, Body: eventBody},
+		{Method: "PUT", Pattern: room + "/state/{eventType}/{stateKey}", Handle: a.setState, Flags: guest | wire.EmptyTail, Class: wire.Send, Body: eventBody},
 	}
 }
 
@@ -35,11 +36,11 @@ func (a *API) historyRoutes() []wire.Route {
 		{Method: "GET", Pattern: room + "/state", Handle: a.state, Flags: guest, Class: wire.Read},
 		{Method: "GET", Pattern: room + "/state/{eventType}/{stateKey}", Handle: a.stateEvent, Flags: guest | wire.EmptyTail},
 		{Method: "GET", Pattern: room + "/members", Handle: a.members, Flags: guest, Class: wire.Read},
-		{Method: "GET", Pattern: room + "/joined_members", Handle: a.joinedMembers, Flags: guest, Class: wire.Read},
+		{Method: "GET", Pattern: room + "/joined_members", Handle: a.joinedMembers, Flags: user, Class: wire.Read},
 		{Method: "GET", Pattern: room + "/messages", Handle: a.messages, Flags: guest, Class: wire.Read},
 		{Method: "GET", Pattern: room + "/context/{eventId}", Handle: a.context, Flags: guest, Class: wire.Read},
 		{Method: "GET", Pattern: room + "/event/{eventId}", Handle: a.event, Flags: guest},
-		{Method: "GET", Pattern: v3 + "/joined_rooms", Handle: a.joinedRooms, Flags: guest},
+		{Method: "GET", Pattern: v3 + "/joined_rooms", Handle: a.joinedRooms, Flags: user},
 	}
 }
 
@@ -47,11 +48,11 @@ func (a *API) historyRoutes() []wire.Route {
 func (a *API) membershipRoutes() []wire.Route {
 	const room = v3 + "/rooms/{roomId}"
 	return []wire.Route{
-		{Method: "POST", Pattern: v3 + "/join/{roomIdOrAlias}", Handle: a.join, Flags: maybe, Class: wire.Create},
-		{Method: "POST", Pattern: room + "/join", Handle: a.joinRoom, Flags: maybe, Class: wire.Create},
+		{Method: "POST", Pattern: v3 + "/join/{roomIdOrAlias}", Handle: a.join, Flags: maybe | wire.GuestOK, Class: wire.Create},
+		{Method: "POST", Pattern: room + "/join", Handle: a.joinRoom, Flags: maybe | wire.GuestOK, Class: wire.Create},
 		{Method: "POST", Pattern: room + "/invite", Handle: a.invite, Flags: user, Class: wire.Create},
 		{Method: "POST", Pattern: room + "/leave", Handle: a.leave, Flags: maybe | wire.GuestOK},
-		{Method: "POST", Pattern: room + "/forget", Handle: a.forget, Flags: maybe | wire.GuestOK},
+		{Method: "POST", Pattern: room + "/forget", Handle: a.forget, Flags: maybe},
 		{Method: "POST", Pattern: room + "/kick", Handle: a.kick, Flags: user, Class: wire.Send},
 		{Method: "POST", Pattern: room + "/ban", Handle: a.ban, Flags: user, Class: wire.Send},
 		{Method: "POST", Pattern: room + "/unban", Handle: a.unban, Flags: user, Class: wire.Send},
@@ -68,11 +69,11 @@ func (a *API) directoryRoutes() []wire.Route {
 		{Method: "GET", Pattern: alias, Handle: a.alias, Flags: open},
 		{Method: "PUT", Pattern: alias, Handle: a.setAlias, Flags: user, Class: wire.Create},
 		{Method: "DELETE", Pattern: alias, Handle: a.deleteAlias, Flags: user},
-		{Method: "GET", Pattern: v3 + "/rooms/{roomId}/aliases", Handle: a.roomAliases, Flags: late | wire.GuestOK},
+		{Method: "GET", Pattern: v3 + "/rooms/{roomId}/aliases", Handle: a.roomAliases, Flags: late},
 		{Method: "GET", Pattern: list, Handle: a.visibility, Flags: open},
 		{Method: "PUT", Pattern: list, Handle: a.setVisibility, Flags: user},
 		{Method: "GET", Pattern: v3 + "/publicRooms", Handle: a.publicRooms, Flags: open, Class: wire.Read},
-		{Method: "POST", Pattern: v3 + "/publicRooms", Handle: a.searchPublicRooms, Flags: guest, Class: wire.Read},
+		{Method: "POST", Pattern: v3 + "/publicRooms", Handle: a.searchPublicRooms, Flags: user, Class: wire.Read},
 	}
 }
 
