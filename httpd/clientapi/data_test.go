@@ -107,5 +107,6 @@ func TestPushRules(t *testing.T) {
 	h.want(400, "M_MISSING_PARAM", "PUT", one+"/enabled", token, `{}`)
 	h.want(400, "M_MISSING_PARAM", "PUT", one+"/actions", token, `{}`)
 	h.want(404, "M_NOT_FOUND", "GET", all+"device/content/x", token, "")
-	h.want(400, "M_INVALID_PARAM", "GET", all+"global/none/x", token, "")
+	h.want(404, "M_NOT_FOUND", "GET", all+"global/none/x", token, "")
+	h.want(400, "M_INVALID_PARAM", "PUT", all+"global/none/x", token, `{"actions":[]}`)
 }

@@ -18,7 +18,8 @@ func rule(r *wire.Req) (kind pushrule.Kind, id string, err error) {
 	}
 	kind, ok := pushrule.ParseKind(r.Path("kind"))
 	if !ok {
-		return 0, "", fault.E(fault.Invalid, "clientapi.pushRule", "there is no such kind of push rule")
+		// As for a rule that is not there: clients ask for the rules of proposals that the hub does not have.
+		return 0, "", fault.E(fault.NotFound, "clientapi.pushRule", "there is no such kind of push rule")
 	}
 	return kind, r.Path("ruleId"), nil
 }
@@ -90,6 +91,9 @@ func (a *API) setPushRule(r *wire.Req) error {
 	body, err := r.Object()
 	if err != nil {
 		return err
+	}
+	if _, ok := pushrule.ParseKind(r.Path("kind")); !ok {
+		return fault.E(fault.Invalid, "clientapi.setPushRule", "there is no such kind of push rule")
 	}
 	at := pushrule.Place{Before: r.QueryOr("before", ""), After: r.QueryOr("after", "")}
 	return a.editRule(r, func(rules *pushrule.Ruleset, kind pushrule.Kind, id string) error {
