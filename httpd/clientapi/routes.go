@@ -22,7 +22,7 @@ func (a *API) Routes() []wire.Route {
 	var all []wire.Route
 	for _, section := range [...][]wire.Route{
 		a.serverRoutes(), a.accountRoutes(), a.deviceRoutes(), a.profileRoutes(), a.dataRoutes(), a.ruleRoutes(), a.keyRoutes(),
-		a.roomRoutes(),
+		a.roomRoutes(), a.adminRoutes(),
 	} {
 		all = append(all, section...)
 	}
@@ -60,6 +60,21 @@ func (a *API) accountRoutes() []wire.Route {
 		{Method: "POST", Pattern: v3 + "/user/{userId}/openid/request_token", Handle: a.openIDToken, Flags: maybe, Class: wire.Read},
 		{Method: "POST", Pattern: v3 + "/account/password", Handle: a.password, Flags: user, Class: wire.Login},
 		{Method: "POST", Pattern: v3 + "/account/deactivate", Handle: a.deactivate, Flags: maybe, Class: wire.Login},
+	}
+}
+
+// Spec: client-server, server administration.
+func (a *API) adminRoutes() []wire.Route {
+	const (
+		lock    = v1 + "/admin/lock/{userId}"
+		suspend = v1 + "/admin/suspend/{userId}"
+	)
+	return []wire.Route{
+		{Method: "GET", Pattern: v3 + "/admin/whois/{userId}", Handle: a.whois, Flags: user},
+		{Method: "GET", Pattern: lock, Handle: a.isLocked, Flags: late | wire.Admin},
+		{Method: "PUT", Pattern: lock, Handle: a.lock, Flags: late | wire.Admin},
+		{Method: "GET", Pattern: suspend, Handle: a.isSuspended, Flags: late | wire.Admin},
+		{Method: "PUT", Pattern: suspend, Handle: a.suspend, Flags: late | wire.Admin},
 	}
 }
 

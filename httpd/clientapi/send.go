@@ -86,6 +86,11 @@ func (a *API) redact(r *wire.Req) error {
 	if err != nil {
 		return fault.E(fault.Invalid, "clientapi.redact", "not an event id: %w", err)
 	}
+	if r.Session.Suspended { // they may take back what is theirs
+		if e, err := a.engine.Rooms.Lookup(target); err != nil || e.Sender != r.Session.UserID {
+			return active(r)
+		}
+	}
 	txn, err := transaction(r)
 	if err != nil {
 		return err

@@ -45,7 +45,11 @@ func (a *API) support(r *wire.Req) error {
 
 // Spec: client-server, GET /capabilities.
 func (a *API) capabilities(r *wire.Req) error {
-	dst := append(r.Out(), `{"capabilities":{"m.3pid_changes":{"enabled":false},"m.change_password":{"enabled":true},`+
+	dst := append(r.Out(), `{"capabilities":{`...)
+	if r.Session.Admin {
+		dst = append(dst, `"m.account_moderation":{"lock":true,"suspend":true},`...)
+	}
+	dst = append(dst, `"m.3pid_changes":{"enabled":false},"m.change_password":{"enabled":true},`+
 		`"m.forget_forced_upon_leave":{"enabled":false},"m.get_login_token":{"enabled":true},"m.profile_fields":{"enabled":true},`+
 		`"m.room_versions":{"available":{`...)
 	for i, id := range event.Versions() {
