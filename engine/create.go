@@ -25,7 +25,7 @@ type StateDraft struct {
 // Spec: client-server, POST /createRoom.
 type NewRoom struct {
 	Creator  mxid.UserID
-	Version  string // empty: event.DefaultVersion
+	Version  string // empty: the engine's RoomVersion
 	Preset   string // empty: follows from Public
 	Public   bool   // visibility: stands in the public list
 	Alias    string // local part of an alias; empty: none
@@ -82,7 +82,7 @@ func (e *Engine) CreateRoom(n *NewRoom) (mxid.RoomID, error) {
 	c := creation{e: e, n: n}
 	version := n.Version
 	if version == "" {
-		version = event.DefaultVersion
+		version = e.RoomVersion
 	}
 	if c.v = event.LookupVersion(version); c.v == nil {
 		return "", fault.E(fault.UnsupportedVersion, op, "room version %q is not supported", version)

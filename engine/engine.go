@@ -24,6 +24,8 @@ type Options struct {
 	FS     store.FS    // nil: the real disk
 	Server mxid.Server // the server's name; never changes for a data folder. Empty: the one the folder has
 
+	RoomVersion string // of rooms made without naming one; empty: event.DefaultVersion
+
 	CacheBytes  int64 // share of Pebble's block cache
 	MemTable    int   // bytes of one memtable; at most three are alive
 	RecordBytes int   // share of the parsed events and room states
@@ -37,6 +39,8 @@ type Options struct {
 // Engine is an open server. Its parts are used directly; the methods here are
 // what needs more than one of them.
 type Engine struct {
+	RoomVersion string // of rooms made without naming one
+
 	Server    mxid.Server
 	Rooms     *room.Rooms
 	Accounts  *account.Accounts
@@ -93,6 +97,9 @@ func (e *Engine) open(o *Options) (err error) {
 	}
 	if e.names, err = store.OpenNames(e.st); err != nil {
 		return err
+	}
+	if e.RoomVersion = o.RoomVersion; e.RoomVersion == "" {
+		e.RoomVersion = event.DefaultVersion
 	}
 	e.clock = clock{system: o.Now, began: time.Now()}
 	e.Rooms, err = room.Open(e.st, e.log, e.names, room.Options{Signer: e.key, Now: e.clock.now, CacheBytes: o.RecordBytes})

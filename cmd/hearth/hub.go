@@ -73,7 +73,7 @@ func openEngine(c *config.Config, shares budget.Shares, log *slog.Logger) (e *en
 		return nil, false, err
 	}
 	o := engine.Options{
-		Dir: c.DataDir, Server: mxid.Server(c.ServerName),
+		Dir: c.DataDir, Server: mxid.Server(c.ServerName), RoomVersion: c.RoomVersion,
 		CacheBytes: shares.BlockCache, MemTable: int(shares.MemTable), RecordBytes: int(shares.Records),
 		Accounts: account.Options{PasswordMin: c.PasswordMinLength},
 		Log:      func(format string, args ...any) { log.Info(fmt.Sprintf(format, args...)) },

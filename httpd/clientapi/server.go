@@ -58,6 +58,6 @@ func (a *API) capabilities(r *wire.Req) error {
 		}
 		dst = append(cjson.AppendString(dst, id), `:"stable"`...)
 	}
-	dst = cjson.AppendString(append(dst, `},"default":`...), event.DefaultVersion)
+	dst = cjson.AppendString(append(dst, `},"default":`...), a.engine.RoomVersion)
 	return r.OK(append(dst, `},"m.set_avatar_url":{"enabled":true},"m.set_displayname":{"enabled":true}}}`...))
 }

@@ -8,8 +8,10 @@ import (
 	"net/url"
 	"os"
 	"strconv"
+	"strings"
 
 	"hearth/engine/budget"
+	"hearth/engine/event"
 	"hearth/engine/mxid"
 )
 
@@ -43,6 +45,9 @@ func (c *Config) Check() []Problem {
 		if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" || u.RawQuery != "" || u.Fragment != "" {
 			bad("public_url", "%q is not a URL such as https://hub.example", c.PublicURL)
 		}
+	}
+	if event.LookupVersion(c.RoomVersion) == nil {
+		bad("default_room_version", "%q is no room version; there are %s", c.RoomVersion, strings.Join(event.Versions(), ", "))
 	}
 	if _, err := budget.Plan(int64(c.MemoryLimit), budget.RAM()); err != nil {
 		bad("memory_limit", "%v", err)

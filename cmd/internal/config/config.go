@@ -40,6 +40,8 @@ type Config struct {
 	PasswordMinLength  int    `key:"password_min_length" arg:"N" def:"8" least:"1" most:"128" help:"shortest password for a new account, in bytes."`
 	RateLimits         bool   `key:"rate_limits" arg:"on|off" def:"on" help:"whether clients that ask too often are told to wait.\nOff is for benchmarks and for networks where every client is yours."`
 
+	RoomVersion string `key:"default_room_version" arg:"1..12" def:"12" help:"the version of rooms made without naming one.\nSoftware that does not know version 12 yet, where a room's creator stands above\nall power levels, may need 11."`
+
 	MemoryLimit Size     `key:"memory_limit" arg:"SIZE" def:"" help:"how much memory the hub may take, as 96MiB; at least 40MiB.\nEmpty: a quarter of what the machine or its control group has, at most 128MiB."`
 	AppServices []string `key:"appservices" arg:"FILES" def:"" help:"registration files of application services, separated by commas.\nThis version has none yet and refuses to start with files here."`
 	LogLevel    string   `key:"log_level" arg:"debug|info|warn|error" def:"info" help:"the least important lines that are logged, on standard error."`
