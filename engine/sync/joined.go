@@ -1,0 +1,267 @@
+package sync
+
+import (
+	"cmp"
+	"slices"
+	"strconv"
+
+	"hearth/engine/cjson"
+	"hearth/engine/mxid"
+	"hearth/engine/room"
+	"hearth/engine/stream"
+	"hearth/engine/unread"
+)
+
+// appendJoined writes a room that the user has joined.
+func (a *answer) appendJoined(t *touch, id mxid.RoomID) error {
+	h, err := a.s.rooms.Head(t.room)
+	if err != nil {
+		return err
+	}
+	entered := !a.initial && t.was != room.Join
+	w := window{a: a, room: t.room, id: id, part: a.f.Room.Timeline, to: room.After(a.next.pos),
+		joined: t.member.Pos, full: a.initial || entered || a.req.FullState}
+	if !a.initial && !entered {
+		w.from = room.After(a.since.pos)
+		if t.member.Pos <= a.since.pos {
+			w.joined = a.since.pos
+		}
+	}
+	if !w.part.PassesRoom(id) {
+		w.part = nothing()
+	}
+	if t.events {
+		if err := w.load(); err != nil {
+			return err
+		}
+	}
+	if entered {
+		w.limited = true // the client has to ask for what was before
+		if err := a.meet(t.room); err != nil {
+			return err
+		}
+	}
+	return a.appendRoom(t, h, &w)
+}
+
+// meet notes everybody in a room that is new to the user. Beyond what one
+// answer tells of presence it would be of no use.
+func (a *answer) meet(num room.Num) error {
+	return a.s.rooms.Members(num, func(m room.Member) bool {
+		if m.Membership == room.Join && m.User != a.req.User {
+			a.arrived = append(a.arrived, m.User)
+		}
+		return len(a.arrived) < maxPresence
+	})
+}
+
+// appendRoom writes the parts of a joined room. They count for nothing where
+// none of them is news.
+func (a *answer) appendRoom(t *touch, h *room.Head, w *window) error {
+	a.news = w.full || len(w.events) > 0 || t.mine
+	if err := a.appendRoomData(t.room, w.id, w.full); err != nil {
+		return err
+	}
+	if err := a.appendEphemeral(t, w); err != nil {
+		return err
+	}
+	var heroes []mxid.UserID
+	if w.full || w.members || w.limited {
+		var err error
+		if heroes, err = a.appendSummary(h); err != nil {
+			return err
+		}
+		a.news = a.news || w.members
+	}
+	state, err := a.joinedState(h, w, heroes)
+	if err != nil {
+		return err
+	}
+	if err := a.appendState(state, w.id); err != nil {
+		return err
+	}
+	if !a.news {
+		return nil
+	}
+	if err := w.appendTo(); err != nil {
+		return err
+	}
+	a.remember(state, w.events)
+	return a.appendUnread(h)
+}
+
+// joinedState gives the state events to tell of a joined room. The usual
+// message needs none, and costs nothing here.
+func (a *answer) joinedState(h *room.Head, w *window, heroes []mxid.UserID) ([]*room.Event, error) {
+	c := changes{a: a, w: w, full: w.full}
+	lazy := a.f.Room.State.LazyMembers()
+	if !w.full && !w.limited && len(w.skipped) == 0 && !lazy && !(a.req.UseStateAfter && w.stateful) {
+		return nil, nil
+	}
+	if c.end = h.State; h.Last > a.next.pos {
+		var err error
+		if c.end, err = a.s.rooms.StateAt(w.room, w.to); err != nil {
+			return nil, err
+		}
+	}
+	if lazy && (w.full || w.members) {
+		c.users = heroes
+		if w.full {
+			c.users = append(c.users, a.req.UserID)
+		}
+	}
+	return c.list()
+}
+
+// appendEphemeral writes who types and who has read what.
+func (a *answer) appendEphemeral(t *touch, w *window) error {
+	part := a.f.Room.Ephemeral
+	if part.Nothing() || !part.PassesRoom(w.id) {
+		return nil
+	}
+	list := a.list(`"ephemeral":{"events":[`)
+	var err error
+	if t.typing && part.PassesType("m.typing") {
+		list.item()
+		if a.dst, err = a.s.eph.AppendTyping(a.dst, uint32(t.room)); err != nil {
+			return err
+		}
+	}
+	if (t.receipt || w.full) && part.PassesType("m.receipt") {
+		since := a.since.pos
+		if w.full {
+			since = 0
+		}
+		if err := a.appendReceipts(list, t.room, since); err != nil {
+			return err
+		}
+	}
+	list.end(`]}`)
+	return nil
+}
+
+func (a *answer) appendReceipts(list *list, num room.Num, since stream.Pos) (err error) {
+	mark, items := len(a.dst), list.items
+	list.item()
+	told := false
+	a.dst, told, err = a.s.eph.AppendReceipts(a.dst, uint32(num), a.req.User, since, a.next.pos)
+	if !told {
+		a.dst, list.items = a.dst[:mark], items
+	}
+	return err
+}
+
+// appendUnread writes the counts of what the user has not read.
+// Spec: client-server, unread_notifications.
+func (a *answer) appendUnread(h *room.Head) error {
+	tally, err := a.s.unread.Count(&a.reader, h, a.next.pos)
+	if err != nil {
+		return err
+	}
+	byThread := a.f.Room.Timeline.ThreadCounts()
+	counts := tally.All
+	if byThread {
+		counts = tally.Main
+	}
+	a.comma()
+	a.dst = appendCounts(append(a.dst, `"unread_notifications":`...), counts)
+	if !byThread || len(tally.Threads) == 0 {
+		return nil
+	}
+	a.dst = append(a.dst, `,"unread_thread_notifications":{`...)
+	for _, t := range tally.Threads {
+		a.comma()
+		a.dst = appendCounts(append(cjson.AppendString(a.dst, t.Root), ':'), t.Counts)
+	}
+	a.dst = append(a.dst, '}')
+	return nil
+}
+
+func appendCounts(dst []byte, c unread.Counts) []byte {
+	dst = strconv.AppendInt(append(dst, `{"highlight_count":`...), int64(c.Highlight), 10)
+	dst = strconv.AppendInt(append(dst, `,"notification_count":`...), int64(c.Notify), 10)
+	return append(dst, '}')
+}
+
+// maxHeroes is how many members name a room that has no name.
+const maxHeroes = 5
+
+// appendSummary writes what a client needs to name the room, and gives the
+// members it names. Spec: client-server, GET /sync, RoomSummary.
+func (a *answer) appendSummary(h *room.Head) ([]mxid.UserID, error) {
+	a.s.rooms.Settled(h)
+	a.comma()
+	a.dst = append(a.dst, `"summary":{`...)
+	named, err := a.named(h)
+	if err != nil {
+		return nil, err
+	}
+	var heroes []mxid.UserID
+	if !named {
+		if heroes, err = a.heroes(h); err != nil {
+			return nil, err
+		}
+		a.dst = append(a.dst, `"m.heroes":[`...)
+		for _, id := range heroes {
+			a.comma()
+			a.dst = cjson.AppendString(a.dst, id)
+		}
+		a.dst = append(a.dst, `],`...)
+	}
+	a.dst = strconv.AppendInt(append(a.dst, `"m.invited_member_count":`...), int64(h.Invited), 10)
+	a.dst = strconv.AppendInt(append(a.dst, `,"m.joined_member_count":`...), int64(h.Joined), 10)
+	a.dst = append(a.dst, '}')
+	return heroes, nil
+}
+
+// named says whether the room has a name or an alias to go by.
+func (a *answer) named(h *room.Head) (bool, error) {
+	for _, by := range [...]struct{ typ, field string }{{"m.room.name", "name"}, {"m.room.canonical_alias", "alias"}} {
+		e, err := a.s.rooms.StateEvent(h.State, by.typ, "")
+		if err != nil {
+			return false, err
+		}
+		if e != nil {
+			if s, _ := cjson.LookupString(e.Content, by.field); s != "" {
+				return true, nil
+			}
+		}
+	}
+	return false, nil
+}
+
+// heroes gives the first members of a room beside the user: those in it or
+// invited, or where there are none those who once were.
+func (a *answer) heroes(h *room.Head) ([]mxid.UserID, error) {
+	var here, gone []room.Member
+	keep := func(list []room.Member, m room.Member) []room.Member {
+		i, _ := slices.BinarySearchFunc(list, m, func(x, y room.Member) int { return cmp.Compare(x.Event, y.Event) })
+		if list = slices.Insert(list, i, m); len(list) > maxHeroes {
+			list = list[:maxHeroes]
+		}
+		return list
+	}
+	if err := a.s.rooms.Members(h.Room, func(m room.Member) bool {
+		switch {
+		case m.User == a.req.User:
+		case m.Membership == room.Join || m.Membership == room.Invite:
+			here = keep(here, m)
+		case m.Membership == room.Leave || m.Membership == room.Ban:
+			gone = keep(gone, m)
+		}
+		return true
+	}); err != nil {
+		return nil, err
+	}
+	if len(here) == 0 {
+		here = gone
+	}
+	ids := make([]mxid.UserID, len(here))
+	for i, m := range here {
+		var err error
+		if ids[i], err = a.s.rooms.UserID(m.User); err != nil {
+			return nil, err
+		}
+	}
+	return ids, nil
+}

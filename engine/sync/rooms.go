@@ -1,0 +1,187 @@
+package sync
+
+import (
+	"hearth/engine/cjson"
+	"hearth/engine/mxid"
+	"hearth/engine/room"
+)
+
+// appendRooms writes the rooms, by how the user stands to them.
+func (a *answer) appendRooms() error {
+	mark := len(a.dst)
+	a.comma()
+	a.dst = append(a.dst, `"rooms":{`...)
+	start := len(a.dst)
+	for _, section := range [...]struct {
+		name string
+		is   func(t *touch) bool
+		add  func(t *touch, id mxid.RoomID) error
+	}{
+		{`"join":{`, func(t *touch) bool { return t.member.Membership == room.Join }, a.appendJoined},
+		{`"invite":{`, func(t *touch) bool { return t.member.Membership == room.Invite }, a.appendInvite},
+		{`"knock":{`, func(t *touch) bool { return t.member.Membership == room.Knock }, a.appendKnock},
+		{`"leave":{`, func(t *touch) bool { return t.member.Membership == room.Leave || t.member.Membership == room.Ban }, a.appendLeft},
+	} {
+		if err := a.appendSection(section.name, section.is, section.add); err != nil {
+			return err
+		}
+	}
+	if len(a.dst) == start {
+		a.dst = a.dst[:mark]
+		return nil
+	}
+	a.dst = append(a.dst, '}')
+	a.news = true
+	return nil
+}
+
+// appendSection writes the rooms of one standing; add writes a room's members
+// behind its opening brace, or nothing.
+func (a *answer) appendSection(name string, is func(t *touch) bool, add func(t *touch, id mxid.RoomID) error) error {
+	mark := len(a.dst)
+	a.comma()
+	a.dst = append(a.dst, name...)
+	start := len(a.dst)
+	for i := range a.touched {
+		t := &a.touched[i]
+		if !is(t) {
+			continue
+		}
+		id, err := a.s.rooms.RoomID(t.room)
+		if err != nil {
+			return err
+		}
+		if !a.f.Room.Passes(id) {
+			continue
+		}
+		before := len(a.dst)
+		a.comma()
+		a.dst = append(cjson.AppendString(a.dst, id), `:{`...)
+		body, news := len(a.dst), a.news
+		a.news = false
+		if err := add(t, id); err != nil || a.behind > 0 {
+			return err
+		}
+		if !a.news { // what was written tells nothing
+			a.dst = a.dst[:body]
+		}
+		a.news = a.news || news
+		if len(a.dst) == body {
+			a.dst = a.dst[:before]
+			continue
+		}
+		a.dst = append(a.dst, '}')
+	}
+	if len(a.dst) == start {
+		a.dst = a.dst[:mark]
+		return nil
+	}
+	a.dst = append(a.dst, '}')
+	return nil
+}
+
+// appendInvite writes a room that the user is invited to.
+func (a *answer) appendInvite(t *touch, _ mxid.RoomID) error {
+	if !a.changedStanding(t) {
+		return nil
+	}
+	invite, err := a.s.rooms.Event(t.member.Event)
+	if err != nil {
+		return err
+	}
+	if a.ignores(invite.Sender) {
+		return nil
+	}
+	return a.appendStripped(t, `"invite_state":{"events":[`)
+}
+
+// appendKnock writes a room that the user has knocked on.
+func (a *answer) appendKnock(t *touch, _ mxid.RoomID) error {
+	if !a.changedStanding(t) {
+		return nil
+	}
+	return a.appendStripped(t, `"knock_state":{"events":[`)
+}
+
+// changedStanding says whether a room is shown for what became of the user's
+// membership: it changed, or the client asks for everything.
+func (a *answer) changedStanding(t *touch) bool {
+	return a.initial || a.req.FullState || t.member.Pos > a.since.pos
+}
+
+// appendStripped writes the state that those outside a room are shown.
+// Spec: client-server, stripped state.
+func (a *answer) appendStripped(t *touch, head string) error {
+	h, err := a.s.rooms.Head(t.room)
+	if err != nil {
+		return err
+	}
+	a.s.rooms.Settled(h)
+	events, err := a.s.rooms.Stripped(h.State, a.req.UserID)
+	if err != nil {
+		return err
+	}
+	a.dst = append(a.dst, head...)
+	for _, e := range events {
+		a.comma()
+		a.dst = a.s.rooms.AppendStripped(a.dst, e)
+	}
+	a.dst = append(a.dst, `]}`...)
+	a.news = true
+	return nil
+}
+
+// appendLeft writes a room that the user has left or was removed from.
+func (a *answer) appendLeft(t *touch, id mxid.RoomID) error {
+	all := a.initial || a.req.FullState
+	if left := !a.initial && t.member.Pos > a.since.pos; !left && !(all && a.f.Room.IncludeLeave) {
+		return nil
+	}
+	all = all || t.was != room.Join
+	v, err := a.s.rooms.Viewer(t.room, a.req.UserID)
+	if err != nil {
+		return err
+	}
+	own, err := a.s.rooms.Event(t.member.Event)
+	if err != nil {
+		return err
+	}
+	w := window{a: a, room: t.room, id: id, viewer: v, own: own, to: room.After(t.member.Pos), full: all}
+	if !a.initial {
+		w.from = room.After(a.since.pos)
+	}
+	if w.part = a.f.Room.Timeline; !w.part.PassesRoom(id) {
+		w.part = nothing()
+	}
+	if !v.Departed() { // an invite was turned down, or a knock: nothing of the room was ever the user's to see
+		w.from = room.Key{Pos: t.member.Pos}
+	}
+	if err := w.load(); err != nil {
+		return err
+	}
+	var state []*room.Event
+	if v.Departed() {
+		if state, err = a.leftState(&w, own); err != nil {
+			return err
+		}
+	}
+	if err := a.appendRoomData(t.room, id, all); err != nil {
+		return err
+	}
+	if err := a.appendState(state, id); err != nil {
+		return err
+	}
+	a.news = true
+	return w.appendTo()
+}
+
+// leftState is the state that a departed user is told: up to the leaving, and
+// not beyond.
+func (a *answer) leftState(w *window, own *room.Event) ([]*room.Event, error) {
+	end, err := a.s.rooms.StateAfter(own)
+	if err != nil {
+		return nil, err
+	}
+	c := changes{a: a, w: w, end: end, full: w.full}
+	return c.list()
+}

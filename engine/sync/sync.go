@@ -1,0 +1,156 @@
+// Package sync answers /sync: what has changed for one user since a token, as
+// one JSON object.
+//
+// It reads the log from the token's position to the tip, finds the rooms that it
+// names, and asks the records for what is new in them. A short lag is read off
+// the log; a long one goes by the last position of each of the user's rooms, so
+// the cost is what has changed, never how long the client was away or how much
+// the hub holds. Answers are appended as bytes to one buffer.
+//
+// It keeps no state of a client, except a bounded memory of the members a device
+// was told of, which spares telling them again and may be lost at any time.
+// Whatever a token means is in the token. A token of another incarnation of the
+// store, or from beyond its tip, is answered as none.
+//
+// A request with nothing to be told waits as a Poll: a few hundred bytes,
+// without a goroutine, a buffer or a stack.
+package sync
+
+import (
+	"sync"
+	"time"
+
+	"hearth/engine/account"
+	"hearth/engine/ephemeral"
+	"hearth/engine/fault"
+	"hearth/engine/filter"
+	"hearth/engine/mxid"
+	"hearth/engine/room"
+	"hearth/engine/store"
+	"hearth/engine/stream"
+	"hearth/engine/unread"
+)
+
+// Sync answers /sync requests. All methods may be called at the same time.
+type Sync struct {
+	log         *stream.Log
+	rooms       *room.Rooms
+	accounts    *account.Accounts
+	eph         *ephemeral.Records
+	unread      *unread.Unread
+	incarnation uint64
+
+	told told
+	bufs sync.Pool // of *[]byte
+
+	mu     sync.Mutex
+	polls  map[*Poll]struct{}
+	closed bool
+	empty  *sync.Cond // on mu: the last poll has ended, once closed
+}
+
+// Parts are the records that an answer is made of.
+type Parts struct {
+	Store     *store.Store
+	Log       *stream.Log
+	Rooms     *room.Rooms
+	Accounts  *account.Accounts
+	Ephemeral *ephemeral.Records
+	Unread    *unread.Unread
+}
+
+// Open makes the reader over open records.
+func Open(p Parts) (*Sync, error) {
+	inc, err := p.Store.Incarnation()
+	if err != nil {
+		return nil, err
+	}
+	s := &Sync{log: p.Log, rooms: p.Rooms, accounts: p.Accounts, eph: p.Ephemeral, unread: p.Unread, incarnation: inc,
+		told: told{at: map[toldKey]stream.Pos{}}, polls: map[*Poll]struct{}{}}
+	s.empty = sync.NewCond(&s.mu)
+	return s, nil
+}
+
+// Request is one /sync request. Spec: client-server, GET /sync.
+type Request struct {
+	User   uint32
+	UserID mxid.UserID
+	Device uint64 // its number
+
+	Since         string
+	Filter        *filter.Filter // nil: the default
+	Timeout       time.Duration
+	Presence      ephemeral.State // set_presence; Online where the client says nothing
+	FullState     bool
+	UseStateAfter bool
+}
+
+// MaxTimeout is the longest a request waits; a longer timeout counts as this.
+const MaxTimeout = 5 * time.Minute
+
+// maxTries bounds how often an answer is begun anew because the user's rooms
+// changed while it was made.
+const maxTries = 20
+
+// Now answers a request at once. Where there is nothing to be told and the
+// client would wait, ready is false and Wait is to follow. The body is to be
+// given back with Done when it has been written.
+func (s *Sync) Now(req *Request) (body []byte, ready bool, err error) {
+	req.Timeout = min(req.Timeout, MaxTimeout)
+	if err := s.eph.Seen(req.User, req.Device, req.Presence, req.Timeout); err != nil {
+		return nil, false, err
+	}
+	since, known := parseToken(req.Since)
+	known = known && since.incarnation == s.incarnation && since.pos <= s.log.Tip()
+	a, err := s.answer(req, since, known)
+	if err != nil {
+		return nil, false, err
+	}
+	if a.news || req.Timeout <= 0 || req.FullState {
+		return a.dst, true, nil
+	}
+	s.Done(a.dst)
+	return nil, false, nil
+}
+
+// Done takes back a body of Now.
+func (s *Sync) Done(body []byte) {
+	const keep = 64 << 10 // a first sync may take megabytes; those are not kept
+	if cap(body) <= keep {
+		body = body[:0]
+		s.bufs.Put(&body)
+	}
+}
+
+func (s *Sync) buffer() []byte {
+	if p, ok := s.bufs.Get().(*[]byte); ok {
+		return *p
+	}
+	return make([]byte, 0, 2048)
+}
+
+// answer makes the answer to what is new since a token; where the token is not
+// known, everything is.
+func (s *Sync) answer(req *Request, since token, known bool) (*answer, error) {
+	buf := s.buffer()
+	for range maxTries {
+		a := &answer{s: s, req: req, since: since, initial: !known, dst: buf[:0]}
+		if a.f = req.Filter; a.f == nil {
+			a.f = &filter.Filter{}
+		}
+		// The counter is read before what it counts: what changes meanwhile is told
+		// twice rather than never.
+		a.next = token{incarnation: s.incarnation, pos: s.log.Tip(), device: since.device, stamp: s.eph.Stamp()}
+		behind, err := a.make()
+		if err != nil {
+			s.Done(a.dst)
+			return nil, err
+		}
+		if behind == 0 {
+			return a, nil
+		}
+		buf = a.dst
+		s.log.WaitTip(behind)
+	}
+	return nil, fault.E(fault.Busy, "sync.Now", "your rooms change faster than they can be told")
+}
