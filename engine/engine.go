@@ -16,6 +16,8 @@ import (
 	"hearth/engine/room"
 	"hearth/engine/store"
 	"hearth/engine/stream"
+	esync "hearth/engine/sync"
+	"hearth/engine/unread"
 )
 
 // Options are what an engine is opened with.
@@ -47,12 +49,15 @@ type Engine struct {
 	Directory *directory.Directory
 	Ephemeral *ephemeral.Records
 	E2EE      *e2ee.Records
+	Sync      *esync.Sync
 
 	st    *store.Store
 	log   *stream.Log
 	names *store.Names
 	key   event.Signer
 	clock clock
+
+	unread *unread.Unread
 
 	created atomic.Int64   // time of the last create event made here, milliseconds
 	stop    chan struct{}  // closed when the engine ends
@@ -119,6 +124,13 @@ func (e *Engine) open(o *Options) (err error) {
 	if e.Ephemeral, err = ephemeral.Open(e.st, e.names, ephemeral.Options{Now: e.clock.now}); err != nil {
 		return err
 	}
+	e.unread = unread.Open(e.st, e.Rooms, e.Accounts, e.Ephemeral)
+	e.Sync, err = esync.Open(esync.Parts{
+		Store: e.st, Log: e.log, Rooms: e.Rooms, Accounts: e.Accounts, Ephemeral: e.Ephemeral, Unread: e.unread, E2EE: e.E2EE,
+	})
+	if err != nil {
+		return err
+	}
 	if err := e.takeUp(); err != nil {
 		return err
 	}
@@ -156,9 +168,10 @@ func (e *Engine) name(o *Options) error {
 
 // Close ends the engine. Nobody may be using it any more.
 func (e *Engine) Close() error {
+	e.Sync.Close() // whoever waits is answered while there is something to answer from
 	close(e.stop)
 	e.running.Wait()
-	return e.st.Close()
+	return errors.Join(e.unread.Close(), e.st.Close())
 }
 
 // Tip is the position up to which everything is on disk, for metrics.

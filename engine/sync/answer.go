@@ -33,6 +33,8 @@ type answer struct {
 
 	behind  stream.Pos // a row is newer than next: the answer has to wait for this position
 	arrived []uint32   // users who are new in the user's rooms, or whose rooms are new to the user
+	parted  []uint32   // users who left the user's rooms, or whose rooms the user left
+	devices bool       // somebody's devices changed
 }
 
 // touch is a room about which there may be something to tell.
@@ -67,8 +69,7 @@ func (a *answer) make() (behind stream.Pos, err error) {
 	if a.ignored != nil {
 		a.reader.Ignores = a.ignores
 	}
-	a.dst = append(a.dst, `{"next_batch":"`...)
-	a.dst = append(a.next.appendTo(a.dst), '"')
+	a.dst = append(a.dst, '{')
 	if err := a.collect(); err != nil {
 		return 0, err
 	}
@@ -81,7 +82,12 @@ func (a *answer) make() (behind stream.Pos, err error) {
 	if err := a.appendPresence(); err != nil {
 		return 0, err
 	}
-	a.dst = append(a.dst, '}')
+	if err := a.appendEncryption(); err != nil {
+		return 0, err
+	}
+	a.comma()
+	a.dst = append(a.dst, `"next_batch":"`...)
+	a.dst = append(a.next.appendTo(a.dst), `"}`...)
 	a.news = a.news || a.initial
 	return 0, nil
 }
@@ -115,6 +121,7 @@ const shortLag = 512
 // global account data.
 func (a *answer) collect() error {
 	data := true
+	a.devices = !a.initial
 	switch {
 	case a.initial:
 		if err := a.collectAll(); err != nil {
@@ -162,6 +169,7 @@ func (a *answer) touch(num room.Num) *touch {
 
 // collectShort reads the log. data says whether account data of the user changed.
 func (a *answer) collectShort() (data bool, err error) {
+	a.devices = false
 	err = a.s.log.Read(a.since.pos, a.next.pos, func(_ stream.Pos, e *stream.Entry) bool {
 		switch e.Kind {
 		case stream.RoomEvent:
@@ -172,6 +180,8 @@ func (a *answer) collectShort() (data bool, err error) {
 			t.mine = t.mine || e.User == a.req.User
 		case stream.AccountData:
 			data = data || e.User == a.req.User
+		case stream.Devices:
+			a.devices = true
 		}
 		return true
 	})

@@ -117,7 +117,7 @@ func (a *answer) appendPresence() error {
 	if len(changed) == 0 && len(a.arrived) == 0 {
 		return nil
 	}
-	changed, err := a.sharing(changed)
+	changed, _, err := a.sharing(changed)
 	if err != nil {
 		return err
 	}
@@ -160,11 +160,11 @@ func (a *answer) present(users []uint32) (kept []uint32, err error) {
 	return kept, nil
 }
 
-// sharing leaves of the users those who have joined a room that the user has
-// joined.
-func (a *answer) sharing(users []uint32) (kept []uint32, err error) {
+// sharing tells those users who have joined a room that the user has joined
+// from those who have not.
+func (a *answer) sharing(users []uint32) (with, without []uint32, err error) {
 	if len(users) == 0 || len(users) == 1 && users[0] == a.req.User {
-		return nil, nil
+		return users, nil, nil
 	}
 	mine := map[room.Num]struct{}{}
 	if err := a.s.rooms.Of(a.req.User, func(m room.Member) bool {
@@ -173,23 +173,25 @@ func (a *answer) sharing(users []uint32) (kept []uint32, err error) {
 		}
 		return true
 	}); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	for _, user := range users {
-		shared := false
+		shared := user == a.req.User
 		if err := a.s.rooms.Of(user, func(m room.Member) bool {
-			if m.Membership == room.Join {
+			if m.Membership == room.Join && !shared {
 				_, shared = mine[m.Room]
 			}
 			return !shared
 		}); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if shared {
-			kept = append(kept, user)
+			with = append(with, user)
+		} else {
+			without = append(without, user)
 		}
 	}
-	return kept, nil
+	return with, without, nil
 }
 
 // appendRoomData writes the account data of a room: all of it for a room that

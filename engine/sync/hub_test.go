@@ -10,6 +10,7 @@ import (
 
 	"hearth/engine/account"
 	"hearth/engine/cjson"
+	"hearth/engine/e2ee"
 	"hearth/engine/ephemeral"
 	"hearth/engine/event"
 	"hearth/engine/filter"
@@ -35,6 +36,7 @@ type hub struct {
 	rooms *room.Rooms
 	acc   *account.Accounts
 	eph   *ephemeral.Records
+	keys  *e2ee.Records
 	*Sync
 	made int
 }
@@ -65,7 +67,8 @@ func open(t testing.TB, fs store.FS) *hub {
 	h.must(err)
 	h.eph, err = ephemeral.Open(h.st, h.names, ephemeral.Options{})
 	h.must(err)
-	h.Sync, err = Open(Parts{h.st, h.log, h.rooms, h.acc, h.eph, unread.Open(h.st, h.rooms, h.acc, h.eph)})
+	h.keys = e2ee.Open(h.st, h.log, h.names, e2ee.Options{})
+	h.Sync, err = Open(Parts{h.st, h.log, h.rooms, h.acc, h.eph, unread.Open(h.st, h.rooms, h.acc, h.eph), h.keys})
 	h.must(err)
 	return h
 }
@@ -163,7 +166,13 @@ type (
 		Next     string `json:"next_batch"`
 		Data     events `json:"account_data"`
 		Presence events `json:"presence"`
-		Rooms    struct {
+		ToDevice events `json:"to_device"`
+		Devices  struct {
+			Changed, Left []string
+		} `json:"device_lists"`
+		Counts map[string]int `json:"device_one_time_keys_count"`
+		Unused *[]string      `json:"device_unused_fallback_key_types"`
+		Rooms  struct {
 			Join   map[string]*shown `json:"join"`
 			Leave  map[string]*shown `json:"leave"`
 			Invite map[string]struct {
@@ -284,3 +293,8 @@ func bodies(list []ev) string {
 }
 
 func memFS() store.FS { return vfs.NewMem() }
+
+// noNews is an answer that tells nothing.
+func noNews(next string) string {
+	return `{"device_one_time_keys_count":{},"device_unused_fallback_key_types":[],"next_batch":"` + next + `"}`
+}

@@ -35,23 +35,37 @@ func (a *answer) appendJoined(t *touch, id mxid.RoomID) error {
 			return err
 		}
 	}
-	if entered {
+	switch {
+	case entered:
 		w.limited = true // the client has to ask for what was before
-		if err := a.meet(t.room); err != nil {
-			return err
-		}
+		err = a.meet(t.room, 0)
+	case w.limited && !a.initial:
+		err = a.meet(t.room, a.since.pos) // who came and went in the gap
+	}
+	if err != nil {
+		return err
 	}
 	return a.appendRoom(t, h, &w)
 }
 
-// meet notes everybody in a room that is new to the user. Beyond what one
-// answer tells of presence it would be of no use.
-func (a *answer) meet(num room.Num) error {
+// maxMet bounds the members of one room who are new to the user at once.
+const maxMet = 5000
+
+// meet notes who is new to the user in a room, and who has gone: everybody whose
+// standing changed after a position.
+func (a *answer) meet(num room.Num, since stream.Pos) error {
+	n := 0
 	return a.s.rooms.Members(num, func(m room.Member) bool {
-		if m.Membership == room.Join && m.User != a.req.User {
+		switch {
+		case m.User == a.req.User || m.Pos <= since:
+			return true
+		case m.Membership == room.Join:
 			a.arrived = append(a.arrived, m.User)
+		case since > 0 && m.Membership != room.Invite:
+			a.parted = append(a.parted, m.User)
 		}
-		return len(a.arrived) < maxPresence
+		n++
+		return n < maxMet
 	})
 }
 

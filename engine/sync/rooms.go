@@ -159,6 +159,11 @@ func (a *answer) appendLeft(t *touch, id mxid.RoomID) error {
 	if err := w.load(); err != nil {
 		return err
 	}
+	if !a.initial && t.was == room.Join {
+		if err := a.part(t.room); err != nil {
+			return err
+		}
+	}
 	var state []*room.Event
 	if v.Departed() {
 		if state, err = a.leftState(&w, own); err != nil {
@@ -173,6 +178,18 @@ func (a *answer) appendLeft(t *touch, id mxid.RoomID) error {
 	}
 	a.news = true
 	return w.appendTo()
+}
+
+// part notes those whom the user has left in a room.
+func (a *answer) part(num room.Num) error {
+	n := 0
+	return a.s.rooms.Members(num, func(m room.Member) bool {
+		if m.Membership == room.Join && m.User != a.req.User {
+			a.parted = append(a.parted, m.User)
+			n++
+		}
+		return n < maxMet
+	})
 }
 
 // leftState is the state that a departed user is told: up to the leaving, and

@@ -7,13 +7,14 @@
 // the cost is what has changed, never how long the client was away or how much
 // the hub holds. Answers are appended as bytes to one buffer.
 //
+// Waiting costs no goroutine: Now answers or says that there is no news, and
+// Wait calls back when there is some or the time is over. Package clientapi gives
+// the request back to the server meanwhile, as a wire.Waiting.
+//
 // It keeps no state of a client, except a bounded memory of the members a device
 // was told of, which spares telling them again and may be lost at any time.
 // Whatever a token means is in the token. A token of another incarnation of the
 // store, or from beyond its tip, is answered as none.
-//
-// A request with nothing to be told waits as a Poll: a few hundred bytes,
-// without a goroutine, a buffer or a stack.
 package sync
 
 import (
@@ -21,6 +22,7 @@ import (
 	"time"
 
 	"hearth/engine/account"
+	"hearth/engine/e2ee"
 	"hearth/engine/ephemeral"
 	"hearth/engine/fault"
 	"hearth/engine/filter"
@@ -38,6 +40,7 @@ type Sync struct {
 	accounts    *account.Accounts
 	eph         *ephemeral.Records
 	unread      *unread.Unread
+	e2ee        *e2ee.Records
 	incarnation uint64
 
 	told told
@@ -57,6 +60,7 @@ type Parts struct {
 	Accounts  *account.Accounts
 	Ephemeral *ephemeral.Records
 	Unread    *unread.Unread
+	E2EE      *e2ee.Records
 }
 
 // Open makes the reader over open records.
@@ -65,7 +69,7 @@ func Open(p Parts) (*Sync, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Sync{log: p.Log, rooms: p.Rooms, accounts: p.Accounts, eph: p.Ephemeral, unread: p.Unread, incarnation: inc,
+	s := &Sync{log: p.Log, rooms: p.Rooms, accounts: p.Accounts, eph: p.Ephemeral, unread: p.Unread, e2ee: p.E2EE, incarnation: inc,
 		told: told{at: map[toldKey]stream.Pos{}}, polls: map[*Poll]struct{}{}}
 	s.empty = sync.NewCond(&s.mu)
 	return s, nil
@@ -101,7 +105,12 @@ func (s *Sync) Now(req *Request) (body []byte, ready bool, err error) {
 		return nil, false, err
 	}
 	since, known := parseToken(req.Since)
-	known = known && since.incarnation == s.incarnation && since.pos <= s.log.Tip()
+	if known = known && since.incarnation == s.incarnation && since.pos <= s.log.Tip(); !known {
+		since = token{}
+	}
+	if err := s.e2ee.Acknowledge(req.Device, stream.Pos(since.device)); err != nil {
+		return nil, false, err
+	}
 	a, err := s.answer(req, since, known)
 	if err != nil {
 		return nil, false, err

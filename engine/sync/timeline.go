@@ -71,7 +71,7 @@ func (w *window) load() error {
 		w.stateful = w.stateful || e.IsState
 		if e.IsState && e.Type == "m.room.member" {
 			w.members = true
-			if err := w.arrival(e); err != nil {
+			if err := w.comesOrGoes(e); err != nil {
 				return false, err
 			}
 		}
@@ -182,25 +182,33 @@ func (w *window) related(e *room.Event) (bool, error) {
 	return found, err
 }
 
-// arrival notes who joins, so that the user is told of their presence.
-func (w *window) arrival(e *room.Event) error {
-	if w.a.initial || w.own != nil || room.MembershipOf(e.Content) != room.Join || e.StateKey == string(w.a.req.UserID) {
+// comesOrGoes notes who joins and who leaves, so that the user is told of the
+// presence and the devices of those whom the user now shares a room with.
+func (w *window) comesOrGoes(e *room.Event) error {
+	if w.a.initial || w.own != nil || e.StateKey == string(w.a.req.UserID) {
 		return nil
 	}
+	now, before := room.MembershipOf(e.Content), room.None
 	if e.Replaces != 0 {
 		old, err := w.a.s.rooms.Event(e.Replaces)
 		if err != nil {
 			return err
 		}
-		if room.MembershipOf(old.Content) == room.Join {
-			return nil // a change of profile
-		}
+		before = room.MembershipOf(old.Content)
+	}
+	if (now == room.Join) == (before == room.Join) {
+		return nil // a change of profile, or an invite
 	}
 	user, err := w.a.s.rooms.User(mxid.UserID(e.StateKey))
-	if err == nil && user != 0 {
+	switch {
+	case err != nil || user == 0:
+		return err
+	case now == room.Join:
 		w.a.arrived = append(w.a.arrived, user)
+	default:
+		w.a.parted = append(w.a.parted, user)
 	}
-	return err
+	return nil
 }
 
 // appendTo writes the timeline.

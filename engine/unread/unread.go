@@ -163,6 +163,10 @@ func (u *Unread) Close() error {
 			u.save(b, k, r)
 		}
 	}
+	if b.Empty() {
+		b.Drop()
+		return nil
+	}
 	return u.st.Commit(b)
 }
 

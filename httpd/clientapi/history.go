@@ -6,6 +6,7 @@ import (
 	"hearth/engine/history"
 	"hearth/engine/mxid"
 	"hearth/engine/room"
+	"hearth/engine/sync"
 	"hearth/httpd/wire"
 )
 
@@ -113,7 +114,7 @@ func place(r *wire.Req, name string) (*room.Key, error) {
 	if !ok || val == "" {
 		return nil, nil
 	}
-	k, err := room.ParseKey(val)
+	k, err := sync.Place(val)
 	return &k, err
 }
 

@@ -22,7 +22,7 @@ func (a *API) Routes() []wire.Route {
 	var all []wire.Route
 	for _, section := range [...][]wire.Route{
 		a.serverRoutes(), a.accountRoutes(), a.deviceRoutes(), a.profileRoutes(), a.dataRoutes(), a.ruleRoutes(), a.keyRoutes(),
-		a.roomRoutes(), a.adminRoutes(),
+		a.roomRoutes(), a.syncRoutes(), a.adminRoutes(),
 	} {
 		all = append(all, section...)
 	}
