@@ -85,7 +85,17 @@ func (e *Engine) stand(num room.Num, d *room.Draft, j judge) (mxid.EventID, erro
 	if err != nil {
 		return "", err
 	}
+	if now == room.Join && room.MembershipOf(made.Content) != room.Join {
+		e.silence(num, *d.StateKey)
+	}
 	return made.ID, pending.Wait()
+}
+
+// silence ends the typing of a user who is out of the room.
+func (e *Engine) silence(num room.Num, id string) {
+	if user, err := e.Rooms.User(mxid.UserID(id)); err == nil && user != 0 {
+		e.Ephemeral.SetTyping(uint32(num), user, false, 0)
+	}
 }
 
 // standing is stand with content made of a membership and a reason.

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -185,6 +186,26 @@ func TestJoining(t *testing.T) {
 	h.ok(h.Join(private, b, nil))
 	if got := h.content(private, "m.room.member", "@b:hub"); got != `{"displayname":"Bob","join_authorised_via_users_server":"@a:hub","membership":"join"}` {
 		t.Fatal(got)
+	}
+}
+
+func TestLeavingEndsTyping(t *testing.T) {
+	h := open(t)
+	num := h.create(NewRoom{Preset: "public_chat"})
+	h.is(h.Typing(h.nums[b], h.id(num), true, time.Minute), fault.Forbidden)
+	h.ok(h.Join(num, b, nil))
+	h.ok(h.Typing(h.nums[b], h.id(num), true, time.Minute))
+	typists := func() string {
+		dst, err := h.Ephemeral.AppendTyping(nil, uint32(num))
+		h.ok(err)
+		return string(dst)
+	}
+	if got := typists(); !strings.Contains(got, "@b:hub") {
+		t.Error(got)
+	}
+	h.ok(h.Kick(num, a, b, ""))
+	if got := typists(); strings.Contains(got, "@b:hub") {
+		t.Error(got)
 	}
 }
 
