@@ -76,11 +76,9 @@ func (p *publisher) publish(ctx context.Context) error {
 		return err
 	}
 	defer end()
-	p.c, p.roomID = c, p.room
-	if p.room[0] == '#' {
-		if p.roomID, err = c.Resolve(ctx, p.room); err != nil {
-			return p.explain(err, exitRoom)
-		}
+	p.c = c
+	if p.roomID, err = p.find(ctx, c); err != nil {
+		return err
 	}
 	if p.given {
 		return p.send(ctx, []byte(p.message))

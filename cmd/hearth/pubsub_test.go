@@ -72,6 +72,26 @@ func (s *stage) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	io.WriteString(w, answer[4:])
 }
 
+// An alias that nobody has is made with --create, and only with it.
+func TestPubCreates(t *testing.T) {
+	s := newStage(t)
+	s.answers["GET /directory/room/#new:h"] = `404 {"errcode":"M_NOT_FOUND","error":"no such alias"}`
+	s.answers["POST /createRoom"] = `200 {"room_id":"!r:h"}`
+	pub := func(more ...string) (int, string) {
+		t.Helper()
+		var out, errs bytes.Buffer
+		args := append([]string{"pub", "--server", s.url, "--token", "t", "-r", "#new:h", "-m", "x"}, more...)
+		code := run(args, streams{in: strings.NewReader(""), out: &out, err: &errs, env: func(string) string { return "" }})
+		return code, errs.String()
+	}
+	if code, said := pub(); code != exitRoom {
+		t.Fatalf("without --create: %d %s", code, said)
+	}
+	if code, said := pub("--create"); code != exitDone || len(s.sent) != 1 {
+		t.Fatalf("with --create: %d %s, %v", code, said, s.asked)
+	}
+}
+
 const three = `
 {"event_id":"$1","type":"m.room.message","sender":"@a:h","content":{"body":"on"}},
 {"event_id":"$2","type":"m.room.topic","state_key":"","sender":"@a:h","content":{"topic":"x"}},

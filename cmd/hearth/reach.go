@@ -43,6 +43,7 @@ const exitHelp = `Exit codes:
 
 const reachHelp = `Where and who (a flag beats its variable):
   -r, --room ROOM        room id (!...) or alias (#...); joined when that is allowed
+      --create           make the room where nobody has its alias yet; everybody on the hub may join it
       --server URL       HEARTH_SERVER         default http://127.0.0.1:8008
       --token TOKEN      HEARTH_TOKEN          access token; seen by others on this machine, a file is not
       --token-file F     HEARTH_TOKEN_FILE     file that holds it
@@ -81,7 +82,7 @@ type reach struct {
 	user, password, passwordFile string
 	device, ca                   string
 	timeout                      time.Duration
-	quiet                        bool
+	quiet, create                bool
 	s                            streams
 }
 
@@ -101,6 +102,7 @@ func newReach(name string, s streams) (*reach, *flag.FlagSet) {
 	fs.StringVar(&r.device, "device", "", "")
 	fs.StringVar(&r.ca, "ca", "", "")
 	fs.DurationVar(&r.timeout, "timeout", 0, "")
+	fs.BoolVar(&r.create, "create", false, "")
 	fs.BoolVar(&r.quiet, "q", false, "")
 	fs.BoolVar(&r.quiet, "quiet", false, "")
 	return r, fs
@@ -120,6 +122,8 @@ func (r *reach) parse(fs *flag.FlagSet, args []string) error {
 		return usage("which room? give -r with a room id or an alias")
 	case r.room[0] != '!' && r.room[0] != '#':
 		return usage("room %q: an id begins with !, an alias with # (quote it, the shell knows both)", r.room)
+	case r.create && r.room[0] != '#':
+		return usage("--create makes a room for an alias (#...); an id is given by the server")
 	case r.timeout < 0:
 		return usage("--timeout must not be negative")
 	}
@@ -214,6 +218,22 @@ func (r *reach) connect(ctx context.Context) (*client.Client, func(), error) {
 		defer cancel()
 		_ = c.Logout(end)
 	}, nil
+}
+
+// find gives the id of the room, making it where that is asked for and its alias is free.
+func (r *reach) find(ctx context.Context, c *client.Client) (string, error) {
+	if r.room[0] == '!' {
+		return r.room, nil
+	}
+	id, err := c.Resolve(ctx, r.room)
+	if r.create && client.Refused(err, "M_NOT_FOUND") {
+		name, _, _ := strings.Cut(r.room[1:], ":")
+		id, err = c.CreateRoom(ctx, name)
+		if client.Refused(err, "M_ROOM_IN_USE") { // somebody else was faster
+			id, err = c.Resolve(ctx, r.room)
+		}
+	}
+	return id, r.explain(err, exitRoom)
 }
 
 // explain gives an error its exit code; otherwise is the code of a refusal that says nothing more special.

@@ -111,12 +111,9 @@ func (p *subscriber) subscribe(ctx context.Context) error {
 
 // enter gives the room's id once the user is in it.
 func (p *subscriber) enter(ctx context.Context, c *client.Client) (string, error) {
-	room := p.room
-	if room[0] == '#' {
-		var err error
-		if room, err = c.Resolve(ctx, room); err != nil {
-			return "", err
-		}
+	room, err := p.find(ctx, c)
+	if err != nil {
+		return "", err
 	}
 	in, err := c.Member(ctx, room)
 	if err != nil || in {

@@ -28,6 +28,19 @@ func (c *Client) Join(ctx context.Context, room string) (string, error) {
 	return answer.Room, err
 }
 
+// CreateRoom makes a room that everybody on the server may join, with an alias
+// of this local part, and gives its id.
+func (c *Client) CreateRoom(ctx context.Context, alias string) (string, error) {
+	var answer struct {
+		Room string `json:"room_id"`
+	}
+	err := c.persist(ctx, call{
+		method: http.MethodPost, path: "/createRoom", through: true,
+		body: map[string]string{"preset": "public_chat", "room_alias_name": alias, "name": alias},
+	}, &answer)
+	return answer.Room, err
+}
+
 // Member reports whether the user is in the room.
 func (c *Client) Member(ctx context.Context, room string) (bool, error) {
 	var answer struct {
