@@ -19,6 +19,7 @@ func (a *API) keyRoutes() []wire.Route {
 		{Method: "POST", Pattern: v3 + "/keys/upload", Handle: a.uploadKeys, Flags: guest},
 		{Method: "POST", Pattern: v3 + "/keys/query", Handle: a.queryKeys, Flags: guest},
 		{Method: "POST", Pattern: v3 + "/keys/claim", Handle: a.claimKeys, Flags: guest},
+		{Method: "GET", Pattern: v3 + "/keys/changes", Handle: a.keyChanges, Flags: user},
 		{Method: "PUT", Pattern: v3 + "/sendToDevice/{eventType}/{txnId}", Handle: a.sendToDevice, Flags: guest},
 	}
 	for _, base := range [...]string{v3, unstable} {
@@ -101,6 +102,20 @@ func (a *API) appendFailures(dst []byte, n int, user func(i int) mxid.UserID) []
 		dst = wire.AppendError(dst, fault.Remote, "the server was not reached")
 	}
 	return append(dst, '}')
+}
+
+// Spec: client-server, GET /keys/changes.
+func (a *API) keyChanges(r *wire.Req) error {
+	from, ok := r.Query("from")
+	to, ok2 := r.Query("to")
+	if !ok || !ok2 {
+		return fault.E(fault.Missing, "clientapi.keyChanges", "from which token, and to which?")
+	}
+	dst, err := a.engine.Sync.KeyChanges(r.Out(), r.Session.User, r.Session.UserID, from, to)
+	if err != nil {
+		return err
+	}
+	return r.OK(dst)
 }
 
 // Spec: client-server, POST /keys/device_signing/upload.

@@ -287,3 +287,95 @@ func TestDehydratedDevice(t *testing.T) {
 	h.want(404, "M_NOT_FOUND", "GET", v3+"/devices/DREAM", bob, "")
 	h.want(404, "M_NOT_FOUND", "GET", at, bob, "")
 }
+
+// lists gives device_lists of a sync from a token, and the next token.
+func (h *hub) lists(token, since string) (lists, next string) {
+	h.t.Helper()
+	a := h.want(200, "", "GET", v3+"/sync?since="+since, token, "")
+	changed, _ := a.get("device_lists", "changed").([]any)
+	left, _ := a.get("device_lists", "left").([]any)
+	asked := h.want(200, "", "GET", v3+"/keys/changes?from="+since+"&to="+a.str("next_batch"), token, "")
+	c, _ := asked.get("changed").([]any)
+	l, _ := asked.get("left").([]any)
+	if fmt.Sprint(c, l) != fmt.Sprint(changed, left) {
+		h.t.Fatal(asked.body, a.body)
+	}
+	return fmt.Sprint(changed, left), a.str("next_batch")
+}
+
+func TestKeyChanges(t *testing.T) {
+	h := start(t, Anyone)
+	bob, eve := h.join("bob"), h.join("eve")
+	upload := func(token, user, device, key string) {
+		h.want(200, "", "POST", v3+"/keys/upload", token, `{"device_keys":`+deviceKeys(user, device, key)+`}`)
+	}
+	upload(bob, "bob", "DEV", "k1")
+	next := h.want(200, "", "GET", v3+"/sync", eve, "").str("next_batch")
+	expect := func(want string) {
+		t.Helper()
+		var got string
+		if got, next = h.lists(eve, next); got != want {
+			t.Fatal(got, ", want ", want)
+		}
+	}
+	room := h.want(200, "", "POST", v3+"/createRoom", eve, `{"preset":"public_chat"}`).str("room_id")
+	expect("[] []")
+	h.want(200, "", "POST", v3+"/join/"+room, bob, `{}`)
+	expect("[@bob:hub.test] []")
+	expect("[] []")
+	upload(bob, "bob", "DEV", "k2")
+	expect("[@bob:hub.test] []")
+	two := h.again("bob", "TWO")
+	expect("[] []") // a device without keys is nobody's business
+	upload(two, "bob", "TWO", "k")
+	expect("[@bob:hub.test] []")
+	h.want(200, "", "POST", v3+"/logout", two, "")
+	expect("[@bob:hub.test] []")
+	master, _ := crossBody("bob", 'a', 'b')
+	h.want(200, "", "POST", v3+"/keys/device_signing/upload", bob, "{"+master+"}")
+	expect("[@bob:hub.test] []")
+	upload(eve, "eve", "DEV", "k")
+	expect("[@eve:hub.test] []")
+	h.want(200, "", "POST", v3+"/rooms/"+room+"/leave", bob, `{}`)
+	expect("[] [@bob:hub.test]")
+	upload(bob, "bob", "DEV", "k3")
+	expect("[] []")
+	h.want(200, "", "POST", v3+"/join/"+room, bob, `{}`)
+	expect("[@bob:hub.test] []")
+
+	const at = v3 + "/keys/changes"
+	h.want(400, "M_MISSING_PARAM", "GET", at+"?from="+next, eve, "")
+	h.want(400, "M_INVALID_PARAM", "GET", at+"?from=-99x%7B&to=x", eve, "")
+	h.want(400, "M_INVALID_PARAM", "GET", at+"?from="+next+"&to=x", eve, "")
+	h.want(200, `{"changed":["@bob:hub.test","@eve:hub.test"],"left":[]}`, "GET", at+"?from=s1_1_1&to="+next, eve, "")
+}
+
+// What a device is sent comes by its sync once, and again where the answer was lost.
+func TestSyncTellsOfKeysAndMessages(t *testing.T) {
+	h := start(t, Anyone)
+	bob, eve := h.join("bob"), h.join("eve")
+	h.want(200, "", "POST", v3+"/keys/upload", eve, `{"one_time_keys":{"s:1":"k","s:2":"k"},"fallback_keys":{"s:f":"k"}}`)
+	first := h.want(200, "", "GET", v3+"/sync", eve, "")
+	if first.get("device_one_time_keys_count", "s") != 2.0 || fmt.Sprint(first.get("device_unused_fallback_key_types")) != "[s]" {
+		t.Fatal(first.body)
+	}
+	for range 3 {
+		h.want(200, "", "POST", v3+"/keys/claim", bob, `{"one_time_keys":{"@eve:hub.test":{"DEV":"s"}}}`)
+	}
+	h.want(200, "", "PUT", v3+"/sendToDevice/m.test/1", bob, `{"messages":{"@eve:hub.test":{"DEV":{"n":1}}}}`)
+	var next string
+	for range 2 {
+		a := h.want(200, "", "GET", v3+"/sync?since="+first.str("next_batch"), eve, "")
+		if fmt.Sprint(a.get("to_device", "events")) != "[map[content:map[n:1] sender:@bob:hub.test type:m.test]]" ||
+			a.get("device_one_time_keys_count", "s") != 0.0 || fmt.Sprint(a.get("device_unused_fallback_key_types")) != "[]" {
+			t.Fatal(a.body)
+		}
+		next = a.str("next_batch")
+	}
+	if a := h.want(200, "", "GET", v3+"/sync?since="+next, eve, ""); a.get("to_device") != nil {
+		t.Fatal(a.body)
+	}
+	if left := h.waits("eve", "DEV"); left != "" {
+		t.Fatal("not deleted: ", left)
+	}
+}
