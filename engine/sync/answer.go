@@ -262,12 +262,18 @@ func (a *answer) place() error {
 		if t.was, err = a.stood(&t.member); err != nil {
 			return err
 		}
-		if t.member.Membership != room.None && !t.member.Forgotten {
+		if t.member.Membership != room.None && (!t.member.Forgotten || t.parted()) {
 			kept = append(kept, t)
 		}
 	}
 	a.touched = kept
 	return nil
+}
+
+// parted says that the client knows the room as one that the user is in or asked into. Another of the user's
+// devices may have left and forgotten it since; to a client that is never told, it stays open.
+func (t *touch) parted() bool {
+	return t.was == room.Join || t.was == room.Invite || t.was == room.Knock
 }
 
 // stood is the membership that a user had at the token.

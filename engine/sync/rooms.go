@@ -146,15 +146,19 @@ func (a *answer) appendLeft(t *touch, id mxid.RoomID) error {
 	if err != nil {
 		return err
 	}
-	w := window{a: a, room: t.room, id: id, viewer: v, own: own, to: room.After(t.member.Pos), full: all}
+	end := t.member.Pos
+	if t.member.Forgotten { // the standing has moved on since, but not what there is to see
+		end = own.At.Pos
+	}
+	w := window{a: a, room: t.room, id: id, viewer: v, own: own, to: room.After(end), full: all}
 	if !a.initial {
 		w.from = room.After(a.since.pos)
 	}
 	if w.part = a.f.Room.Timeline; !w.part.PassesRoom(id) {
 		w.part = nothing()
 	}
-	if !v.Departed() { // an invite was turned down, or a knock: nothing of the room was ever the user's to see
-		w.from = room.Key{Pos: t.member.Pos}
+	if !v.Departed() { // an invite was turned down, or a knock, or all is forgotten: only the end is the user's to see
+		w.from = room.Key{Pos: end}
 	}
 	if err := w.load(); err != nil {
 		return err

@@ -152,6 +152,21 @@ func TestComingAndGoing(t *testing.T) {
 	if rep = c.from(""); len(rep.Rooms.Leave) != 0 {
 		t.Fatalf("a forgotten room: %s", c.raw)
 	}
+	if rep = c.sync(); len(rep.Rooms.Leave) != 0 {
+		t.Fatalf("a forgotten room whose end the client knows: %s", c.raw)
+	}
+	h.join(r, bob)
+	joined := c.sync().Next
+	h.send(r, member(bob, bob, "leave"))
+	h.must(h.rooms.Forget(r, h.user(bob)))
+	h.say(r, alice, "secret")
+	l = c.from(joined).Rooms.Leave[h.id(r)]
+	if want(t, bodies(l.Timeline.Events), "b:leave"); strings.Contains(string(c.raw), "secret") {
+		t.Fatalf("%s", c.raw)
+	}
+	if rep = c.sync(); len(rep.Rooms.Leave) != 0 {
+		t.Fatalf("a forgotten room twice: %s", c.raw)
+	}
 	h.join(r, bob)
 	if rep = c.from(begin); len(rep.Rooms.Leave) != 0 || rep.Rooms.Join[h.id(r)] == nil {
 		t.Fatalf("%s", c.raw)

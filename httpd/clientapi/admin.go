@@ -120,6 +120,9 @@ func (a *API) judge(r *wire.Req, key string, set func(user uint32, on bool) erro
 	if !ok {
 		return fault.E(fault.BadJSON, "clientapi.admin", "%s must be true or false", key)
 	}
+	if !r.Session.Admin { // not by the route: a body that is none is told before, as everywhere
+		return fault.E(fault.Forbidden, "clientapi.admin", "this is for admins of the hub")
+	}
 	u, err := a.judged(r)
 	if err != nil {
 		return err

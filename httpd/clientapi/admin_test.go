@@ -54,6 +54,7 @@ func TestAdministration(t *testing.T) {
 		}
 		h.want(403, "M_FORBIDDEN", "GET", path+"@none:hub.test", bob, "")
 		h.want(403, "M_FORBIDDEN", "PUT", path+"@bob:hub.test", bob, on)
+		h.want(400, "M_NOT_JSON", "PUT", path+"@bob:hub.test", bob, "{")
 		h.want(400, "M_MISSING_PARAM", "PUT", path+"@bob:hub.test", root, "{}")
 		h.want(400, "M_BAD_JSON", "PUT", path+"@bob:hub.test", root, `{"`+word+`":1}`)
 		h.want(200, off, "GET", path+"@bob:hub.test", root, "")

@@ -72,9 +72,9 @@ func (a *API) adminRoutes() []wire.Route {
 	return []wire.Route{
 		{Method: "GET", Pattern: v3 + "/admin/whois/{userId}", Handle: a.whois, Flags: user},
 		{Method: "GET", Pattern: lock, Handle: a.isLocked, Flags: late | wire.Admin},
-		{Method: "PUT", Pattern: lock, Handle: a.lock, Flags: late | wire.Admin},
+		{Method: "PUT", Pattern: lock, Handle: a.lock, Flags: late},
 		{Method: "GET", Pattern: suspend, Handle: a.isSuspended, Flags: late | wire.Admin},
-		{Method: "PUT", Pattern: suspend, Handle: a.suspend, Flags: late | wire.Admin},
+		{Method: "PUT", Pattern: suspend, Handle: a.suspend, Flags: late},
 	}
 }
 
