@@ -255,6 +255,10 @@ func (h *hub) well() bool {
 // stop ends what startHub began, also where that came half way.
 func (h *hub) stop() error {
 	if h.server != nil {
+		go func() {
+			<-h.server.Done() // from now on a connection closes behind its answer
+			h.engine.Sync.Close()
+		}()
 		h.server.Close(stopTime * 3 / 5)
 	}
 	if h.control != nil {
@@ -306,6 +310,9 @@ func inspect(c *config.Config) (all []config.Problem) {
 	for _, l := range []struct{ key, addr string }{{"client_listen", c.ClientListen}, {"federation_listen", c.FederationListen}} {
 		if l.addr == "" {
 			continue
+		}
+		if _, err := net.ResolveTCPAddr("tcp", l.addr); err != nil {
+			continue // Check has said so
 		}
 		ln, err := net.Listen("tcp", l.addr)
 		if err != nil {

@@ -1,17 +1,16 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -22,8 +21,9 @@ import (
 // patience bounds what a test waits for; nothing depends on its length.
 const patience = 30 * time.Second
 
-// running is a hub in this process.
+// runningHub is a hub in this process.
 type runningHub struct {
+	hub   *hub
 	url   string
 	greet string
 	stop  func() string // gives what the hub logged
@@ -36,25 +36,17 @@ func launch(t *testing.T, env map[string]string, args ...string) *runningHub {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, w := io.Pipe()
-	var log bytes.Buffer
+	var out, errs bytes.Buffer
+	s := streams{out: &out, err: &errs, env: func(name string) string { return env[name] }}
+	started, err := startHub(c, newLog(c, s))
+	if err != nil {
+		t.Fatal(err)
+	}
+	started.greet(&out)
 	ctx, end := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() {
-		err := runHub(ctx, c, streams{out: w, err: &log, env: func(name string) string { return env[name] }})
-		_ = w.CloseWithError(fmt.Errorf("the hub has ended: %v", err))
-		ended <- err
-	}()
-	h := &runningHub{}
-	in := bufio.NewReader(r)
-	for !strings.Contains(h.greet, "Ctrl-C") {
-		line, err := in.ReadString('\n')
-		if err != nil {
-			t.Fatal(err)
-		}
-		h.greet += line
-	}
-	go func() { _, _ = io.Copy(io.Discard, in) }()
+	go func() { ended <- started.run(ctx, newSupervisor(s.env)) }()
+	h := &runningHub{hub: started, greet: out.String()}
 	h.url = regexp.MustCompile(`http://[0-9.:]+`).FindString(h.greet)
 	h.stop = func() string {
 		end()
@@ -67,7 +59,7 @@ func launch(t *testing.T, env map[string]string, args ...string) *runningHub {
 			t.Fatal("the hub does not stop")
 		}
 		h.stop = func() string { return "" }
-		return log.String()
+		return errs.String()
 	}
 	t.Cleanup(func() { h.stop() })
 	return h
@@ -147,7 +139,7 @@ func TestUsers(t *testing.T) {
 		t.Error("a deactivated user logs in")
 	}
 	log := h.stop()
-	if !strings.Contains(log, "msg=ready server=hub.test") || !strings.Contains(log, "msg=stopped") || strings.Contains(log, "horse") {
+	if !strings.Contains(log, "msg=stopped") || strings.Contains(log, "horse") {
 		t.Errorf("the log is:\n%s", log)
 	}
 	story("2")
@@ -242,7 +234,7 @@ func TestSupervisor(t *testing.T) {
 	}
 	h := launch(t, map[string]string{"NOTIFY_SOCKET": name, "WATCHDOG_USEC": "20000", "WATCHDOG_PID": fmt.Sprint(os.Getpid()), "JOURNAL_STREAM": "1:2"},
 		"--data-dir", t.TempDir())
-	for _, want := range []string{"STATUS=opening the data folder", "READY=1\nSTATUS=running", "WATCHDOG=1", "WATCHDOG=1"} {
+	for _, want := range []string{"READY=1\nSTATUS=running", "WATCHDOG=1", "WATCHDOG=1"} {
 		if got := heard(); got != want {
 			t.Errorf("heard %q, want %q", got, want)
 		}
@@ -262,6 +254,55 @@ func TestSupervisor(t *testing.T) {
 		return map[string]string{"NOTIFY_SOCKET": "@x", "WATCHDOG_USEC": "20000", "WATCHDOG_PID": "1"}[name]
 	}); s.every != 0 || s.socket != "\x00x" {
 		t.Errorf("another's watchdog: %+v", s)
+	}
+}
+
+// A hub that is told to stop while it starts has started and stops.
+func TestStartAndStop(t *testing.T) {
+	c, _, err := config.Load(config.Source{Args: []string{"--client-listen", "127.0.0.1:0", "--data-dir", t.TempDir()}, Env: func(string) string { return "" }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, end := context.WithCancel(context.Background())
+	end()
+	var out, errs bytes.Buffer
+	if err := runHub(ctx, c, streams{out: &out, err: &errs, env: func(string) string { return "" }}); err != nil {
+		t.Error(err)
+	}
+	if !strings.HasPrefix(out.String(), "The hub localhost is running") || !strings.Contains(out.String(), "server_name is not set") ||
+		!strings.Contains(errs.String(), "msg=ready server=localhost") || !strings.Contains(errs.String(), "msg=stopped") {
+		t.Errorf("%s\n%s", out.String(), errs.String())
+	}
+}
+
+// The end answers those who poll, at once.
+func TestEndOfPolls(t *testing.T) {
+	dir := t.TempDir()
+	h := launch(t, nil, "--data-dir", dir)
+	if got := manage("long enough\n", "add", "alice", "--data-dir", dir); !strings.HasPrefix(got, "0 ") {
+		t.Fatal(got)
+	}
+	_, token := login(t, h, "alice", "long enough")
+	_, first := call(t, "GET", h.url+"/_matrix/client/v3/sync", token, "")
+	type answer struct {
+		status int
+		body   map[string]any
+	}
+	answers := make(chan answer, 3)
+	for range cap(answers) {
+		go func() {
+			status, body := call(t, "GET", fmt.Sprint(h.url, "/_matrix/client/v3/sync?timeout=600000&since=", first["next_batch"]), token, "")
+			answers <- answer{status, body}
+		}()
+	}
+	for h.hub.engine.Sync.Waiting() < cap(answers) {
+		runtime.Gosched()
+	}
+	h.stop()
+	for range cap(answers) {
+		if a := <-answers; a.status != 200 || a.body["next_batch"] == nil {
+			t.Errorf("a poll ends with %d %v", a.status, a.body)
+		}
 	}
 }
 

@@ -89,8 +89,8 @@ func judge(c *config.Config, s streams) error {
 // runHub starts a hub, says so, and ends it when ctx ends.
 func runHub(ctx context.Context, c *config.Config, s streams) error {
 	log := newLog(c, s)
-	supervisor := newSupervisor(s.env)
-	supervisor.say("STATUS=opening the data folder")
+	super := newSupervisor(s.env)
+	super.say("STATUS=opening the data folder")
 	began := time.Now()
 	h, err := startHub(c, log)
 	if err != nil {
@@ -98,30 +98,34 @@ func runHub(ctx context.Context, c *config.Config, s streams) error {
 	}
 	h.greet(s.out)
 	log.Info("ready", "server", string(h.engine.Server), "after", time.Since(began).Round(time.Millisecond).String())
-	supervisor.say("READY=1\nSTATUS=running")
+	return h.run(ctx, super)
+}
 
-	beat := supervisor.beat()
+// run keeps a hub that has started until ctx ends.
+func (h *hub) run(ctx context.Context, super supervisor) error {
+	super.say("READY=1\nSTATUS=running")
+	beat := super.beat()
 	defer beat.Stop()
 	for {
 		select {
 		case <-beat.C:
 			if h.well() {
-				supervisor.say("WATCHDOG=1")
+				super.say("WATCHDOG=1")
 			}
 			continue
 		case <-ctx.Done():
 		}
 		break
 	}
-	supervisor.say("STOPPING=1\nSTATUS=stopping")
+	super.say("STOPPING=1\nSTATUS=stopping")
 	// Whatever hangs, the process is gone in time: nothing acknowledged needs an orderly end.
 	late := time.AfterFunc(stopTime-stopTime/10, func() {
-		log.Error("it took too long to stop; what was acknowledged is safe on disk")
+		h.log.Error("it took too long to stop; what was acknowledged is safe on disk")
 		os.Exit(exitLocal)
 	})
 	defer late.Stop()
-	err = h.stop()
-	log.Info("stopped")
+	err := h.stop()
+	h.log.Info("stopped")
 	return err
 }
 
