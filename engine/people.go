@@ -18,14 +18,16 @@ import (
 // done, and Open takes up the notes it finds. Doing it again is harmless: a
 // room that was told is not told twice.
 
-// The kinds of note in the Meta table; the user's number follows.
+// The kinds of note in the Meta table; the number of the user, or of the room
+// that is closed, follows.
 const (
 	noteProfile = "todo/profile/"
 	noteLeave   = "todo/leave/"
+	noteClose   = "todo/close/"
 )
 
-func note(kind string, user uint32) string {
-	return kind + string(binary.BigEndian.AppendUint32(nil, user))
+func note(kind string, num uint32) string {
+	return kind + string(binary.BigEndian.AppendUint32(nil, num))
 }
 
 // SetProfile sets a field of a user's profile to a JSON value, or deletes it
@@ -78,34 +80,37 @@ func (e *Engine) Deactivate(user uint32, id mxid.UserID, erase bool) error {
 
 // takeUp does what was left to do when the hub stopped.
 func (e *Engine) takeUp() error {
-	for _, kind := range [...]string{noteProfile, noteLeave} {
-		var users []uint32
+	for kind, do := range map[string]func(num uint32) error{
+		noteProfile: func(num uint32) error { return e.ofUser(num, e.showProfile) },
+		noteLeave:   func(num uint32) error { return e.ofUser(num, e.leaveAll) },
+		noteClose:   func(num uint32) error { return e.emptyRoom(room.Num(num)) },
+	} {
+		var nums []uint32
 		prefix := append(store.Meta.Prefix(), kind...)
 		err := e.st.ScanPrefix(prefix, func(key, _ []byte) (bool, error) {
 			if len(key) == len(prefix)+4 {
-				users = append(users, binary.BigEndian.Uint32(key[len(prefix):]))
+				nums = append(nums, binary.BigEndian.Uint32(key[len(prefix):]))
 			}
 			return true, nil
 		})
 		if err != nil {
 			return err
 		}
-		for _, user := range users {
-			id, err := e.names.Name(store.Users, user)
-			if err != nil {
-				return err
-			}
-			if kind == noteProfile {
-				err = e.showProfile(user, mxid.UserID(id))
-			} else {
-				err = e.leaveAll(user, mxid.UserID(id))
-			}
-			if err != nil {
+		for _, num := range nums {
+			if err := do(num); err != nil {
 				return err
 			}
 		}
 	}
 	return nil
+}
+
+func (e *Engine) ofUser(user uint32, do func(user uint32, id mxid.UserID) error) error {
+	id, err := e.names.Name(store.Users, user)
+	if err != nil {
+		return err
+	}
+	return do(user, mxid.UserID(id))
 }
 
 // showProfile writes the user's profile into their member event of each room

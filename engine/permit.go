@@ -42,9 +42,16 @@ func (e *Engine) isGuest(user mxid.UserID) (bool, error) {
 	return u.Guest, err
 }
 
-// mayJoin refuses a guest whom the room does not want.
-// Spec: client-server, guest access.
+// mayJoin refuses rooms that the hub's owner has blocked, and a guest whom the
+// room does not want. Spec: client-server, guest access.
 func (e *Engine) mayJoin(w *room.Writer, user mxid.UserID) error {
+	blocked, err := e.RoomBlocked(w.Head().ID)
+	if err != nil {
+		return err
+	}
+	if blocked {
+		return fault.E(fault.Forbidden, "engine.Join", "the room is blocked on this hub")
+	}
 	guest, err := e.isGuest(user)
 	if err != nil || !guest {
 		return err

@@ -153,6 +153,23 @@ func (a *Accounts) DataSince(user uint32, after, upto stream.Pos, f func(c *Chan
 	})
 }
 
+// AllData calls f for all account data of a user, until f returns an error. The
+// content is valid during the call.
+func (a *Accounts) AllData(user uint32, f func(c *Change) error) error {
+	return a.st.ScanPrefix(dataAtKey(user, 0)[:5], func(key, val []byte) (bool, error) {
+		if len(key) != 13 || len(val) < 4 {
+			return false, fault.E(fault.Corrupt, "account.AllData", "a row of changes is cut")
+		}
+		c := Change{Pos: stream.Pos(binary.BigEndian.Uint64(key[5:])), Room: binary.BigEndian.Uint32(val), Type: string(val[4:])}
+		var ok bool
+		var err error
+		if c.Content, ok, err = a.Data(nil, user, c.Room, c.Type); err != nil || !ok {
+			return true, err
+		}
+		return true, f(&c)
+	})
+}
+
 // RoomData calls f for all account data that a user has in one room.
 func (a *Accounts) RoomData(user, room uint32, f func(typ string, content []byte)) error {
 	return a.st.ScanPrefix(dataKey(user, room, ""), func(key, val []byte) (bool, error) {

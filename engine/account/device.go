@@ -5,8 +5,10 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
+	"strconv"
 	"time"
 
+	"hearth/engine/cjson"
 	"hearth/engine/fault"
 	"hearth/engine/store"
 	"hearth/engine/stream"
@@ -194,4 +196,32 @@ func newDeviceID() (string, error) {
 		b[i] = 'A' + c%26 // the first letters come a little oftener, which an id can bear
 	}
 	return string(b[:]), nil
+}
+
+// AppendWhois appends where a user's devices were last seen.
+// Spec: client-server, GET /admin/whois/{userId}.
+func (a *Accounts) AppendWhois(dst []byte, user uint32) ([]byte, error) {
+	list, err := a.Devices(user)
+	if err != nil {
+		return dst, err
+	}
+	id, err := a.names.Name(store.Users, user)
+	dst = append(dst, `{"devices":{`...)
+	first := true
+	for i := range list {
+		d := &list[i]
+		if !d.SeenFrom.IsValid() {
+			continue
+		}
+		if !first {
+			dst = append(dst, ',')
+		}
+		first = false
+		dst = append(cjson.AppendString(dst, d.ID), `:{"sessions":[{"connections":[{"ip":`...)
+		dst = cjson.AppendString(dst, d.SeenFrom.String())
+		dst = strconv.AppendInt(append(dst, `,"last_seen":`...), d.Seen.UnixMilli(), 10)
+		dst = append(dst, `}]}]}`...)
+	}
+	dst = cjson.AppendString(append(dst, `},"user_id":`...), id)
+	return append(dst, '}'), err
 }

@@ -286,3 +286,11 @@ func (r *Rooms) Newest() (time.Time, error) {
 	}
 	return time.UnixMilli(e.Time), nil
 }
+
+// All calls f for the rooms with numbers above after, in order, until f returns
+// false.
+func (r *Rooms) All(after Num, f func(num Num) (more bool)) error {
+	return r.st.Scan(roomKey(nil, after+1), store.After(store.RoomRow.Prefix()), func(key, _ []byte) (bool, error) {
+		return f(Num(binary.BigEndian.Uint32(key[1:]))), nil
+	})
+}

@@ -41,31 +41,11 @@ func (a *API) whois(r *wire.Req) error {
 	if err != nil {
 		return err
 	}
-	devices, err := a.accounts.Devices(u.Num)
+	dst, err := a.accounts.AppendWhois(r.Out(), u.Num)
 	if err != nil {
 		return err
 	}
-	type connection struct {
-		IP   string `json:"ip"`
-		Seen int64  `json:"last_seen"`
-	}
-	type session struct {
-		Connections []connection `json:"connections"`
-	}
-	type device struct {
-		Sessions []session `json:"sessions"`
-	}
-	all := map[string]device{}
-	for i := range devices {
-		d := &devices[i]
-		if d.SeenFrom.IsValid() {
-			all[d.ID] = device{[]session{{[]connection{{d.SeenFrom.String(), d.Seen.UnixMilli()}}}}}
-		}
-	}
-	return r.Answer(struct {
-		Devices map[string]device `json:"devices"`
-		User    string            `json:"user_id"`
-	}{all, string(u.ID)})
+	return r.OK(dst)
 }
 
 // judged finds the user whom an admin looks at or acts on: another who is no

@@ -1,0 +1,343 @@
+package adminapi
+
+import (
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/valyala/fasthttp"
+
+	"hearth/engine"
+	"hearth/engine/account"
+	"hearth/engine/mxid"
+	"hearth/engine/room"
+	"hearth/httpd/wire"
+)
+
+// hub is the API over an engine in memory, with the admin @root and the user @bob.
+type hub struct {
+	t         *testing.T
+	e         *engine.Engine
+	mux       *wire.Mux
+	at        time.Time
+	root, bob string
+	nums      map[string]uint32
+}
+
+func start(t *testing.T) *hub {
+	t.Helper()
+	h := &hub{t: t, at: time.UnixMilli(1_700_000_000_000), nums: map[string]uint32{}}
+	now := func() time.Time { return h.at }
+	var err error
+	h.e, err = engine.Open(engine.Options{
+		Dir: "data", FS: vfs.NewMem(), Server: "hub.test", Now: now,
+		Accounts: account.Options{Cost: account.Cost{KiB: 64, Passes: 1}},
+	})
+	h.ok(err)
+	t.Cleanup(func() { h.ok(h.e.Close()) })
+	h.mux = wire.New(wire.Options{
+		Authenticate: func(r *wire.Req) (account.Session, error) { return h.e.Accounts.Authenticate(r.Token()) },
+		Log:          slog.New(slog.DiscardHandler),
+	})
+	h.ok(h.mux.Add(New(Options{Engine: h.e, Version: "1.2", Now: now}).Routes()))
+	h.root, h.bob = h.user("root", true), h.user("bob", false)
+	return h
+}
+
+func (h *hub) ok(err error) {
+	h.t.Helper()
+	if err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+// user makes a user and gives a token.
+func (h *hub) user(name string, admin bool) string {
+	h.t.Helper()
+	num, err := h.e.Accounts.Create(account.NewUser{Localpart: name, Password: "correct horse", Admin: admin})
+	h.ok(err)
+	h.nums[name] = num
+	tokens, _, err := h.e.Accounts.Login(num, account.NewSession{Device: "DEV"})
+	h.ok(err)
+	return tokens.Access
+}
+
+type answer struct {
+	status int
+	body   string
+}
+
+func (a answer) get(keys ...string) any {
+	var v any
+	if json.Unmarshal([]byte(a.body), &v) != nil {
+		return nil
+	}
+	for _, k := range keys {
+		obj, _ := v.(map[string]any)
+		v = obj[k]
+	}
+	return v
+}
+
+func (h *hub) do(method, path, token, body string) answer {
+	h.t.Helper()
+	var req fasthttp.Request
+	req.Header.SetMethod(method)
+	req.SetRequestURI(path)
+	req.Header.SetHost("hub.test")
+	if token != "" {
+		req.Header.Set("Authorization", "Bearer "+token)
+	}
+	if body != "" {
+		req.SetBodyString(body)
+	}
+	var ctx fasthttp.RequestCtx
+	ctx.Init(&req, &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 1}, nil)
+	h.mux.Serve(&ctx)
+	a := answer{ctx.Response.StatusCode(), string(ctx.Response.Body())}
+	if a.status >= 500 || !json.Valid([]byte(a.body)) {
+		h.t.Fatalf("%s %s: %d %s", method, path, a.status, a.body)
+	}
+	return a
+}
+
+// want asks as the admin, and fails the test unless the status, and the errcode
+// or the whole body where one is given, are as they should be.
+func (h *hub) want(status int, expect, method, path, body string) answer {
+	h.t.Helper()
+	a := h.do(method, path, h.root, body)
+	ok := a.status == status
+	if strings.HasPrefix(expect, "M_") {
+		ok = ok && a.get("errcode") == expect
+	} else if expect != "" {
+		ok = ok && a.body == expect
+	}
+	if !ok {
+		h.t.Fatalf("%s %s %s: got %d %s, want %d %s", method, path, body, a.status, a.body, status, expect)
+	}
+	return a
+}
+
+// Nobody but admins learns anything, whatever they ask for, and nothing that an
+// admin sends is a fault of the hub.
+func TestEveryRoute(t *testing.T) {
+	h := start(t)
+	for _, rt := range New(Options{Engine: h.e}).Routes() {
+		path := rt.Pattern
+		for _, p := range []string{"userId", "roomId", "deviceId", "token", "deleteId"} {
+			path = strings.ReplaceAll(path, "{"+p+"}", "x")
+		}
+		if a := h.do(rt.Method, path, "", "{}"); a.get("errcode") != "M_MISSING_TOKEN" {
+			t.Errorf("%s %s: %s", rt.Method, path, a.body)
+		}
+		if a := h.do(rt.Method, path, h.bob, "{}"); a.status != 403 || a.get("errcode") != "M_FORBIDDEN" {
+			t.Errorf("%s %s: %s", rt.Method, path, a.body)
+		}
+		for _, body := range []string{"", "{", "[]", "7", `{"admin":7}`, "{\"a\":\"\xff\"}", "{}"} {
+			for _, target := range []string{"x", "@bob:hub.test", "@none:hub.test", "@x:elsewhere", "!none:hub.test", "%23none:hub.test"} {
+				if strings.Contains(path, "deactivate") && target == "@bob:hub.test" {
+					continue
+				}
+				h.do(rt.Method, strings.Replace(path, "/x", "/"+target, 1), h.root, body)
+			}
+		}
+	}
+}
+
+func TestUsers(t *testing.T) {
+	h := start(t)
+	if a := h.want(200, "", "GET", v1+"/server_version", ""); a.get("server_version") != "Hearth 1.2" {
+		t.Fatal(a.body)
+	}
+	const eve = v2 + "/users/@eve:hub.test"
+	h.want(404, "M_NOT_FOUND", "GET", eve, "")
+	h.want(400, "M_INVALID_PARAM", "GET", v2+"/users/@eve:elsewhere", "")
+	h.want(400, "M_WEAK_PASSWORD", "PUT", eve, `{"password":"short"}`)
+	a := h.want(201, "", "PUT", eve, `{"password":"correct horse","displayname":"Eve","admin":true}`)
+	if a.get("name") != "@eve:hub.test" || a.get("admin") != true || a.get("displayname") != "Eve" || a.get("avatar_url") != nil {
+		t.Fatal(a.body)
+	}
+	a = h.want(200, "", "PUT", eve, `{"admin":false,"displayname":"","avatar_url":"mxc://hub.test/x","locked":true}`)
+	if a.get("admin") != false || a.get("displayname") != nil || a.get("avatar_url") != "mxc://hub.test/x" || a.get("locked") != true {
+		t.Fatal(a.body)
+	}
+	h.want(200, "", "PUT", eve, `{"locked":false}`)
+	h.want(400, "M_INVALID_PARAM", "PUT", v2+"/users/@root:hub.test", `{"admin":false}`)
+	h.want(400, "M_INVALID_PARAM", "PUT", v2+"/users/@root:hub.test", `{"deactivated":true}`)
+	h.want(400, "M_INVALID_USERNAME", "PUT", v2+"/users/@E!:hub.test", `{}`)
+
+	list := func(query string, names ...string) answer {
+		t.Helper()
+		a := h.want(200, "", "GET", v2+"/users?"+query, "")
+		users, _ := a.get("users").([]any)
+		var got []string
+		for _, u := range users {
+			got = append(got, strings.TrimSuffix(u.(map[string]any)["name"].(string), ":hub.test"))
+		}
+		if strings.Join(got, " ") != strings.Join(names, " ") {
+			t.Fatalf("%s: got %v, want %v", query, got, names)
+		}
+		return a
+	}
+	list("", "@bob", "@eve", "@root")
+	list("dir=b", "@root", "@eve", "@bob")
+	if a := list("limit=2", "@bob", "@eve"); a.get("next_token") != "2" || a.get("total") != 3.0 {
+		t.Fatal(a.body)
+	}
+	if a := list("limit=2&from=2", "@root"); a.get("next_token") != nil {
+		t.Fatal(a.body)
+	}
+	list("name=EV", "@eve")
+	list("admins=true", "@root")
+	list("user_id=@bob", "@bob")
+	h.want(400, "M_INVALID_PARAM", "GET", v2+"/users?from=-1", "")
+	h.want(400, "M_INVALID_PARAM", "GET", v2+"/users?dir=x", "")
+
+	h.want(200, `{"admin":false}`, "GET", v1+"/users/@bob:hub.test/admin", "")
+	h.want(200, `{}`, "PUT", v1+"/users/@bob:hub.test/admin", `{"admin":true}`)
+	h.want(200, `{"admin":true}`, "GET", v1+"/users/@bob:hub.test/admin", "")
+	h.want(400, "M_INVALID_PARAM", "PUT", v1+"/users/@root:hub.test/admin", `{"admin":false}`)
+	h.want(200, `{}`, "PUT", v1+"/users/@bob:hub.test/admin", `{"admin":false}`)
+	h.want(200, `{"user_@bob:hub.test_suspended":true}`, "PUT", v1+"/suspend/@bob:hub.test", `{"suspend":true}`)
+
+	a = h.want(200, "", "POST", v1+"/users/@bob:hub.test/login", `{}`)
+	if s, err := h.e.Accounts.Authenticate([]byte(a.get("access_token").(string))); err != nil || s.UserID != "@bob:hub.test" || !s.Suspended {
+		t.Fatal(s, err)
+	}
+	h.want(400, "M_INVALID_PARAM", "POST", v1+"/users/@bob:hub.test/login", `{"valid_until_ms":1}`)
+	h.want(200, `{}`, "POST", v1+"/reset_password/@bob:hub.test", `{"new_password":"battery staple"}`)
+	if _, err := h.e.Accounts.CheckPassword("@bob:hub.test", "battery staple"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.e.Accounts.Authenticate([]byte(h.bob)); err == nil {
+		t.Fatal("the old session is still good")
+	}
+	h.want(200, `{"id_server_unbind_result":"success"}`, "POST", v1+"/deactivate/@bob:hub.test", `{"erase":true}`)
+	list("", "@eve", "@root")
+	list("deactivated=true", "@bob", "@eve", "@root")
+	h.want(400, "M_INVALID_PARAM", "PUT", v2+"/users/@bob:hub.test", `{"deactivated":false}`)
+	h.want(400, "M_USER_IN_USE", "GET", v1+"/username_available?username=BOB", "")
+	h.want(200, `{"available":true}`, "GET", v1+"/username_available?username=free", "")
+}
+
+func TestDevices(t *testing.T) {
+	h := start(t)
+	const devices = v2 + "/users/@bob:hub.test/devices"
+	h.want(200, `{"devices":[{"device_id":"DEV","display_name":null,"last_seen_ip":null,"last_seen_ts":1700000000000,"user_id":"@bob:hub.test"}],"total":1}`, "GET", devices, "")
+	h.want(200, `{}`, "PUT", devices+"/DEV", `{"display_name":"lamp"}`)
+	if a := h.want(200, "", "GET", devices+"/DEV", ""); a.get("display_name") != "lamp" {
+		t.Fatal(a.body)
+	}
+	h.want(404, "M_NOT_FOUND", "GET", devices+"/NONE", "")
+	h.want(200, "", "GET", v1+"/whois/@bob:hub.test", "")
+	h.want(200, `{}`, "DELETE", devices+"/DEV", "")
+	h.want(200, `{"devices":[],"total":0}`, "GET", devices, "")
+	h.want(200, `{}`, "POST", v2+"/users/@bob:hub.test/delete_devices", `{"devices":["X"]}`)
+	_, err := h.e.Accounts.SetData(h.nums["bob"], 0, "x.y", []byte(`{"a":1}`))
+	h.ok(err)
+	h.want(200, `{"account_data":{"global":{"x.y":{"a":1}},"rooms":{}}}`, "GET", v1+"/users/@bob:hub.test/accountdata", "")
+}
+
+func TestRegistrationTokens(t *testing.T) {
+	h := start(t)
+	const tokens = v1 + "/registration_tokens"
+	h.want(200, `{"registration_tokens":[]}`, "GET", tokens, "")
+	h.want(200, `{"token":"abc","uses_allowed":2,"pending":0,"completed":0,"expiry_time":1800000000000}`,
+		"POST", tokens+"/new", `{"token":"abc","uses_allowed":2,"expiry_time":1800000000000}`)
+	h.want(400, "M_INVALID_PARAM", "POST", tokens+"/new", `{"token":"abc"}`)
+	h.want(400, "M_INVALID_PARAM", "POST", tokens+"/new", `{"token":"a b"}`)
+	h.want(400, "M_INVALID_PARAM", "POST", tokens+"/new", `{"expiry_time":5}`)
+	h.want(400, "M_INVALID_PARAM", "POST", tokens+"/new", `{"uses_allowed":0}`)
+	h.want(200, "", "POST", tokens+"/new", ``)
+	h.want(200, `{"token":"abc","uses_allowed":null,"pending":0,"completed":0,"expiry_time":1800000000000}`, "PUT", tokens+"/abc", `{"uses_allowed":null}`)
+	h.want(404, "M_NOT_FOUND", "PUT", tokens+"/none", `{}`)
+	if _, err := h.e.Accounts.Create(account.NewUser{Localpart: "eve", Token: "abc"}); err != nil {
+		t.Fatal(err)
+	}
+	if a := h.want(200, "", "GET", tokens+"/abc", ``); a.get("completed") != 1.0 {
+		t.Fatal(a.body)
+	}
+	h.at = time.UnixMilli(1_800_000_000_000)
+	if a := h.want(200, "", "GET", tokens+"?valid=false", ``); !strings.Contains(a.body, "abc") {
+		t.Fatal(a.body)
+	}
+	h.want(200, `{}`, "DELETE", tokens+"/abc", ``)
+	h.want(404, "M_NOT_FOUND", "GET", tokens+"/abc", ``)
+}
+
+func (h *hub) create(n engine.NewRoom) mxid.RoomID {
+	h.t.Helper()
+	n.Creator = "@bob:hub.test"
+	id, err := h.e.CreateRoom(&n)
+	h.ok(err)
+	return id
+}
+
+func TestRooms(t *testing.T) {
+	h := start(t)
+	main := h.create(engine.NewRoom{Preset: "public_chat", Public: true, Alias: "main", Name: "Main", Topic: "talk"})
+	other := h.create(engine.NewRoom{Preset: "private_chat", Name: "other"})
+	a := h.want(200, "", "GET", v1+"/rooms", "")
+	if a.get("total_rooms") != 2.0 || strings.Index(a.body, string(main)) > strings.Index(a.body, string(other)) {
+		t.Fatal(a.body)
+	}
+	if a := h.want(200, "", "GET", v1+"/rooms?search_term=MAI&limit=1", ""); a.get("total_rooms") != 1.0 || !strings.Contains(a.body, `"canonical_alias":"#main:hub.test"`) {
+		t.Fatal(a.body)
+	}
+	if a := h.want(200, "", "GET", v1+"/rooms?limit=1&order_by=joined_members", ""); a.get("next_batch") != 1.0 {
+		t.Fatal(a.body)
+	}
+	if a := h.want(200, "", "GET", v1+"/rooms?limit=1&from=1&dir=b", ""); a.get("prev_batch") != 0.0 || a.get("offset") != 1.0 {
+		t.Fatal(a.body)
+	}
+	path := v1 + "/rooms/" + string(main)
+	if a := h.want(200, "", "GET", path, ""); a.get("topic") != "talk" || a.get("forgotten") != false || a.get("joined_local_members") != 1.0 {
+		t.Fatal(a.body)
+	}
+	h.want(200, "", "GET", v1+"/rooms/%23main:hub.test", "")
+	h.want(404, "M_NOT_FOUND", "GET", v1+"/rooms/!none:hub.test", "")
+	h.want(200, `{"members":["@bob:hub.test"],"total":1}`, "GET", path+"/members", "")
+	if a := h.want(200, "", "GET", path+"/state", ""); len(a.get("state").([]any)) < 8 {
+		t.Fatal(a.body)
+	}
+	if a := h.want(200, "", "GET", v1+"/users/@bob:hub.test/joined_rooms", ""); a.get("total") != 2.0 {
+		t.Fatal(a.body)
+	}
+	join := func(id mxid.RoomID, status int, code string) {
+		t.Helper()
+		h.want(status, code, "POST", v1+"/join/"+string(id), `{"user_id":"@root:hub.test"}`)
+	}
+	join(main, 200, fmt.Sprintf(`{"room_id":%q}`, main))
+	join(other, 403, "M_FORBIDDEN")
+	h.want(200, `{}`, "POST", v1+"/rooms/"+string(other)+"/make_room_admin", `{}`)
+	join(other, 200, "")
+	h.want(200, `{"block":false}`, "GET", path+"/block", "")
+	h.want(200, `{"block":true}`, "PUT", v1+"/rooms/!far:elsewhere/block", `{"block":true}`)
+	h.want(200, `{"block":true,"user_id":"@root:hub.test"}`, "GET", v1+"/rooms/!far:elsewhere/block", "")
+	h.want(400, "M_INVALID_PARAM", "PUT", v1+"/rooms/nonsense/block", `{"block":true}`)
+
+	a = h.want(200, "", "DELETE", path, `{"block":true,"new_room_user_id":"@root:hub.test","message":"gone"}`)
+	if users, _ := a.get("kicked_users").([]any); len(users) != 2 || !strings.Contains(a.body, `"local_aliases":["#main:hub.test"]`) {
+		t.Fatal(a.body)
+	}
+	created, _ := a.get("new_room_id").(string)
+	num, err := h.e.Rooms.Find(mxid.RoomID(created))
+	h.ok(err)
+	if m, err := h.e.Rooms.MemberOf(num, h.nums["bob"]); m.Membership != room.Invite || err != nil {
+		t.Fatal(m, err)
+	}
+	join(main, 403, "M_FORBIDDEN")
+	h.want(404, "M_NOT_FOUND", "GET", v2+"/rooms/"+string(other)+"/delete_status", "")
+	id := h.want(200, "", "DELETE", v2+"/rooms/"+string(other), `{"purge":true}`).get("delete_id").(string)
+	for _, p := range []string{v2 + "/rooms/" + string(other) + "/delete_status", v2 + "/rooms/delete_status/" + id} {
+		if a := h.want(200, "", "GET", p, ""); !strings.Contains(a.body, `"status":"complete"`) {
+			t.Fatal(a.body)
+		}
+	}
+	h.want(404, "M_NOT_FOUND", "GET", v2+"/rooms/delete_status/none", "")
+}
