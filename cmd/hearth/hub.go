@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"syscall"
 	"time"
@@ -20,6 +21,7 @@ import (
 	"hearth/engine/fault"
 	"hearth/engine/mxid"
 	"hearth/httpd"
+	"hearth/httpd/adminapi"
 	"hearth/httpd/clientapi"
 	"hearth/httpd/wire"
 )
@@ -130,6 +132,9 @@ func (h *hub) open(shares budget.Shares) error {
 	if err := mux.Add(api.Routes()); err != nil {
 		return err
 	}
+	if err := mux.Add(adminapi.New(adminapi.Options{Engine: h.engine, Version: version()}).Routes()); err != nil {
+		return err
+	}
 	if c.ClientListen != "" {
 		addr, err := h.server.Listen(c.ClientListen, nil, mux.Serve)
 		if err != nil {
@@ -149,6 +154,14 @@ func (h *hub) open(shares budget.Shares) error {
 		h.doors = append(h.doors, door{"in TLS", "https://" + reachable(addr), note})
 	}
 	return nil
+}
+
+// version is what the program was built from.
+func version() string {
+	if b, ok := debug.ReadBuildInfo(); ok {
+		return b.Main.Version
+	}
+	return "unknown"
 }
 
 // certificate is the owner's, or the hub's own.
