@@ -32,6 +32,9 @@ type Options struct {
 	MemTable    int   // bytes of one memtable; at most three are alive
 	RecordBytes int   // share of the parsed events and room states
 
+	Ballast  bool // keep a file to let go of when the disk is full; see package store
+	ReadOnly bool // write nothing; a disk that cannot be written is opened so by itself
+
 	Accounts account.Options
 	Now      func() time.Time                 // nil: the system's clock
 	Log      func(format string, args ...any) // nil: dropped
@@ -80,9 +83,7 @@ func Open(o Options) (*Engine, error) {
 	if o.RecordBytes == 0 {
 		o.RecordBytes = 4 << 20
 	}
-	st, err := store.Open(store.Options{
-		Dir: o.FS.PathJoin(o.Dir, "store"), FS: o.FS, CacheBytes: o.CacheBytes, MemTable: o.MemTable, Log: o.Log, Fatal: o.Fatal,
-	})
+	st, err := openStore(&o)
 	if err != nil {
 		return nil, err
 	}
@@ -131,8 +132,8 @@ func (e *Engine) open(o *Options) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := e.takeUp(); err != nil {
-		return err
+	if err := e.takeUp(); err != nil && !fault.Is(err, fault.Full) {
+		return err // on a disk that takes nothing it is left for the next start
 	}
 	e.stop = make(chan struct{})
 	e.running.Go(e.tell)
@@ -158,7 +159,7 @@ func (e *Engine) name(o *Options) error {
 			"the data folder belongs to the server %s and cannot become %s: the name is part of every user, room and event in it; "+
 				"start with server_name = %q, or with an empty data folder", e.Server, o.Server, e.Server)
 	}
-	if e.key, err = signer(o.FS, o.Dir, e.Server, inUse); err != nil || inUse {
+	if e.key, err = signer(o, e.Server, inUse); err != nil || inUse {
 		return err
 	}
 	b := e.st.NewBatch()

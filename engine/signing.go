@@ -21,7 +21,8 @@ var signingFiles = [...]string{"signing.key", "signing.key.copy"}
 // signer reads the signing key, or makes it for a server that has none yet.
 // None is ever made for a name that is in use: without its key a server must
 // not sign anything.
-func signer(files store.FS, dir string, server mxid.Server, inUse bool) (event.Signer, error) {
+func signer(o *Options, server mxid.Server, inUse bool) (event.Signer, error) {
+	files, dir := o.FS, o.Dir
 	var missing []string
 	var key string
 	for _, name := range signingFiles {
@@ -53,6 +54,9 @@ func signer(files store.FS, dir string, server mxid.Server, inUse bool) (event.S
 		key = strings.Replace(key, "-", "_", 1)
 	}
 	for _, name := range missing {
+		if o.ReadOnly {
+			break
+		}
 		if err := store.WriteFile(files, files.PathJoin(dir, name), []byte(key)); err != nil {
 			return event.Signer{}, err
 		}

@@ -190,6 +190,7 @@ func (a *Accounts) DropRoomData(tx *stream.Tx, user, room uint32) error {
 		}
 		return true, nil
 	})
+	tx.Frees()
 	tx.DeleteRange(prefix, store.After(prefix))
 	return err
 }

@@ -172,6 +172,7 @@ func (a *Accounts) DropDevices(tx *stream.Tx, user uint32, gone func(d *Device) 
 		d.next.drop(tx.Batch)
 	}
 	if any {
+		tx.Frees()
 		tx.Put(&stream.Entry{Kind: stream.Devices, User: user})
 		tx.Wake(user) // its parked requests learn that their token is gone
 	}

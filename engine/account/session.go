@@ -180,7 +180,11 @@ func (a *Accounts) Seen(s *Session, from netip.Addr) error {
 	d.Seen, d.SeenFrom = time.UnixMilli(now), from.Unmap()
 	b := a.st.NewBatch()
 	setDevice(b, s.User, &d)
-	return a.st.Apply(b) // worth no sync: the next one carries it
+	err = a.st.Apply(b) // worth no sync: the next one carries it
+	if fault.Is(err, fault.Full) {
+		return nil // nor worth an error
+	}
+	return err
 }
 
 // NewSession is what a login asks for.

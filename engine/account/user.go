@@ -314,6 +314,7 @@ func (a *Accounts) Deactivate(tx *stream.Tx, user uint32, erase bool) error {
 	if err != nil {
 		return err
 	}
+	tx.Frees()
 	row.password = ""
 	row.set(flagDeactivated, true)
 	row.set(flagErased, erase || row.has(flagErased))

@@ -10,6 +10,7 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -33,6 +34,7 @@ type Options struct {
 	CacheBytes int64                            // Pebble's block cache
 	MemTable   int                              // bytes of one memtable; at most two are alive
 	ReadOnly   bool                             // nothing is written, not even the replay of the log
+	Ballast    bool                             // keep a file to let go of when the disk is full: 64 MiB, or 5% of the disk
 	Log        func(format string, args ...any) // lines worth an owner's eye; nil drops them
 	Fatal      func(format string, args ...any) // the store cannot go on (the disk refused a write); must not return
 }
@@ -44,46 +46,26 @@ const (
 
 // Store is an open database. All methods may be called at the same time.
 type Store struct {
-	db      *pebble.DB
-	cache   *pebble.Cache
-	fs      FS
-	dir     string
-	waiting atomic.Int32 // commits that wait for the disk now
+	db       *pebble.DB
+	cache    *pebble.Cache
+	fs       FS
+	dir      string
+	waiting  atomic.Int32 // commits that wait for the disk now
+	space    *headroom    // nil: free space is not watched
+	gate     *gate
+	readOnly bool
+	marked   atomic.Bool                      // a damaged file was met
+	die      func(format string, args ...any) // ends the process
+	last     *lastWords
 }
 
-// Open opens the database in opts.Dir, or makes it. A store that another
-// process has open, one of a newer format and a damaged one are refused.
-func Open(opts Options) (*Store, error) {
-	s := &Store{dir: opts.Dir, fs: opts.FS}
-	if s.fs == nil {
-		s.fs = vfs.Default
-	}
-	if !opts.ReadOnly {
-		if err := makeDir(s.fs, opts.Dir); err != nil {
-			return nil, fmt.Errorf("store: %w", err)
-		}
-	}
-	if opts.CacheBytes == 0 {
-		opts.CacheBytes = defaultCache
-	}
-	if opts.MemTable == 0 {
-		opts.MemTable = defaultMemTable
-	}
-	s.cache = pebble.NewCache(opts.CacheBytes)
-	db, err := pebble.Open(opts.Dir, s.tuning(opts))
-	if err != nil {
-		s.cache.Unref()
-		return nil, fmt.Errorf("store: %w", err)
-	}
-	s.db = db
-	if err := s.checkFormat(opts.ReadOnly); err != nil {
-		return nil, errors.Join(err, s.Close())
-	}
-	return s, nil
-}
+// ReadOnly says whether the store was opened to be read only. Then all batches
+// are refused, with an error of kind Full.
+func (s *Store) ReadOnly() bool { return s.readOnly }
 
 // Close waits for running compactions and closes the database.
 func (s *Store) Close() error {
+	s.space.end()
 	err := s.db.Close()
 	s.cache.Unref()
 	return err
@@ -96,6 +78,7 @@ func (s *Store) Get(dst, key []byte) (val []byte, ok bool, err error) {
 		return dst, false, nil
 	}
 	if err != nil {
+		s.notice(err)
 		return dst, false, fmt.Errorf("store: get: %w", err)
 	}
 	dst = append(dst, v...)
@@ -138,12 +121,14 @@ func (s *Store) scan(lower, upper []byte, back bool, f func(key, val []byte) (bo
 	for ok := first(); ok; ok = next() {
 		val, err := it.ValueAndErr()
 		if err != nil {
+			s.notice(err)
 			return fmt.Errorf("store: scan: %w", err)
 		}
 		if more, err := f(it.Key(), val); !more || err != nil {
 			return err
 		}
 	}
+	s.notice(it.Error())
 	return it.Error()
 }
 
@@ -163,9 +148,13 @@ func (s *Store) Last(lower, upper []byte) (key []byte, err error) {
 
 // Batch is a set of changes that reach the disk together or not at all.
 type Batch struct {
-	b *pebble.Batch
-	s *Store
+	b     *pebble.Batch
+	s     *Store
+	frees bool
+	spans []span // ranges it deletes
 }
+
+type span struct{ lower, upper []byte }
 
 // NewBatch begins a batch. It is given back by Commit, Apply or Wait, or by
 // Drop where none of them is reached.
@@ -190,7 +179,12 @@ func (b *Batch) DeleteRange(lower, upper []byte) {
 	if err := b.b.DeleteRange(lower, upper, nil); err != nil {
 		panic("store: delete range in a finished batch: " + err.Error())
 	}
+	b.spans = append(b.spans, span{bytes.Clone(lower), bytes.Clone(upper)})
 }
+
+// Frees says that the batch is there to free space, so it is let through when
+// the disk is full.
+func (b *Batch) Frees() { b.frees = true }
 
 // Bytes is the size of the batch.
 func (b *Batch) Bytes() int { return b.b.Len() }
@@ -212,7 +206,12 @@ func (s *Store) Commit(b *Batch) error {
 // Start applies the batch and returns at once: readers see it, the disk may
 // not have it yet. Batches reach the disk in the order of their Starts. Wait
 // has to follow.
+//
+// On a full disk the error is of kind Full, for all but batches that free space.
 func (s *Store) Start(b *Batch) error {
+	if err := s.admit(b); err != nil {
+		return err
+	}
 	s.waiting.Add(1)
 	if err := s.db.ApplyNoSyncWait(b.b, pebble.Sync); err != nil {
 		s.waiting.Add(-1)
@@ -225,11 +224,19 @@ func (s *Store) Start(b *Batch) error {
 func (b *Batch) Wait() error {
 	err := b.b.SyncWait()
 	b.s.waiting.Add(-1)
+	if err != nil {
+		// The batch is seen by readers and may or may not be on disk; nothing
+		// after it may be acknowledged, and trying the sync again tells nothing.
+		b.s.die("the log cannot be written: %v", err)
+	}
 	if cerr := b.b.Close(); err == nil {
 		err = cerr
 	}
 	if err != nil {
 		return fmt.Errorf("store: commit: %w", err)
+	}
+	if b.frees {
+		b.s.reclaim(b.spans)
 	}
 	return nil
 }
@@ -237,6 +244,9 @@ func (b *Batch) Wait() error {
 // Apply applies the batch without ever waiting for the disk. It survives a
 // power cut if any batch committed after it does.
 func (s *Store) Apply(b *Batch) error {
+	if err := s.admit(b); err != nil {
+		return err
+	}
 	if err := s.db.Apply(b.b, pebble.NoSync); err != nil {
 		return fmt.Errorf("store: apply: %w", err)
 	}

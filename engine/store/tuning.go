@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"fmt"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
@@ -15,9 +16,9 @@ const format = pebble.FormatValueSeparation
 // tuning makes Pebble's options. Each departure from the defaults has its
 // reason: a small computer with a card for a disk wears out by bytes written
 // and has little memory.
-func (s *Store) tuning(opts Options) *pebble.Options {
+func (s *Store) tuning(opts Options, files FS, last *lastWords) *pebble.Options {
 	o := &pebble.Options{
-		FS:                 &walFS{FS: s.fs},
+		FS:                 &walFS{FS: s.space.wrap(files)},
 		Cache:              s.cache,
 		ReadOnly:           opts.ReadOnly,
 		FormatMajorVersion: format,
@@ -39,9 +40,11 @@ func (s *Store) tuning(opts Options) *pebble.Options {
 		L0StopWritesThreshold:      48,
 		LBaseMaxBytes:              16 << 20,
 		CompactionConcurrencyRange: func() (int, int) { return 1, 1 },
-		Logger:                     logger{opts},
+		Logger:                     logger{opts, last},
+		EventListener:              s.listen(last),
 	}
 	o.Experimental.SpanPolicyFunc = spanPolicy
+	o.Experimental.CompactionScheduler = s.gate
 	for i := range o.Levels {
 		l := &o.Levels[i]
 		l.BlockSize = 8 << 10
@@ -71,7 +74,10 @@ func spanPolicy(start []byte) (pebble.SpanPolicy, []byte, error) {
 
 // logger hands Pebble's words on: its news is dropped, its errors and its
 // last words are the owner's to read.
-type logger struct{ opts Options }
+type logger struct {
+	opts Options
+	last *lastWords // nil where the database is open
+}
 
 func (l logger) Infof(string, ...any) {}
 
@@ -82,6 +88,9 @@ func (l logger) Errorf(format string, args ...any) {
 }
 
 func (l logger) Fatalf(format string, args ...any) {
+	if l.last != nil {
+		l.last.hear(fmt.Sprintf(format, args...))
+	}
 	if l.opts.Fatal != nil {
 		l.opts.Fatal("store: "+format, args...)
 	}

@@ -1,0 +1,35 @@
+package engine
+
+import (
+	"hearth/engine/fault"
+	"hearth/engine/store"
+)
+
+// openStore opens the database of the data folder. One that is damaged is
+// recovered first; one whose disk cannot be written is opened read-only, and
+// o.ReadOnly says so from then on.
+func openStore(o *Options) (*store.Store, error) {
+	so := store.Options{
+		Dir: o.FS.PathJoin(o.Dir, "store"), FS: o.FS, CacheBytes: o.CacheBytes, MemTable: o.MemTable, ReadOnly: o.ReadOnly,
+		Ballast: o.Ballast, Log: o.Log, Fatal: o.Fatal,
+	}
+	log := o.Log
+	if log == nil {
+		log = func(string, ...any) {}
+	}
+	st, err := store.Open(so)
+	if err != nil && !o.ReadOnly && store.Unwritable(err) {
+		log("the data folder cannot be written, the hub is read-only: %v", err)
+		o.ReadOnly, so.ReadOnly = true, true
+		var again error
+		if st, again = store.Open(so); again != nil {
+			return nil, fault.E(fault.KindOf(again), "engine.Open", "the data folder can be neither written (%v) nor read: %w", err, again)
+		}
+		return st, nil
+	}
+	return st, err
+}
+
+// ReadOnly says whether the hub was opened on a disk that cannot be written:
+// then all that would change something is refused with an error of kind Full.
+func (e *Engine) ReadOnly() bool { return e.st.ReadOnly() }
