@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"slices"
 
-	"hearth/engine/cjson"
 	"hearth/engine/ephemeral"
 	"hearth/engine/filter"
 	"hearth/engine/mxid"
@@ -27,8 +26,8 @@ type answer struct {
 	news    bool // something is told
 
 	touched []touch
-	data    []datum // account data of rooms that changed
-	ignored []byte  // the object of users whose events are not shown; nil where there are none
+	data    []datum                  // account data of rooms that changed
+	ignored map[mxid.UserID]struct{} // whose events are not shown; nil where there are none
 	reader  unread.Reader
 
 	behind  stream.Pos // a row is newer than next: the answer has to wait for this position
@@ -63,7 +62,7 @@ func (a *answer) make() (behind stream.Pos, err error) {
 		a.s.told.forget(a.req.Device)
 	}
 	a.reader = unread.Reader{User: a.req.User, ID: a.req.UserID}
-	if a.ignored, err = a.ignoredUsers(); err != nil {
+	if a.ignored, err = a.s.accounts.Ignored(a.req.User); err != nil {
 		return 0, err
 	}
 	if a.ignored != nil {
@@ -92,24 +91,13 @@ func (a *answer) make() (behind stream.Pos, err error) {
 	return 0, nil
 }
 
-// ignoredUsers reads whom the user ignores. Spec: client-server, ignoring users.
-func (a *answer) ignoredUsers() ([]byte, error) {
-	content, ok, err := a.s.accounts.Data(nil, a.req.User, 0, "m.ignored_user_list")
-	if err != nil || !ok {
-		return nil, err
-	}
-	list, ok := cjson.Lookup(content, "ignored_users")
-	if !ok || cjson.KindOf(list) != cjson.ObjectKind || len(list) <= len(`{}`) {
-		return nil, nil
-	}
-	return list, nil
-}
-
+// ignores says whether the user ignores another. Spec: client-server, ignoring
+// users.
 func (a *answer) ignores(user mxid.UserID) bool {
 	if a.ignored == nil || user == a.req.UserID {
 		return false
 	}
-	_, ok := cjson.Lookup(a.ignored, string(user))
+	_, ok := a.ignored[user]
 	return ok
 }
 

@@ -29,14 +29,22 @@ type Poll struct {
 func (s *Sync) Wait(req *Request, done func(body []byte, err error)) {
 	p := &Poll{s: s, req: *req, done: done, busy: true} // nobody else looks until everything is in place
 	p.req.Since = ""
-	p.since, _ = parseToken(req.Since)
+	p.since = req.seen
 	s.mu.Lock()
 	p.expired = s.closed
 	s.polls[p] = struct{}{}
 	s.mu.Unlock()
 	p.parked = s.log.Park(req.User, p.wake)
 	p.timer = time.AfterFunc(req.Timeout, p.expire)
-	p.look() // what came between Now and Park
+	p.mu.Lock()
+	quiet := !p.again && !p.expired && s.log.Tip() == p.since.pos && s.eph.Stamp() == p.since.stamp
+	if quiet {
+		p.busy = false
+	}
+	p.mu.Unlock()
+	if !quiet {
+		p.look() // something came between Now and Park
+	}
 }
 
 // wake has the poll look again. It is called under a lock of the log.
@@ -49,7 +57,7 @@ func (p *Poll) wake() {
 		p.again = true
 	default:
 		p.busy = true
-		go p.look()
+		p.s.crew.Go(p.look)
 	}
 }
 
@@ -109,6 +117,9 @@ func (p *Poll) end(body []byte, err error) {
 // when none of them needs the records any more.
 func (s *Sync) Close() {
 	s.mu.Lock()
+	if !s.closed {
+		close(s.over)
+	}
 	s.closed = true
 	polls := make([]*Poll, 0, len(s.polls))
 	for p := range s.polls {

@@ -164,6 +164,7 @@ func TestLongPollTimesOut(t *testing.T) {
 		if took := time.Since(began); took != 30*time.Second+MaxTimeout {
 			t.Errorf("%v", took)
 		}
+		h.Close()
 		h.must(h.st.Close())
 	})
 }

@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"hearth/engine/account"
+	"hearth/engine/crew"
 	"hearth/engine/e2ee"
 	"hearth/engine/ephemeral"
 	"hearth/engine/fault"
@@ -45,6 +46,8 @@ type Sync struct {
 
 	told told
 	bufs sync.Pool // of *[]byte
+	crew *crew.Crew
+	over chan struct{} // closed by Close
 
 	mu     sync.Mutex
 	polls  map[*Poll]struct{}
@@ -70,8 +73,9 @@ func Open(p Parts) (*Sync, error) {
 		return nil, err
 	}
 	s := &Sync{log: p.Log, rooms: p.Rooms, accounts: p.Accounts, eph: p.Ephemeral, unread: p.Unread, e2ee: p.E2EE, incarnation: inc,
-		told: told{at: map[toldKey]stream.Pos{}}, polls: map[*Poll]struct{}{}}
+		told: told{at: map[toldKey]stream.Pos{}}, over: make(chan struct{}), polls: map[*Poll]struct{}{}}
 	s.empty = sync.NewCond(&s.mu)
+	s.crew = crew.New(s.over)
 	return s, nil
 }
 
@@ -87,6 +91,8 @@ type Request struct {
 	Presence      ephemeral.State // set_presence; Online where the client says nothing
 	FullState     bool
 	UseStateAfter bool
+
+	seen token // what Now looked at, where it found nothing
 }
 
 // MaxTimeout is the longest a request waits; a longer timeout counts as this.
@@ -119,6 +125,7 @@ func (s *Sync) Now(req *Request) (body []byte, ready bool, err error) {
 		return a.dst, true, nil
 	}
 	s.Done(a.dst)
+	req.seen = a.next
 	return nil, false, nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"hearth/engine/account"
+	"hearth/engine/crew"
 	"hearth/engine/fault"
 )
 
@@ -38,6 +39,7 @@ type Mux struct {
 
 	reqs    sync.Pool
 	bodies  atomic.Int64           // bytes of long bodies held now
+	crew    *crew.Crew             // serves the connections that waited
 	waiting atomic.Int32           // connections that wait for an answer
 	resume  func(net.Conn, []byte) // gives one back to the server; nil until Attach
 }
@@ -46,7 +48,7 @@ type Mux struct {
 func New(o Options) *Mux {
 	m := &Mux{
 		auth: o.Authenticate, log: o.Log, limits: o.Limits, gate: o.Gate,
-		maxBodies: o.BodyMemory, contact: o.AdminContact, done: o.Done,
+		maxBodies: o.BodyMemory, contact: o.AdminContact, done: o.Done, crew: crew.New(o.Done),
 	}
 	if m.auth == nil {
 		m.auth = func(*Req) (account.Session, error) {

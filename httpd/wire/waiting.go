@@ -114,7 +114,7 @@ func (w *Waiting) Reply(status int, body []byte) {
 		_ = w.conn.Close() // the peer is gone or told to go
 		return
 	}
-	go w.mux.resume(w.conn, w.early) // a goroutine with a small stack; the connection is closed at its end
+	w.mux.crew.Go(func() { w.mux.resume(w.conn, w.early) }) // the connection is closed at its end
 }
 
 // Fail answers with an error.
