@@ -29,7 +29,9 @@ type Log struct {
 
 	mu   sync.Mutex // held from giving positions until the batch is applied
 	last Pos        // highest position given
-	full atomic.Bool
+
+	recent recent // the newest entries, for readers that are close behind
+	full   atomic.Bool
 
 	wakeMu  sync.Mutex
 	pending []pendingWake        // in order of position, not yet at the tip
@@ -67,15 +69,16 @@ type Tx struct {
 	l    *Log
 	pos  Pos
 	wake [][]uint32
-	buf  []byte
+	put  []recentEntry
 }
 
 // Put gives the entry the next position and writes it.
 func (tx *Tx) Put(e *Entry) Pos {
 	tx.pos++
-	tx.buf = e.appendTo(tx.buf[:0])
+	row := e.appendTo(make([]byte, 0, 24+len(e.Diff)))
 	var kbuf [9]byte
-	tx.Set(store.U64(store.Log.Key(kbuf[:0]), uint64(tx.pos)), tx.buf)
+	tx.Set(store.U64(store.Log.Key(kbuf[:0]), uint64(tx.pos)), row)
+	tx.put = append(tx.put, recentEntry{tx.pos, row})
 	return tx.pos
 }
 
@@ -118,6 +121,7 @@ func (l *Log) Begin(fill func(tx *Tx) error) (Pending, error) {
 		return Pending{}, err
 	}
 	l.last = tx.pos
+	l.recent.add(tx.put)
 	if len(tx.wake) > 0 {
 		l.wakeMu.Lock()
 		l.pending = append(l.pending, pendingWake{tx.pos, tx.wake})
@@ -185,10 +189,25 @@ func (l *Log) Changed() <-chan struct{} {
 // upto, in order, until f returns false. upto must not be past the tip. The
 // entry is valid during the call.
 func (l *Log) Read(after, upto Pos, f func(pos Pos, e *Entry) (more bool)) error {
+	if after >= upto {
+		return nil
+	}
+	var e Entry
+	var room [16]recentEntry
+	if rows, ok := l.recent.between(room[:0], after, upto); ok {
+		for _, r := range rows {
+			if err := e.parse(r.row); err != nil {
+				return err
+			}
+			if !f(r.pos, &e) {
+				return nil
+			}
+		}
+		return nil
+	}
 	var lo, hi [9]byte
 	lower := store.U64(store.Log.Key(lo[:0]), uint64(after)+1)
 	upper := store.U64(store.Log.Key(hi[:0]), uint64(upto)+1)
-	var e Entry
 	return l.st.Scan(lower, upper, func(key, val []byte) (bool, error) {
 		if err := e.parse(val); err != nil {
 			return false, err

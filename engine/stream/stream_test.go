@@ -67,6 +67,41 @@ func TestEntriesComeBackInOrder(t *testing.T) {
 	}
 }
 
+// Whether entries come from memory or from the disk, readers see the same.
+func TestRecentEntriesAreTheSame(t *testing.T) {
+	fs := vfs.NewMem()
+	st, l := open(t, fs)
+	put(t, l, 3)
+	if err := st.Close(); err != nil {
+		t.Fatal(err)
+	}
+	st, l = open(t, fs)
+	defer st.Close()
+	for n := range 2*keepRecent/7 + 1 {
+		put(t, l, 1+n%13)
+	}
+	read := func(after, upto Pos) (list []Pos) {
+		t.Helper()
+		if err := l.Read(after, upto, func(pos Pos, e *Entry) bool {
+			if e.Event != uint64(pos) || string(e.Diff) != "d" {
+				t.Fatalf("at %d: %+v", pos, e)
+			}
+			list = append(list, pos)
+			return len(list) < 400
+		}); err != nil {
+			t.Fatal(err)
+		}
+		return list
+	}
+	tip := l.Tip()
+	for _, c := range [][2]Pos{{0, tip}, {2, 3}, {2, 5}, {tip - 1, tip}, {tip - keepRecent, tip}, {tip - keepRecent - 1, tip}, {tip - 40, tip - 20}, {tip, tip}} {
+		got := read(c[0], c[1])
+		if n := min(int(c[1]-c[0]), 400); len(got) != n || n > 0 && (got[0] != c[0]+1 || got[n-1] != c[0]+Pos(n)) {
+			t.Errorf("after %d up to %d: %v", c[0], c[1], got)
+		}
+	}
+}
+
 func TestWaitersAreWokenByUser(t *testing.T) {
 	st, l := open(t, vfs.NewMem())
 	defer st.Close()
