@@ -143,7 +143,7 @@ func (e *Engine) emptyRoom(num room.Num) error {
 	for _, user := range inside {
 		id, err := e.Rooms.UserID(user)
 		if err == nil {
-			err = e.Leave(num, id, "the room was closed")
+			err = e.standing(num, id, id, "leave", "the room was closed", func(*room.Writer, room.Membership) (bool, error) { return true, nil })
 		}
 		if err != nil && !passedOver(err) {
 			return err

@@ -66,6 +66,7 @@ type Engine struct {
 	stop    chan struct{}  // closed when the engine ends
 	running sync.WaitGroup // the engine's own goroutines
 
+	notices notices
 	aliases sync.Mutex // held while an alias is looked for and then taken or dropped
 }
 

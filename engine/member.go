@@ -216,7 +216,7 @@ func (e *Engine) Invite(num room.Num, sender, user mxid.UserID, reason string) e
 // knock. Who has left already stays so.
 func (e *Engine) Leave(num room.Num, user mxid.UserID, reason string) error {
 	return e.standing(num, user, user, "leave", reason, func(_ *room.Writer, now room.Membership) (bool, error) {
-		return now != room.Leave, nil
+		return now != room.Leave, e.mayReject(num, user, now)
 	})
 }
 
@@ -267,6 +267,8 @@ func (e *Engine) memberState(num room.Num, d *room.Draft) (mxid.EventID, error) 
 	}
 	return e.stand(num, d, func(w *room.Writer, now room.Membership) (bool, error) {
 		switch {
+		case membership == room.Leave && string(d.Sender) == *d.StateKey:
+			return true, e.mayReject(num, d.Sender, now)
 		case membership == room.Invite:
 			return true, e.mayInvite(d.Sender, mxid.UserID(*d.StateKey))
 		case !joins:

@@ -16,7 +16,7 @@ const typeGuestAccess = "m.room.guest_access"
 // mayInvite refuses an invite that a user of this hub blocks.
 // Spec: client-server, invite permission.
 func (e *Engine) mayInvite(sender, user mxid.UserID) error {
-	if user.Server() != e.Server {
+	if user.Server() != e.Server || sender == e.Accounts.ID(noticesName) {
 		return nil
 	}
 	num, err := e.Accounts.Find(user)

@@ -65,6 +65,7 @@ const (
 	ThreepidAuth       // M_THREEPID_AUTH_FAILED
 	KeyTooLarge        // M_KEY_TOO_LARGE
 	ProfileTooLarge    // M_PROFILE_TOO_LARGE
+	NoticeRoom         // M_CANNOT_LEAVE_SERVER_NOTICE_ROOM
 	ServerOwned        // account data that only the server writes; M_BAD_JSON with status 405
 	BadSignature       // M_INVALID_SIGNATURE
 	Busy               // the hub is starting, stopping or out of a resource; 503

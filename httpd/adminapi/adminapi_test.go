@@ -14,6 +14,7 @@ import (
 
 	"hearth/engine"
 	"hearth/engine/account"
+	"hearth/engine/fault"
 	"hearth/engine/mxid"
 	"hearth/engine/room"
 	"hearth/httpd/wire"
@@ -129,7 +130,7 @@ func TestEveryRoute(t *testing.T) {
 	h := start(t)
 	for _, rt := range New(Options{Engine: h.e}).Routes() {
 		path := rt.Pattern
-		for _, p := range []string{"userId", "roomId", "deviceId", "token", "deleteId"} {
+		for _, p := range []string{"userId", "roomId", "deviceId", "token", "deleteId", "txnId"} {
 			path = strings.ReplaceAll(path, "{"+p+"}", "x")
 		}
 		if a := h.do(rt.Method, path, "", "{}"); a.get("errcode") != "M_MISSING_TOKEN" {
@@ -340,4 +341,47 @@ func TestRooms(t *testing.T) {
 		}
 	}
 	h.want(404, "M_NOT_FOUND", "GET", v2+"/rooms/delete_status/none", "")
+}
+
+func TestNotices(t *testing.T) {
+	h := start(t)
+	const path = v1 + "/send_server_notice"
+	body := `{"user_id":"@bob:hub.test","content":{"msgtype":"m.text","body":"hello"}}`
+	h.want(200, "", "POST", path, body)
+	var in room.Num
+	find := func(want room.Membership) {
+		t.Helper()
+		n := 0
+		h.ok(h.e.Rooms.Of(h.nums["bob"], func(m room.Member) bool {
+			n, in = n+1, m.Room
+			if m.Membership != want {
+				t.Fatal(m.Membership)
+			}
+			return true
+		}))
+		if n != 1 {
+			t.Fatalf("%d rooms", n)
+		}
+	}
+	find(room.Invite)
+	if err := h.e.Leave(in, "@bob:hub.test", ""); !fault.Is(err, fault.NoticeRoom) {
+		t.Fatal(err)
+	}
+	h.ok(h.e.Join(in, "@bob:hub.test", nil))
+	h.ok(h.e.Leave(in, "@bob:hub.test", ""))
+	first := h.want(200, "", "PUT", path+"/1", body)
+	if again := h.want(200, "", "PUT", path+"/1", body); again.body != first.body {
+		t.Fatal(again.body, first.body)
+	}
+	if again := h.want(200, "", "PUT", path+"/2", body); again.body == first.body {
+		t.Fatal(again.body)
+	}
+	find(room.Invite)
+	h.want(404, "M_NOT_FOUND", "POST", path, strings.Replace(body, "@bob", "@none", 1))
+	h.want(400, "M_MISSING_PARAM", "POST", path, "{}")
+	h.want(400, "M_BAD_JSON", "POST", path, `{"user_id":"@bob:hub.test","content":7}`)
+	tags, err := h.e.Accounts.AppendTags(nil, h.nums["bob"], uint32(in))
+	if string(tags) != `{"tags":{"m.server_notice":{}}}` || err != nil {
+		t.Fatal(string(tags), err)
+	}
 }

@@ -16,6 +16,7 @@ import (
 
 	"hearth/engine"
 	"hearth/engine/account"
+	"hearth/engine/cjson"
 	"hearth/engine/fault"
 	"hearth/engine/mxid"
 	"hearth/engine/room"
@@ -73,6 +74,8 @@ func (a *API) Routes() []wire.Route {
 func (a *API) serverRoutes() []wire.Route {
 	return []wire.Route{
 		{Method: "GET", Pattern: v1 + "/server_version", Handle: a.serverVersion},
+		{Method: "POST", Pattern: v1 + "/send_server_notice", Handle: a.notify, Class: wire.Create},
+		{Method: "PUT", Pattern: v1 + "/send_server_notice/{txnId}", Handle: a.notify, Class: wire.Create},
 	}
 }
 
@@ -204,4 +207,48 @@ func (p *page) cut(length int) (from, to int) {
 // contains compares as people search: without regard to case.
 func contains(text, part string) bool {
 	return strings.Contains(strings.ToLower(text), strings.ToLower(part))
+}
+
+// notify sends a notice of the hub to one of its users.
+func (a *API) notify(r *wire.Req) error {
+	const op = "adminapi.notify"
+	body, err := r.Object()
+	if err != nil {
+		return err
+	}
+	var q struct {
+		User  *string `json:"user_id"`
+		Type  string  `json:"type"`
+		State *string `json:"state_key"`
+	}
+	if err := wire.Decode(body, &q); err != nil {
+		return err
+	}
+	content, ok := cjson.Lookup(body, "content")
+	switch {
+	case q.User == nil || !ok:
+		return fault.E(fault.Missing, op, "user_id and content are needed")
+	case cjson.KindOf(content) != cjson.ObjectKind:
+		return fault.E(fault.BadJSON, op, "content must be an object")
+	}
+	id, err := a.ownID(*q.User)
+	if err != nil {
+		return err
+	}
+	d := room.Draft{Type: q.Type, StateKey: q.State, Content: content}
+	if d.Type == "" {
+		d.Type = "m.room.message"
+	}
+	if r.Route().Method == "PUT" {
+		if d.Txn = (room.Txn{Device: r.Session.DeviceNum, ID: r.Path("txnId")}); len(d.Txn.ID) > 255 {
+			return fault.E(fault.Invalid, op, "a transaction id has at most 255 bytes")
+		}
+	}
+	sent, err := a.engine.Notify(id, &d)
+	if err != nil {
+		return err
+	}
+	return r.Answer(struct {
+		ID mxid.EventID `json:"event_id"`
+	}{sent})
 }

@@ -73,6 +73,7 @@ var answers = [fault.NumKinds]answer{
 	fault.KeyTooLarge:        {400, "M_KEY_TOO_LARGE", "the name of the field is too long"},
 	fault.ProfileTooLarge:    {400, "M_PROFILE_TOO_LARGE", "the profile would be too large"},
 	fault.BadSignature:       {400, "M_INVALID_SIGNATURE", "a signature is missing or does not fit"},
+	fault.NoticeRoom:         {403, "M_CANNOT_LEAVE_SERVER_NOTICE_ROOM", "notices of the server cannot be refused"},
 	fault.ServerOwned:        {405, "M_BAD_JSON", "only the hub writes this"},
 }
 
