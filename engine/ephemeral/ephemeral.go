@@ -19,6 +19,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"hearth/engine/store"
@@ -36,6 +37,7 @@ type Records struct {
 	now   func() time.Time
 	boot  uint64
 	kick  chan struct{} // tells Run to look again
+	moved atomic.Uint64 // position of the newest change of a receipt in this process's life
 
 	mu       sync.Mutex // guards all below
 	seq      uint64     // of the last change of typing or presence

@@ -90,6 +90,7 @@ func (r *Records) PutReceipt(tx *stream.Tx, rc *Receipt) (changed bool, err erro
 		tx.Delete(receiptAtKey(rc.Room, old.Pos))
 	}
 	rc.Pos = tx.Put(&stream.Entry{Kind: stream.Receipt, Room: rc.Room, User: rc.User})
+	r.moved.Store(uint64(rc.Pos)) // under the log's lock, so in order
 	val = store.U64(val[:0], uint64(rc.Pos))
 	val = binary.AppendUvarint(val, uint64(rc.At))
 	val = binary.AppendUvarint(val, uint64(rc.Time))
@@ -115,6 +116,11 @@ func (r *Receipt) parse(val []byte) error {
 	r.At, r.Time, r.Event = stream.Pos(at), int64(time), mxid.EventID(val[n+m:])
 	return nil
 }
+
+// Moved says whether any receipt may have changed after a position of this
+// process's life: it spares who has looked since to look again. It says so early,
+// before the change can be seen.
+func (r *Records) Moved(after stream.Pos) bool { return stream.Pos(r.moved.Load()) > after }
 
 // ReceiptsOf calls f for all receipts of a user in a room.
 func (r *Records) ReceiptsOf(room, user uint32, f func(rc *Receipt)) error {

@@ -34,6 +34,10 @@ type answer struct {
 	arrived []uint32   // users who are new in the user's rooms, or whose rooms are new to the user
 	parted  []uint32   // users who left the user's rooms, or whose rooms the user left
 	devices bool       // somebody's devices changed
+
+	short   bool // lines are all that happened since the token
+	lines   []line
+	lineBuf [8]line
 }
 
 // touch is a room about which there may be something to tell.
@@ -157,23 +161,25 @@ func (a *answer) touch(num room.Num) *touch {
 
 // collectShort reads the log. data says whether account data of the user changed.
 func (a *answer) collectShort() (data bool, err error) {
-	a.devices = false
-	err = a.s.log.Read(a.since.pos, a.next.pos, func(_ stream.Pos, e *stream.Entry) bool {
-		switch e.Kind {
+	a.devices, a.short = false, true
+	if a.lines, err = readLog(a.lineBuf[:0], a.s.log, a.since.pos, a.next.pos); err != nil {
+		return false, err
+	}
+	for _, l := range a.lines {
+		switch l.kind {
 		case stream.RoomEvent:
-			a.touch(room.Num(e.Room)).events = true
+			a.touch(room.Num(l.room)).events = true
 		case stream.Receipt:
-			t := a.touch(room.Num(e.Room))
+			t := a.touch(room.Num(l.room))
 			t.receipt = true
-			t.mine = t.mine || e.User == a.req.User
+			t.mine = t.mine || l.user == a.req.User
 		case stream.AccountData:
-			data = data || e.User == a.req.User
+			data = data || l.user == a.req.User
 		case stream.Devices:
 			a.devices = true
 		}
-		return true
-	})
-	return data, err
+	}
+	return data, nil
 }
 
 // collectLong asks each of the user's rooms whether it has anything new.

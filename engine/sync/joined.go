@@ -168,7 +168,16 @@ func (a *answer) appendReceipts(list *list, num room.Num, since stream.Pos) (err
 // appendUnread writes the counts of what the user has not read.
 // Spec: client-server, unread_notifications.
 func (a *answer) appendUnread(h *room.Head) error {
-	tally, err := a.s.unread.Count(&a.reader, h, a.next.pos)
+	var news *unread.News
+	if a.short {
+		news = &unread.News{After: a.since.pos}
+		for _, l := range a.lines {
+			if l.kind == stream.RoomEvent && room.Num(l.room) == h.Room {
+				news.Events = append(news.Events, l.event)
+			}
+		}
+	}
+	tally, err := a.s.unread.Count(&a.reader, h, a.next.pos, news)
 	if err != nil {
 		return err
 	}

@@ -76,18 +76,9 @@ func (p *Poll) look() {
 		p.again = false
 		expired := p.expired
 		p.mu.Unlock()
-		a, err := p.s.answer(&p.req, p.since, true)
-		if err != nil {
-			p.end(nil, err)
+		if p.answer(expired) {
 			return
 		}
-		if a.news || expired {
-			p.end(a.dst, nil)
-			p.s.Done(a.dst)
-			return
-		}
-		p.s.Done(a.dst)
-		p.since = a.next // there was nothing up to here
 		p.mu.Lock()
 		p.busy = p.again || p.expired
 		more := p.busy
@@ -96,6 +87,23 @@ func (p *Poll) look() {
 			return
 		}
 	}
+}
+
+// answer ends the poll where there is news, or the time is over.
+func (p *Poll) answer(expired bool) (ended bool) {
+	a, err := p.s.answer(&p.req, p.since, true)
+	if err != nil {
+		p.end(nil, err)
+		return true
+	}
+	if a.news || expired {
+		p.end(a.dst, nil)
+		p.s.Done(a.dst)
+		return true
+	}
+	p.s.Done(a.dst)
+	p.since = a.next // there was nothing up to here
+	return false
 }
 
 func (p *Poll) end(body []byte, err error) {

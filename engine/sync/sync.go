@@ -117,6 +117,12 @@ func (s *Sync) Now(req *Request) (body []byte, ready bool, err error) {
 	if err := s.e2ee.Acknowledge(req.Device, stream.Pos(since.device)); err != nil {
 		return nil, false, err
 	}
+	if known && req.Timeout > 0 && !req.FullState {
+		if quiet, err := s.quiet(req.Device, since); quiet || err != nil {
+			req.seen = since
+			return nil, false, err
+		}
+	}
 	a, err := s.answer(req, since, known)
 	if err != nil {
 		return nil, false, err
@@ -127,6 +133,17 @@ func (s *Sync) Now(req *Request) (body []byte, ready bool, err error) {
 	s.Done(a.dst)
 	req.seen = a.next
 	return nil, false, nil
+}
+
+// quiet says whether nothing at all has happened since a token. Most requests
+// come with the token that the last answer gave, and are parked without a look at
+// the store.
+func (s *Sync) quiet(device uint64, since token) (bool, error) {
+	if s.log.Tip() != since.pos || s.eph.Stamp() != since.stamp {
+		return false, nil
+	}
+	_, last, _, err := s.e2ee.AppendMessages(nil, device, stream.Pos(since.device), since.pos)
+	return err == nil && last == stream.Pos(since.device), err
 }
 
 // Done takes back a body of Now.

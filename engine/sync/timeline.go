@@ -1,6 +1,7 @@
 package sync
 
 import (
+	"math"
 	"slices"
 
 	"hearth/engine/cjson"
@@ -56,7 +57,7 @@ func (w *window) load() error {
 	w.prev = w.from
 	limit := w.part.Limit(defaultTimeline, maxTimeline)
 	sifted := 0
-	err := w.a.s.rooms.Timeline(w.room, w.from, w.to, true, func(k room.Key, num room.EventNum) (bool, error) {
+	err := w.back(func(k room.Key, num room.EventNum) (bool, error) {
 		if sifted++; sifted > maxSifted {
 			w.limited, w.prev = true, k.Next()
 			return false, nil
@@ -97,6 +98,23 @@ func (w *window) load() error {
 	})
 	slices.Reverse(w.events)
 	return err
+}
+
+// back calls f for the events of the window, newest first. Those since the token
+// stand in the lines that were read already.
+func (w *window) back(f func(k room.Key, num room.EventNum) (more bool, err error)) error {
+	if !w.a.short || w.from != room.After(w.a.since.pos) || w.to != room.After(w.a.next.pos) {
+		return w.a.s.rooms.Timeline(w.room, w.from, w.to, true, f)
+	}
+	for _, l := range slices.Backward(w.a.lines) {
+		if l.kind != stream.RoomEvent || room.Num(l.room) != w.room {
+			continue
+		}
+		if more, err := f(room.Key{Pos: l.pos, Fill: math.MaxUint16}, l.event); !more || err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // sight is what becomes of an event.

@@ -26,7 +26,7 @@ type fold struct {
 
 // run looks through the events behind the row's position, up to the position
 // upto.
-func (f *fold) run(upto stream.Pos) error {
+func (f *fold) run(upto stream.Pos, news *News) error {
 	r := f.r
 	if r.pos == 0 {
 		// What was before the user joined is not for them to be notified of.
@@ -44,23 +44,20 @@ func (f *fold) run(upto stream.Pos) error {
 		return nil
 	}
 	var buf [16]room.EventNum
-	nums := buf[:0]
-	err := f.u.rooms.Timeline(f.h.Room, room.After(r.pos), room.After(upto), true, func(k room.Key, num room.EventNum) (bool, error) {
-		if k.Fill == math.MaxUint16 { // what was back-filled is no news
-			nums = append(nums, num)
-		}
-		return len(nums) < maxFold, nil
-	})
+	nums, err := f.behind(buf[:0], upto, news)
 	if err != nil {
 		return err
 	}
-	for _, num := range slices.Backward(nums) {
+	for _, num := range nums {
 		e, err := f.u.rooms.Event(num)
 		if fault.Is(err, fault.NotFound) {
 			continue // aged since
 		}
 		if err != nil {
 			return err
+		}
+		if e.At.Pos <= r.pos {
+			continue
 		}
 		if err := f.take(e); err != nil {
 			return err
@@ -69,6 +66,22 @@ func (f *fold) run(upto stream.Pos) error {
 	r.pos = upto
 	r.behind += len(nums)
 	return nil
+}
+
+// behind lists the events behind the row's position, oldest first: what the
+// caller knows, where that is enough.
+func (f *fold) behind(nums []room.EventNum, upto stream.Pos, news *News) ([]room.EventNum, error) {
+	if news != nil && news.After <= f.r.pos {
+		return news.Events, nil
+	}
+	err := f.u.rooms.Timeline(f.h.Room, room.After(f.r.pos), room.After(upto), true, func(k room.Key, num room.EventNum) (bool, error) {
+		if k.Fill == math.MaxUint16 { // what was back-filled is no news
+			nums = append(nums, num)
+		}
+		return len(nums) < maxFold, nil
+	})
+	slices.Reverse(nums)
+	return nums, err
 }
 
 // take looks at one event.

@@ -14,8 +14,9 @@ type row struct {
 	pos     stream.Pos // looked through up to here; 0: never
 	out     bool       // the user was out of the room there
 	threads []mxid.EventID
-	notes   []note // oldest first
-	behind  int    // events looked through since the row was written down
+	notes   []note     // oldest first
+	heard   stream.Pos // the user's receipts are known up to here; 0 for a row just read
+	behind  int        // events looked through since the row was written down
 }
 
 // note is one unread notification.

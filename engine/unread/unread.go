@@ -88,10 +88,17 @@ type Tally struct {
 	Threads []Thread // those that have any
 }
 
+// News is what the caller knows of a room already: all events behind a position
+// up to the one that is asked for. It spares looking them up.
+type News struct {
+	After  stream.Pos
+	Events []room.EventNum // oldest first
+}
+
 // Count brings a joined user's row of a room up to the position, which is not
-// past the tip, and gives the counts. Spec: client-server, receiving
+// past the tip, and gives the counts. news may be nil. Spec: client-server, receiving
 // notifications; unread_thread_notifications.
-func (u *Unread) Count(rd *Reader, h *room.Head, upto stream.Pos) (Tally, error) {
+func (u *Unread) Count(rd *Reader, h *room.Head, upto stream.Pos, news *News) (Tally, error) {
 	lock := &u.folding[rd.User%uint32(len(u.folding))]
 	lock.Lock()
 	defer lock.Unlock()
@@ -102,12 +109,15 @@ func (u *Unread) Count(rd *Reader, h *room.Head, upto stream.Pos) (Tally, error)
 	}
 	notes := len(r.notes)
 	f := fold{u: u, rd: rd, h: h, r: r}
-	if err := f.run(upto); err != nil {
+	if err := f.run(upto, news); err != nil {
 		return Tally{}, err
 	}
-	if err := u.eph.ReceiptsOf(k.room, k.user, r.read); err != nil {
-		return Tally{}, err
+	if r.heard == 0 || u.eph.Moved(r.heard) {
+		if err := u.eph.ReceiptsOf(k.room, k.user, r.read); err != nil {
+			return Tally{}, err
+		}
 	}
+	r.heard = max(r.heard, upto)
 	if r.behind >= saveEvery {
 		b := u.st.NewBatch()
 		u.save(b, k, r)

@@ -139,7 +139,7 @@ func (h *hub) counts() string {
 	h.t.Helper()
 	head, err := h.rooms.Head(h.room)
 	h.must(err)
-	t, err := h.Count(&Reader{User: h.user(bob), ID: bob, Ignores: func(u mxid.UserID) bool { return u == "@rude:hub" }}, head, h.log.Tip())
+	t, err := h.Count(&Reader{User: h.user(bob), ID: bob, Ignores: func(u mxid.UserID) bool { return u == "@rude:hub" }}, head, h.log.Tip(), nil)
 	h.must(err)
 	s := fmt.Sprintf("%d/%d %d/%d", t.All.Notify, t.All.Highlight, t.Main.Notify, t.Main.Highlight)
 	for _, th := range t.Threads {
