@@ -53,12 +53,14 @@ func TestMain(m *testing.M) {
 
 // hub is one hub process after another on the same folder and port.
 type hub struct {
-	t    *testing.T
-	url  string
-	args []string
-	log  string
-	cmd  *exec.Cmd
-	end  chan error
+	t      *testing.T
+	url    string
+	args   []string
+	dir    string // the data folder
+	secret string // a file that holds password
+	log    string
+	cmd    *exec.Cmd
+	end    chan error
 }
 
 // startHub starts a hub on a fresh folder that anybody may register at. It ends with the test.
@@ -71,16 +73,23 @@ func startHub(t *testing.T) *hub {
 	addr := free.Addr().String()
 	free.Close()
 	dir := t.TempDir()
-	h := &hub{t: t, url: "http://" + addr, log: filepath.Join(dir, "log"), args: []string{
+	h := &hub{
+		t: t, url: "http://" + addr,
+		dir: filepath.Join(dir, "data"), secret: filepath.Join(dir, "secret"), log: filepath.Join(dir, "log"),
+	}
+	if err := os.WriteFile(h.secret, []byte(password+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	h.args = []string{
 		"serve",
 		"--server-name", serverName,
-		"--data-dir", filepath.Join(dir, "data"),
+		"--data-dir", h.dir,
 		"--client-listen", addr,
 		"--federation-listen", "",
 		"--mqtt-listen", "",
 		"--registration", "open",
 		"--rate-limits", "off",
-	}}
+	}
 	h.start()
 	t.Cleanup(func() {
 		if h.cmd != nil {
@@ -90,7 +99,7 @@ func startHub(t *testing.T) *hub {
 		if err != nil {
 			t.Error(err)
 		}
-		if t.Failed() || strings.Contains(string(log), "panic:") {
+		if t.Failed() || strings.Contains(string(log), "panic:") || strings.Contains(string(log), "DATA RACE") {
 			t.Errorf("the hub's log:\n%s", log)
 		}
 	})

@@ -6,10 +6,11 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
+
+	"maunium.net/go/mautrix"
 )
 
 // buffer is a bytes.Buffer that a process writes while the test reads.
@@ -40,12 +41,8 @@ type shell struct {
 
 func (h *hub) shell(args ...string) *shell {
 	h.t.Helper()
-	secret := filepath.Join(h.t.TempDir(), "password")
-	if err := os.WriteFile(secret, []byte(password+"\n"), 0o600); err != nil {
-		h.t.Fatal(err)
-	}
 	s := &shell{t: h.t, cmd: exec.Command(program, args...)}
-	s.cmd.Env = append(os.Environ(), "HEARTH_SERVER="+h.url, "HEARTH_PASSWORD_FILE="+secret)
+	s.cmd.Env = append(os.Environ(), "HEARTH_SERVER="+h.url, "HEARTH_PASSWORD_FILE="+h.secret)
 	s.cmd.Stdout, s.cmd.Stderr = &s.out, &s.err
 	s.in = must(s.cmd.StdinPipe())(h.t)
 	if err := s.cmd.Start(); err != nil {
@@ -85,7 +82,35 @@ func (s *shell) ends(code int) {
 	}
 }
 
-// TestShell is the README's first ten minutes: one shell follows a room, another one publishes into it.
+// TestNewcomer is the README's first ten minutes: accounts made at the hub, one shell that follows a room, another
+// one that publishes into it, and a Matrix client that looks on.
+func TestNewcomer(t *testing.T) {
+	h := startHub(t)
+	for _, name := range []string{"sensor", "lamp"} {
+		h.shell("user", "add", name, "--password-file", h.secret, "--data-dir", h.dir).ends(0)
+	}
+	list := h.shell("user", "list", "--data-dir", h.dir)
+	list.ends(0)
+	if out := list.out.String(); !strings.Contains(out, "@sensor:"+serverName) || !strings.Contains(out, "@lamp:"+serverName) {
+		t.Errorf("hearth user list: %q", out)
+	}
+	lights := "#lights:" + serverName
+	sub := h.shell("sub", "-u", "lamp", "-r", lights, "--create", "--count", "2", "--timeout", deadline.String())
+	sub.says("following")
+	h.shell("pub", "-u", "sensor", "-r", lights, "-m", "on").ends(0)
+	h.shell("pub", "-u", "sensor", "-r", lights, "-t", "org.example.reading", "--json", "-m", `{"celsius":21}`).ends(0)
+	sub.ends(0)
+	if want := "on\n{\"celsius\":21}\n"; sub.out.String() != want {
+		t.Errorf("got %q, want %q", sub.out.String(), want)
+	}
+	owner := h.register("owner")
+	in := must(owner.JoinRoom(t.Context(), lights, nil))(t).RoomID
+	if got := history(t, owner, in, mautrix.DirectionForward, 10); len(got) != 1 {
+		t.Errorf("a Matrix client sees the messages %v", got)
+	}
+}
+
+// TestShell is what scripts build on: lines from a pipe, exit codes, and the way both end.
 func TestShell(t *testing.T) {
 	h := startHub(t)
 	alice := h.register("alice")
