@@ -67,6 +67,7 @@ type Engine struct {
 	running sync.WaitGroup // the engine's own goroutines
 
 	notices notices
+	beat    atomic.Uint64 // the tip at the last look of a watchdog
 	aliases sync.Mutex // held while an alias is looked for and then taken or dropped
 }
 

@@ -243,7 +243,7 @@ func (h *hub) elsewhere() string {
 	return " --data-dir " + h.config.DataDir
 }
 
-// well asks the store something, as a hub that does its work can. The answer
+// well says whether the hub does its work: whether a commit worked. The answer
 // has to be there at the next beat; a store that hangs lets the watchdog bite.
 func (h *hub) well() bool {
 	select {
@@ -253,7 +253,7 @@ func (h *hub) well() bool {
 	}
 	answer := make(chan error, 1)
 	go func() {
-		_, err := h.engine.Accounts.Any()
+		err := h.engine.Healthy()
 		<-h.asked
 		answer <- err
 	}()

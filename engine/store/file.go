@@ -5,6 +5,7 @@ import (
 	"io"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"golang.org/x/sys/unix"
 )
 
 // Disk is the real file system.
@@ -13,9 +14,19 @@ func Disk() FS { return vfs.Default }
 // File is one open file of an FS.
 type File = vfs.File
 
-// CreateFile makes a file, or makes an old one anew.
+// CreateFile makes a file, or makes an old one anew. Nobody but the hub's own
+// user may read it: keys lie among them.
 func CreateFile(fs FS, name string) (File, error) {
-	return fs.Create(name, vfs.WriteCategoryUnspecified)
+	f, err := fs.Create(name, vfs.WriteCategoryUnspecified)
+	if err != nil {
+		return nil, err
+	}
+	if fd := f.Fd(); fd != vfs.InvalidFd {
+		if err := unix.Fchmod(int(fd), 0o600); err != nil {
+			return nil, errors.Join(err, f.Close())
+		}
+	}
+	return f, nil
 }
 
 // SyncDir brings the names in a directory to the disk.

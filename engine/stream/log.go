@@ -31,7 +31,6 @@ type Log struct {
 	last Pos        // highest position given
 
 	recent recent // the newest entries, for readers that are close behind
-	full   atomic.Bool
 
 	wakeMu  sync.Mutex
 	pending []pendingWake        // in order of position, not yet at the tip

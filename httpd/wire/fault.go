@@ -101,11 +101,9 @@ func (r *Req) Fail(err error, extra string) error {
 	if r.route != nil && r.route.Flags&Federation != 0 {
 		a = toServer(kind, a)
 	}
-	text := a.text
+	text := textOf(kind, err)
 	var f *fault.Error
-	if kind != fault.Internal && kind != fault.Corrupt && errors.As(err, &f) && f.Text != "" {
-		text = f.Text
-	}
+	_ = errors.As(err, &f) // nil where it is no fault
 	if a.status == 500 {
 		id := r.ID()
 		r.mux.log.Error("request failed", "request", id, "method", string(r.Ctx.Method()), "route", r.pattern(), "err", err)
@@ -133,6 +131,19 @@ func (r *Req) Fail(err error, extra string) error {
 		a.status = 405 // the path is known, the method is not
 	}
 	return r.Reply(a.status, append(out, '}'))
+}
+
+// textOf is what a client may read of an error: what the fault says, or the
+// table; of the hub's own troubles nothing but that there are some.
+func textOf(kind fault.Kind, err error) string {
+	var f *fault.Error
+	if kind != fault.Internal && kind != fault.Corrupt && errors.As(err, &f) && f.Text != "" {
+		return f.Text
+	}
+	if kind >= fault.NumKinds {
+		kind = fault.Internal
+	}
+	return answers[kind].text
 }
 
 // toServer changes the answers that other servers read differently.

@@ -124,11 +124,7 @@ func (w *Waiting) Fail(err error) {
 	if status >= 500 {
 		w.mux.log.Error("a waiting request failed", "err", err)
 	}
-	text := ""
-	if kind < fault.NumKinds {
-		text = answers[kind].text
-	}
-	w.Reply(status, AppendError(nil, kind, text))
+	w.Reply(status, AppendError(nil, kind, textOf(kind, err)))
 }
 
 // Drop closes the connection without an answer.
