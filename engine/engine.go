@@ -12,6 +12,7 @@ import (
 	"hearth/engine/ephemeral"
 	"hearth/engine/event"
 	"hearth/engine/fault"
+	"hearth/engine/media"
 	"hearth/engine/mxid"
 	"hearth/engine/room"
 	"hearth/engine/store"
@@ -36,6 +37,7 @@ type Options struct {
 	ReadOnly bool // write nothing; a disk that cannot be written is opened so by itself
 
 	Accounts account.Options
+	Media    media.Options                    // Dir, FS, Server, Now and Log are the engine's
 	Now      func() time.Time                 // nil: the system's clock
 	Log      func(format string, args ...any) // nil: dropped
 	Fatal    func(format string, args ...any) // called when the disk refuses a write; must not return
@@ -53,6 +55,7 @@ type Engine struct {
 	Ephemeral *ephemeral.Records
 	E2EE      *e2ee.Records
 	Sync      *esync.Sync
+	Media     *media.Records
 
 	st    *store.Store
 	log   *stream.Log
@@ -127,6 +130,10 @@ func (e *Engine) open(o *Options) (err error) {
 	if e.Ephemeral, err = ephemeral.Open(e.st, e.names, ephemeral.Options{Now: e.clock.now}); err != nil {
 		return err
 	}
+	o.Media.Dir, o.Media.FS, o.Media.Server, o.Media.Now, o.Media.Log = o.FS.PathJoin(o.Dir, "media"), o.FS, e.Server, e.clock.now, o.Log
+	if e.Media, err = media.Open(e.st, o.Media); err != nil {
+		return err
+	}
 	e.unread = unread.Open(e.st, e.Rooms, e.Accounts, e.Ephemeral)
 	e.Sync, err = esync.Open(esync.Parts{
 		Store: e.st, Log: e.log, Rooms: e.Rooms, Accounts: e.Accounts, Ephemeral: e.Ephemeral, Unread: e.unread, E2EE: e.E2EE,
@@ -139,6 +146,7 @@ func (e *Engine) open(o *Options) (err error) {
 	}
 	e.stop = make(chan struct{})
 	e.running.Go(e.tell)
+	e.running.Go(func() { e.Media.Run(e.stop) })
 	return nil
 }
 
@@ -174,7 +182,7 @@ func (e *Engine) Close() error {
 	e.Sync.Close() // whoever waits is answered while there is something to answer from
 	close(e.stop)
 	e.running.Wait()
-	return errors.Join(e.unread.Close(), e.st.Close())
+	return errors.Join(e.unread.Close(), e.Media.Close(), e.st.Close())
 }
 
 // Tip is the position up to which everything is on disk, for metrics.

@@ -19,10 +19,13 @@ import (
 	"hearth/engine/account"
 	"hearth/engine/budget"
 	"hearth/engine/fault"
+	"hearth/engine/media"
 	"hearth/engine/mxid"
 	"hearth/httpd"
 	"hearth/httpd/adminapi"
 	"hearth/httpd/clientapi"
+	"hearth/httpd/mediaapi"
+	"hearth/httpd/peer"
 	"hearth/httpd/wire"
 )
 
@@ -78,7 +81,11 @@ func openEngine(c *config.Config, shares budget.Shares, log *slog.Logger) (e *en
 		Dir: c.DataDir, Server: mxid.Server(c.ServerName), RoomVersion: c.RoomVersion,
 		CacheBytes: shares.BlockCache, MemTable: int(shares.MemTable), RecordBytes: int(shares.Records),
 		Accounts: account.Options{PasswordMin: c.PasswordMinLength},
-		Log:      func(format string, args ...any) { log.Info(fmt.Sprintf(format, args...)) },
+		Media: media.Options{
+			MaxUpload: int64(c.MediaMaxUpload), Quota: int64(c.MediaQuota), UserQuota: int64(c.MediaUserQuota),
+			LocalUnused: time.Duration(c.MediaKeepDays) * 24 * time.Hour, ImageBytes: int(shares.Picture),
+		},
+		Log: func(format string, args ...any) { log.Info(fmt.Sprintf(format, args...)) },
 		Fatal: func(format string, args ...any) {
 			log.Error("the disk refused a write; nothing that was acknowledged is lost", "err", fmt.Sprintf(format, args...))
 			os.Exit(exitLocal)
@@ -109,6 +116,22 @@ func registrationMode(word string) clientapi.Mode {
 	return clientapi.Closed
 }
 
+// mediaAPI is the content repository as the settings want it.
+func (h *hub) mediaAPI() (*mediaapi.API, error) {
+	o := mediaapi.Options{Media: h.engine.Media, Server: h.engine.Server}
+	if !h.config.MediaOpen {
+		o.Frozen = time.Unix(1, 0)
+	}
+	if h.config.URLPreviews {
+		allow, err := peer.ParseNetworks(h.config.URLPreviewsAllow)
+		if err != nil {
+			return nil, err
+		}
+		o.Dial = (&peer.Guard{Allow: allow}).Dial
+	}
+	return mediaapi.New(o), nil
+}
+
 // open builds the handlers and opens the listeners.
 func (h *hub) open(shares budget.Shares) error {
 	c := h.config
@@ -129,11 +152,15 @@ func (h *hub) open(shares budget.Shares) error {
 	}
 	mux := wire.New(o)
 	mux.Attach(h.server.Resume)
-	if err := mux.Add(api.Routes()); err != nil {
+	files, err := h.mediaAPI()
+	if err != nil {
 		return err
 	}
-	if err := mux.Add(adminapi.New(adminapi.Options{Engine: h.engine, Version: version()}).Routes()); err != nil {
-		return err
+	admin := adminapi.New(adminapi.Options{Engine: h.engine, Version: version()})
+	for _, table := range [][]wire.Route{api.Routes(), files.Routes(), admin.Routes()} {
+		if err := mux.Add(table); err != nil {
+			return err
+		}
 	}
 	if c.ClientListen != "" {
 		addr, err := h.server.Listen(c.ClientListen, nil, mux.Serve)

@@ -39,6 +39,7 @@ type Shares struct {
 	Records    int64 // parsed events, room states, visibility
 	Bodies     int64 // long request bodies that are held at one time
 	Conns      int   // client connections at one time
+	Picture    int64 // the one picture that is decoded at a time
 }
 
 // Plan divides a limit; 0 takes the default for a machine with ram bytes.
@@ -57,6 +58,7 @@ func Plan(limit, ram int64) (Shares, error) {
 		Records:    limit / 32,
 		Bodies:     limit / 12,
 		Conns:      int(limit / (32 * KiB)), // one takes about 12 KiB while it is served, 3 while it waits
+		Picture:    limit / 5,               // at 128 MiB a photograph of 17 megapixels; seldom, and given back at once
 	}
 	if limit < 64*MiB {
 		s.MemTable = 2 * MiB

@@ -26,10 +26,10 @@ const unfinished = "new"
 // prepare makes the folder and empties new/.
 func (f *folder) prepare() error {
 	fresh := f.fs.PathJoin(f.dir, unfinished)
-	if err := f.fs.MkdirAll(fresh, 0o700); err != nil {
-		return err
-	}
 	left, err := f.fs.List(fresh)
+	if errors.Is(err, fs.ErrNotExist) {
+		return f.make(fresh)
+	}
 	if err != nil {
 		return err
 	}
@@ -37,6 +37,13 @@ func (f *folder) prepare() error {
 		if err := f.fs.Remove(f.fs.PathJoin(fresh, name)); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+func (f *folder) make(fresh string) error {
+	if err := f.fs.MkdirAll(fresh, 0o700); err != nil {
+		return err
 	}
 	if err := store.SyncDir(f.fs, f.fs.PathDir(f.dir)); err != nil {
 		return err

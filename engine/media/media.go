@@ -1,6 +1,7 @@
 package media
 
 import (
+	"encoding/hex"
 	"errors"
 	"io/fs"
 	"sync"
@@ -91,6 +92,9 @@ func Open(st *store.Store, o Options) (*Records, error) {
 		o: o, st: st, files: folder{fs: o.FS, dir: o.Dir},
 		flying: map[key]int64{}, parked: map[key]*parked{}, touched: map[key]int64{},
 		decoding: make(chan struct{}, 1), queue: make(chan struct{}, maxQueue),
+	}
+	if st.ReadOnly() {
+		return r, nil
 	}
 	if err := r.files.prepare(); err != nil {
 		return nil, fault.E(fault.Internal, "media.Open", "the media folder: %w", err)
@@ -188,6 +192,7 @@ type Blob struct {
 	store.File
 	Size int64
 	Type string // content type
+	Tag  string // names these bytes and no others
 }
 
 // Open opens a file that Find gave.
@@ -200,8 +205,10 @@ func (r *Records) Open(m *Media) (*Blob, error) {
 		return nil, fault.E(fault.Internal, "media.Open", "opening %s: %w", m.URI(), err)
 	}
 	r.touch(m)
-	return &Blob{File: f, Size: m.Size, Type: m.Type}, nil
+	return &Blob{File: f, Size: m.Size, Type: m.Type, Tag: m.tag()}, nil
 }
+
+func (m *Media) tag() string { return hex.EncodeToString(m.Hash[:16]) }
 
 // maxTouched bounds the accesses that are remembered before they are written.
 const maxTouched = 1024
@@ -224,7 +231,9 @@ func (r *Records) touch(m *Media) {
 	}
 }
 
-// flush writes the remembered accesses. It needs mu.
+// flush writes the remembered accesses. Where the disk takes nothing they are
+// forgotten: a file looks less used than it is, which is not worth an error. It
+// needs mu.
 func (r *Records) flush() error {
 	if len(r.touched) == 0 {
 		return nil
@@ -243,7 +252,10 @@ func (r *Records) flush() error {
 		b.Set(k.row(), m.append(nil))
 	}
 	clear(r.touched)
-	return r.st.Apply(b)
+	if err := r.st.Apply(b); !fault.Is(err, fault.Full) {
+		return err
+	}
+	return nil
 }
 
 // EachOf calls f for the files of a user, in no order anybody should rely on.

@@ -13,6 +13,9 @@ import (
 // then every hour it writes down last accesses and lets go of what is past its
 // time. It belongs to one goroutine of the engine.
 func (r *Records) Run(stop <-chan struct{}) {
+	if r.st.ReadOnly() {
+		return
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	go func() { // so that a long sweep ends with the hub
@@ -182,6 +185,7 @@ func (r *Records) forget(list ...*Media) error {
 		return nil
 	}
 	b, t := r.st.NewBatch(), tally{}
+	b.Frees()
 	for _, m := range list {
 		d := usage{reserved: -1}
 		if m.stored {

@@ -119,7 +119,7 @@ func (r *Records) openThumb(m *Media, s size) (*Blob, error) {
 	if err != nil {
 		return nil, fault.E(fault.Internal, "media.Thumbnail", "opening: %w", err)
 	}
-	b := &Blob{File: f, Type: PNG.Type()}
+	b := &Blob{File: f, Type: PNG.Type(), Tag: m.tag() + s.suffix()}
 	var head [2]byte
 	info, err := f.Stat()
 	if err == nil {

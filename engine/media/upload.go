@@ -222,9 +222,8 @@ func (r *Records) landed(k key) {
 
 // commit writes the row of a file that is in its place, and wakes who waits.
 func (r *Records) commit(m *Media) error {
-	b := r.st.NewBatch()
-	if err := r.start(b, m); err != nil {
-		b.Drop()
+	b, err := r.start(m)
+	if err != nil {
 		return err
 	}
 	if err := b.Wait(); err != nil {
@@ -239,18 +238,19 @@ func (r *Records) commit(m *Media) error {
 	return nil
 }
 
-func (r *Records) start(b *store.Batch, m *Media) error {
+func (r *Records) start(m *Media) (*store.Batch, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	d := usage{bytes: m.Size, files: 1}
 	old, err := r.get(m.key)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if old != nil {
 		d.reserved = -1
 		m.Blocked = old.Blocked
 	}
+	b := r.st.NewBatch()
 	b.Set(m.key.row(), m.append(nil))
 	if m.Owner != 0 {
 		b.Set(m.key.owned(m.Owner), nil)
@@ -258,9 +258,10 @@ func (r *Records) start(b *store.Batch, m *Media) error {
 	t := tally{}
 	t.add(m, d)
 	if err := r.settle(b, t); err != nil {
-		return err
+		b.Drop()
+		return nil, err
 	}
-	return r.st.Start(b)
+	return b, r.st.Start(b)
 }
 
 func tooLong(limit int64) error {

@@ -13,6 +13,7 @@ import (
 	"hearth/engine/budget"
 	"hearth/engine/event"
 	"hearth/engine/mxid"
+	"hearth/httpd/peer"
 )
 
 // Problem is something about the settings that keeps the hub from running, or
@@ -51,6 +52,9 @@ func (c *Config) Check() []Problem {
 	}
 	if _, err := budget.Plan(int64(c.MemoryLimit), budget.RAM()); err != nil {
 		bad("memory_limit", "%v", err)
+	}
+	if _, err := peer.ParseNetworks(c.URLPreviewsAllow); err != nil {
+		bad("url_previews_allow", "%v", err)
 	}
 	if len(c.AppServices) > 0 {
 		bad("appservices", "this version has no application services yet; leave it empty")

@@ -42,6 +42,14 @@ type Config struct {
 
 	RoomVersion string `key:"default_room_version" arg:"1..12" def:"12" help:"the version of rooms made without naming one.\nSoftware that does not know version 12 yet, where a room's creator stands above\nall power levels, may need 11."`
 
+	MediaMaxUpload   Size     `key:"media_max_upload" arg:"SIZE" def:"20MiB" help:"the longest file that is taken."`
+	MediaQuota       Size     `key:"media_quota" arg:"SIZE" def:"" help:"how much all files together may take; empty: all but the last 64MiB of the disk."`
+	MediaUserQuota   Size     `key:"media_user_quota" arg:"SIZE" def:"" help:"how much the files of one user may take; empty: no limit of their own."`
+	MediaKeepDays    int      `key:"media_keep_days" arg:"N" def:"0" least:"0" most:"36500" help:"after how many days that nobody fetched it a file is deleted; 0: never.\nCopies of other servers' files are deleted after 30."`
+	MediaOpen        bool     `key:"media_open" arg:"on|off" def:"on" help:"whether files are served without a token under their old addresses.\nClients from before 2024 show no pictures otherwise. Who does not know the long\nrandom name of a file cannot fetch it either way."`
+	URLPreviews      bool     `key:"url_previews" arg:"on|off" def:"on" help:"whether the hub fetches web pages to show clients what a link leads to."`
+	URLPreviewsAllow []string `key:"url_previews_allow" arg:"NETWORKS" def:"" help:"networks that link previews may reach besides the public internet,\nas 192.168.1.0/24, separated by commas. Anyone with an account can look into them."`
+
 	MemoryLimit Size     `key:"memory_limit" arg:"SIZE" def:"" help:"how much memory the hub may take, as 96MiB; at least 40MiB.\nEmpty: a quarter of what the machine or its control group has, at most 128MiB."`
 	AppServices []string `key:"appservices" arg:"FILES" def:"" help:"registration files of application services, separated by commas.\nThis version has none yet and refuses to start with files here."`
 	LogLevel    string   `key:"log_level" arg:"debug|info|warn|error" def:"info" help:"the least important lines that are logged, on standard error."`

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"reflect"
 
 	"github.com/pelletier/go-toml/v2/unstable"
 )
@@ -151,7 +152,7 @@ func (s *setting) value(n *unstable.Node) (string, error) {
 		return string(n.Data), nil
 	case n.Kind == unstable.Integer && s.arg == "SIZE":
 		return string(n.Data), nil // set says that the unit is missing
-	case n.Kind == unstable.Array && s.arg == "FILES":
+	case n.Kind == unstable.Array && s.field.Kind() == reflect.Slice:
 		text := ""
 		for it := n.Children(); it.Next(); {
 			if it.Node().Kind != unstable.String {
