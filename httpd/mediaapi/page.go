@@ -97,15 +97,12 @@ func (s *scanner) peek() byte {
 // skip reads up to and including a text, whatever its case.
 func (s *scanner) skip(text string) {
 	for n := 0; n < len(text) && !s.done; {
-		switch c := lower(s.next()); c {
-		case text[n]:
+		switch c := lower(s.next()); {
+		case c == text[n]:
 			n++
-		case text[0]:
+		case c == '-' && text == "-->" && n == 2: // "--->" ends a comment, too
+		case c == text[0]:
 			n = 1
-		case '-': // "--->" ends a comment, too
-			if text != "-->" || n != 2 {
-				n = 0
-			}
 		default:
 			n = 0
 		}
