@@ -221,7 +221,7 @@ func TestOrientation(t *testing.T) {
 			if p.Width != wantW || p.Height != wantH || p.turn != turn {
 				t.Fatalf("turn %d: %+v", turn, p)
 			}
-			out, err := p.render(&Blob{File: fileOf(text)}, f.Size(), size{wantW / 2, wantH / 2, false})
+			out, err := p.render(newBlob(bytes.NewReader(text), int64(len(text))), f.Size(), size{wantW / 2, wantH / 2, false})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -276,7 +276,7 @@ func TestMemory(t *testing.T) {
 		t.Fatal(err)
 	}
 	if n := allocated(func() {
-		if _, err := p.render(&Blob{File: fileOf(text)}, int64(len(text)), size{320, 240, false}); err != nil {
+		if _, err := p.render(newBlob(bytes.NewReader(text), int64(len(text))), int64(len(text)), size{320, 240, false}); err != nil {
 			t.Fatal(err)
 		}
 	}); n > 4<<20 {
@@ -291,7 +291,7 @@ func TestMemory(t *testing.T) {
 		t.Fatal(err)
 	}
 	if n := allocated(func() {
-		if _, err := p.render(&Blob{File: fileOf(text)}, int64(len(text)), size{320, 240, false}); err != nil {
+		if _, err := p.render(newBlob(bytes.NewReader(text), int64(len(text))), int64(len(text)), size{320, 240, false}); err != nil {
 			t.Fatal(err)
 		}
 	}); n > uint64(p.bytes)+4<<20 {
@@ -398,7 +398,7 @@ func FuzzPicture(f *testing.F) {
 		if err != nil || p.bytes > 4<<20 || p.Width*p.Height > 1<<20 {
 			return
 		}
-		if out, err := p.render(&Blob{File: fileOf(text)}, int64(len(text)), sizes[0]); err == nil {
+		if out, err := p.render(newBlob(bytes.NewReader(text), int64(len(text))), int64(len(text)), sizes[0]); err == nil {
 			if _, _, err := image.Decode(bytes.NewReader(out)); err != nil {
 				t.Error(err)
 			}

@@ -3,6 +3,7 @@ package media
 import (
 	"encoding/hex"
 	"errors"
+	"io"
 	"io/fs"
 	"sync"
 	"time"
@@ -189,10 +190,26 @@ func (r *Records) unpark(k key, p *parked) {
 
 // Blob is an open file: read from any place, closed by whoever opened it.
 type Blob struct {
-	store.File
+	*io.SectionReader
 	Size int64
 	Type string // content type
 	Tag  string // names these bytes and no others
+
+	file io.Closer // nil where it lies in memory
+}
+
+func newBlob(r io.ReaderAt, size int64) *Blob {
+	b := &Blob{SectionReader: io.NewSectionReader(r, 0, size), Size: size}
+	b.file, _ = r.(io.Closer)
+	return b
+}
+
+// Close closes the file.
+func (b *Blob) Close() error {
+	if b.file == nil {
+		return nil
+	}
+	return b.file.Close()
 }
 
 // Open opens a file that Find gave.
@@ -205,7 +222,9 @@ func (r *Records) Open(m *Media) (*Blob, error) {
 		return nil, fault.E(fault.Internal, "media.Open", "opening %s: %w", m.URI(), err)
 	}
 	r.touch(m)
-	return &Blob{File: f, Size: m.Size, Type: m.Type, Tag: m.tag()}, nil
+	b := newBlob(f, m.Size)
+	b.Type, b.Tag = m.Type, m.tag()
+	return b, nil
 }
 
 func (m *Media) tag() string { return hex.EncodeToString(m.Hash[:16]) }

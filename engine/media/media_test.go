@@ -11,7 +11,6 @@ import (
 	"image/png"
 	"io"
 	"math/rand/v2"
-	"os"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -59,19 +58,6 @@ func fresh(t *testing.T, o Options) *hub {
 	t.Cleanup(func() { h.close(t) })
 	return h
 }
-
-// fileOf is a file that lies in memory.
-func fileOf(text []byte) store.File { return &memFile{r: bytes.NewReader(text)} }
-
-type memFile struct {
-	store.File
-	r *bytes.Reader
-}
-
-func (m *memFile) Read(p []byte) (int, error)             { return m.r.Read(p) }
-func (m *memFile) ReadAt(p []byte, at int64) (int, error) { return m.r.ReadAt(p, at) }
-func (m *memFile) Stat() (vfs.FileInfo, error)            { return nil, os.ErrInvalid }
-func (m *memFile) Close() error                           { return nil }
 
 func (h *hub) put(t *testing.T, owner uint32, kind Kind, text string) *Media {
 	t.Helper()

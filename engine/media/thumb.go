@@ -7,6 +7,7 @@ import (
 	"image"
 	"image/jpeg"
 	"image/png"
+	"io"
 	"io/fs"
 	"strconv"
 	"time"
@@ -119,21 +120,23 @@ func (r *Records) openThumb(m *Media, s size) (*Blob, error) {
 	if err != nil {
 		return nil, fault.E(fault.Internal, "media.Thumbnail", "opening: %w", err)
 	}
-	b := &Blob{File: f, Type: PNG.Type(), Tag: m.tag() + s.suffix()}
-	var head [2]byte
 	info, err := f.Stat()
-	if err == nil {
-		b.Size = info.Size()
-		err = readAt(f, head[:], 0)
-	}
 	if err != nil {
 		return nil, errors.Join(fault.E(fault.Internal, "media.Thumbnail", "reading: %w", err), f.Close())
 	}
-	if head == [2]byte{0xff, 0xd8} {
+	r.touch(m)
+	return m.thumb(f, info.Size(), s), nil
+}
+
+// thumb is a thumbnail of m, wherever it lies.
+func (m *Media) thumb(r io.ReaderAt, n int64, s size) *Blob {
+	b := newBlob(r, n)
+	b.Type, b.Tag = PNG.Type(), m.tag()+s.suffix()
+	var head [2]byte
+	if readAt(r, head[:], 0) == nil && head == [2]byte{0xff, 0xd8} {
 		b.Type = JPEG.Type()
 	}
-	r.touch(m)
-	return b, nil
+	return b
 }
 
 // makeThumb makes one, when it is our turn.
@@ -155,27 +158,28 @@ func (r *Records) makeThumb(m *Media, b *Blob, p *Picture, s size, stop <-chan s
 	if err != nil {
 		return nil, fault.E(fault.Unknown, "media.Thumbnail", "the picture cannot be read")
 	}
-	name := m.key.name() + s.suffix()
-	if _, _, err := r.files.write(name, bytes.NewReader(text), int64(len(text))); err != nil {
-		return nil, r.uploadFault(err)
+	if err := r.keep(m, m.key.name()+s.suffix(), text); err != nil {
+		r.o.Log("media: a thumbnail is not kept: %v", err)
 	}
-	if err := r.keep(m, name); err != nil {
-		return nil, errors.Join(err, gone(r.files.drop(name)))
-	}
-	return r.openThumb(m, s)
+	return m.thumb(bytes.NewReader(text), int64(len(text)), s), nil
 }
 
-// keep moves a thumbnail to its place, unless its original has gone meanwhile.
-func (r *Records) keep(m *Media, name string) error {
+// keep writes a thumbnail down, unless its original has gone meanwhile. Where
+// the disk takes nothing it is made again the next time.
+func (r *Records) keep(m *Media, name string, text []byte) error {
+	if free, known := r.files.free(r.o.KeepFree); r.st.ReadOnly() || known && free < int64(len(text)) {
+		return nil
+	}
+	if _, _, err := r.files.write(name, bytes.NewReader(text), int64(len(text))); err != nil {
+		return err
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if now, err := r.get(m.key); err != nil || now == nil {
-		return errors.Join(fault.E(fault.NotFound, "media.Thumbnail", "the file is gone"), err)
+	now, err := r.get(m.key)
+	if err != nil || now == nil {
+		return errors.Join(err, r.files.drop(name))
 	}
-	if err := r.files.place(name, false); err != nil { // lost in a power cut, it is made again
-		return fault.E(fault.Internal, "media.Thumbnail", "keeping it: %w", err)
-	}
-	return nil
+	return r.files.place(name, false) // lost in a power cut, it is made again
 }
 
 // turn waits for the one place where pictures are decoded.

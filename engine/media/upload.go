@@ -150,6 +150,9 @@ func (r *Records) begin(u *Upload) (*Media, error) {
 	if m.Origin == "" {
 		m.Origin = r.o.Server
 	}
+	if r.st.ReadOnly() {
+		return nil, fault.E(fault.Full, "media.Upload", "the hub's disk can only be read: nothing new is taken")
+	}
 	if u.Length > r.o.MaxUpload {
 		return nil, tooLong(r.o.MaxUpload)
 	}
