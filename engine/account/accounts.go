@@ -1,8 +1,8 @@
 // Package account keeps what belongs to one person or thing of this hub and to
 // no room: users, devices, access tokens, passwords, profiles, account data,
-// tags, filters and registration tokens.
+// tags, filters, registration tokens, addresses elsewhere, and what users report.
 //
-// It owns the keyspaces User to RegistrationToken of the store's list, and
+// It owns the keyspaces User to ThreepidUser of the store's list, and
 // writes nobody else's. It refuses whatever is not bounded: names, devices,
 // data and their counts all have a limit here, so that no user can fill the
 // disk of a hub they share with others. It knows no room's membership; what
@@ -79,6 +79,7 @@ type Accounts struct {
 
 	held [64]sync.Mutex // by user number; see Hold
 
+	reports sync.Mutex     // held while a report is given its number
 	regMu   sync.Mutex     // the registration rows and the map below; taken after Hold
 	pending map[string]int // registration token → registrations under way
 }

@@ -130,7 +130,7 @@ func TestEveryRoute(t *testing.T) {
 	h := start(t)
 	for _, rt := range New(Options{Engine: h.e}).Routes() {
 		path := rt.Pattern
-		for _, p := range []string{"userId", "roomId", "deviceId", "token", "deleteId", "txnId"} {
+		for _, p := range []string{"userId", "roomId", "deviceId", "token", "deleteId", "txnId", "reportId"} {
 			path = strings.ReplaceAll(path, "{"+p+"}", "x")
 		}
 		if a := h.do(rt.Method, path, "", "{}"); a.get("errcode") != "M_MISSING_TOKEN" {
@@ -384,4 +384,32 @@ func TestNotices(t *testing.T) {
 	if string(tags) != `{"tags":{"m.server_notice":{}}}` || err != nil {
 		t.Fatal(string(tags), err)
 	}
+}
+
+func TestReports(t *testing.T) {
+	h := start(t)
+	id := h.create(engine.NewRoom{Name: "Main"})
+	head, err := h.e.Rooms.Find(id)
+	h.ok(err)
+	sent, err := h.e.Send(head, &room.Draft{Type: "m.room.message", Sender: "@bob:hub.test", Content: []byte(`{"body":"x"}`)})
+	h.ok(err)
+	root := h.nums["root"]
+	h.ok(h.e.Accounts.AddReport(account.Report{Kind: account.EventReport, By: root, Room: id, Event: sent, User: "@bob:hub.test", Reason: "bad", Score: -7}))
+	h.ok(h.e.Accounts.AddReport(account.Report{Kind: account.UserReport, By: root, User: "@bob:hub.test"}))
+	h.ok(h.e.Accounts.AddReport(account.Report{Kind: account.RoomReport, By: root, Room: "!gone:elsewhere"}))
+	a := h.want(200, "", "GET", v1+"/event_reports", "")
+	if a.get("total") != 1.0 || !strings.Contains(a.body, `"name":"Main"`) || !strings.Contains(a.body, `"score":-7`) || !strings.Contains(a.body, `"user_id":"@root:hub.test"`) {
+		t.Fatal(a.body)
+	}
+	if a := h.want(200, "", "GET", v1+"/event_reports?room_id=!x:y", ""); a.get("total") != 0.0 {
+		t.Fatal(a.body)
+	}
+	h.want(200, "", "GET", v1+"/user_reports", "")
+	h.want(200, "", "GET", v1+"/room_reports", "")
+	if a := h.want(200, "", "GET", v1+"/event_reports/1", ""); a.get("event_json", "event_id") != string(sent) {
+		t.Fatal(a.body)
+	}
+	h.want(200, "{}", "DELETE", v1+"/event_reports/1", "")
+	h.want(404, "M_NOT_FOUND", "GET", v1+"/event_reports/1", "")
+	h.want(400, "M_INVALID_PARAM", "GET", v1+"/event_reports/x", "")
 }

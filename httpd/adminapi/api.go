@@ -59,7 +59,7 @@ func New(o Options) *API {
 // Routes is the whole table.
 func (a *API) Routes() []wire.Route {
 	var all []wire.Route
-	for _, part := range [...][]wire.Route{a.serverRoutes(), a.userRoutes(), a.deviceRoutes(), a.roomRoutes(), a.tokenRoutes()} {
+	for _, part := range [...][]wire.Route{a.serverRoutes(), a.userRoutes(), a.deviceRoutes(), a.roomRoutes(), a.tokenRoutes(), a.reportRoutes()} {
 		all = append(all, part...)
 	}
 	for i := range all {
@@ -137,6 +137,20 @@ func (a *API) tokenRoutes() []wire.Route {
 		{Method: "PUT", Pattern: tokens + "/{token}", Handle: a.setToken},
 		{Method: "DELETE", Pattern: tokens + "/{token}", Handle: a.dropToken},
 	}
+}
+
+// Reports of events are what the tools know; the other two lists follow them.
+func (a *API) reportRoutes() []wire.Route {
+	var all []wire.Route
+	for name, kind := range map[string]account.ReportKind{
+		"event_reports": account.EventReport, "room_reports": account.RoomReport, "user_reports": account.UserReport,
+	} {
+		all = append(all,
+			wire.Route{Method: "GET", Pattern: v1 + "/" + name, Handle: a.listReports(kind, name)},
+			wire.Route{Method: "GET", Pattern: v1 + "/" + name + "/{reportId}", Handle: a.report},
+			wire.Route{Method: "DELETE", Pattern: v1 + "/" + name + "/{reportId}", Handle: a.dropReport})
+	}
+	return all
 }
 
 func (a *API) serverVersion(r *wire.Req) error {

@@ -32,6 +32,7 @@ type Options struct {
 	Registration Mode
 	Guests       bool             // whether anybody may come as a guest, with few rights and no password
 	Secret       []byte           // by which a program may make accounts; empty: none
+	TURN         TURN             // what relays calls
 	PublicURL    string           // where clients reach the hub; empty: not told
 	Support      json.RawMessage  // body of /.well-known/matrix/support; empty: none
 	Now          func() time.Time // nil: time.Now

@@ -22,7 +22,7 @@ func (a *API) Routes() []wire.Route {
 	var all []wire.Route
 	for _, section := range [...][]wire.Route{
 		a.serverRoutes(), a.accountRoutes(), a.deviceRoutes(), a.profileRoutes(), a.dataRoutes(), a.ruleRoutes(), a.keyRoutes(),
-		a.roomRoutes(), a.syncRoutes(), a.adminRoutes(),
+		a.roomRoutes(), a.syncRoutes(), a.adminRoutes(), a.peopleRoutes(),
 	} {
 		all = append(all, section...)
 	}
@@ -57,9 +57,20 @@ func (a *API) accountRoutes() []wire.Route {
 		{Method: "GET", Pattern: v3 + "/register/available", Handle: a.available, Flags: open, Class: wire.Register},
 		{Method: "GET", Pattern: v1 + "/register/m.login.registration_token/validity", Handle: a.tokenValidity, Class: wire.Register},
 		{Method: "GET", Pattern: v3 + "/account/whoami", Handle: a.whoami, Flags: guest},
-		{Method: "POST", Pattern: v3 + "/user/{userId}/openid/request_token", Handle: a.openIDToken, Flags: maybe, Class: wire.Read},
 		{Method: "POST", Pattern: v3 + "/account/password", Handle: a.password, Flags: user, Class: wire.Login},
 		{Method: "POST", Pattern: v3 + "/account/deactivate", Handle: a.deactivate, Flags: maybe, Class: wire.Login},
+	}
+}
+
+// Spec: client-server, user directory; reporting content; VoIP; OpenID.
+func (a *API) peopleRoutes() []wire.Route {
+	return []wire.Route{
+		{Method: "POST", Pattern: v3 + "/user_directory/search", Handle: a.searchUsers, Flags: user | wire.Heavy, Class: wire.Read},
+		{Method: "POST", Pattern: v3 + "/user/{userId}/openid/request_token", Handle: a.openIDToken, Flags: maybe, Class: wire.Read},
+		{Method: "GET", Pattern: v3 + "/voip/turnServer", Handle: a.turnServer, Flags: user},
+		{Method: "POST", Pattern: v3 + "/rooms/{roomId}/report", Handle: a.reportRoom, Flags: late, Class: wire.Create},
+		{Method: "POST", Pattern: v3 + "/rooms/{roomId}/report/{eventId}", Handle: a.reportEvent, Flags: user, Class: wire.Create},
+		{Method: "POST", Pattern: v3 + "/users/{userId}/report", Handle: a.reportUser, Flags: late, Class: wire.Create},
 	}
 }
 
