@@ -71,7 +71,7 @@ type Engine struct {
 
 	notices notices
 	beat    atomic.Uint64 // the tip at the last look of a watchdog
-	aliases sync.Mutex // held while an alias is looked for and then taken or dropped
+	aliases sync.Mutex    // held while an alias is looked for and then taken or dropped
 }
 
 const metaServer = "server_name"

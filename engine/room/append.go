@@ -73,7 +73,9 @@ func (w *Writer) appendRows(tx *stream.Tx, s *staged, buf []byte) []byte {
 	}
 	if e.TxnDevice != 0 {
 		day := w.r.day()
-		tx.Set(txnKey(kbuf[:0], day, w.head.ID, e.Type, e.Redacts, Txn{e.TxnDevice, e.Txn}), num)
+		key := txnKey(kbuf[:0], day, w.head.ID, e.Type, e.Redacts, Txn{e.TxnDevice, e.Txn})
+		tx.Set(key, num)
+		w.r.txns.add(key)
 		if w.r.txnDay.Swap(day) != day && day > 1 {
 			// The first of a day drops what is older than yesterday's.
 			tx.DeleteRange(store.Transaction.Prefix(), store.U32(store.Transaction.Prefix(), day-1))

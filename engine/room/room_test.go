@@ -234,6 +234,36 @@ func TestTransactionsAndEqualStateMakeOneEvent(t *testing.T) {
 	}
 }
 
+// However many transactions there are, after a restart and over midnight, each
+// makes one event: the filter before the store never hides one.
+func TestManyTransactions(t *testing.T) {
+	fs := vfs.NewMem()
+	now := time.Date(2026, 3, 1, 23, 0, 0, 0, time.UTC)
+	first := map[int]mxid.EventID{}
+	var room Num
+	for round := range 4 {
+		h := openHub(t, fs)
+		h.opts.Now = func() time.Time { return now }
+		if round == 0 {
+			room = h.create("12", "@a:hub", "public")
+		}
+		for i := range 100 * (round + 1) {
+			d := text("@a:hub", "m")
+			d.Txn = Txn{Device: 9, ID: fmt.Sprint("t", i)}
+			id := h.send(room, d)
+			if old := first[i]; old != "" && old != id {
+				t.Fatalf("round %d: transaction %d made a second event", round, i)
+			}
+			first[i] = id
+		}
+		if round > 0 && !h.txns.ready {
+			t.Fatal("the rows of before were not all read")
+		}
+		h.close()
+		now = now.Add(30 * time.Minute)
+	}
+}
+
 // A room whose commit was given up is not there, and its name is free.
 func TestGivenUpRoomIsNotThere(t *testing.T) {
 	h := openHub(t, vfs.NewMem())

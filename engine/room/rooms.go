@@ -40,6 +40,7 @@ type Rooms struct {
 
 	lastEvent atomic.Uint64
 	txnDay    atomic.Uint32 // the day of the last transaction row
+	txns      txnFilter
 
 	loading sync.Mutex // held while a room is read from the disk; taken before mu
 	mu      sync.Mutex
@@ -97,6 +98,7 @@ func Open(st *store.Store, log *stream.Log, names *store.Names, opts Options) (*
 		snaps: snapshot.New(st, opts.CacheBytes/4),
 		cache: newEventCache(opts.CacheBytes - opts.CacheBytes/4),
 		live:  map[Num]*live{},
+		txns:  txnFilter{st: st},
 	}
 	for _, t := range [...]store.Table{store.StateBody, store.OtherBody} {
 		key, err := st.Last(t.Prefix(), store.After(t.Prefix()))

@@ -2,7 +2,6 @@ package room
 
 import (
 	"bytes"
-	"encoding/binary"
 
 	"hearth/engine/cjson"
 	"hearth/engine/mxid"
@@ -57,21 +56,4 @@ func (w *Writer) Already(d *Draft) (*Event, error) {
 		return nil, nil // Add says what is wrong with the content
 	}
 	return old, nil
-}
-
-// sent finds the event of a transaction; nil where it is new.
-func (r *Rooms) sent(room mxid.RoomID, d *Draft) (*Event, error) {
-	day := r.day()
-	for _, day := range [...]uint32{day, day - 1} {
-		var kbuf [32]byte
-		var vbuf [16]byte
-		val, ok, err := r.st.Get(vbuf[:0], txnKey(kbuf[:0], day, room, d.Type, d.Redacts, d.Txn))
-		if err != nil {
-			return nil, err
-		}
-		if num, n := binary.Uvarint(val); ok && n > 0 {
-			return r.Event(EventNum(num))
-		}
-	}
-	return nil, nil
 }
