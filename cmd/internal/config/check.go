@@ -26,6 +26,13 @@ type Problem struct {
 
 func (p Problem) String() string { return p.Origin + ": " + p.Text }
 
+// Secrets shorter than leastSecret bytes are refused, those shorter than
+// goodSecret are remarked upon.
+const (
+	leastSecret = 8
+	goodSecret  = 16
+)
+
 // Check judges the settings together, and the files that they name.
 func (c *Config) Check() []Problem {
 	var all []Problem
@@ -63,8 +70,10 @@ func (c *Config) Check() []Problem {
 		bad("data_dir", "a folder is needed")
 	}
 	if c.RegistrationSecret != "" {
-		if _, err := c.ReadSecret(); err != nil {
+		if b, err := c.ReadSecret(); err != nil {
 			bad("registration_shared_secret_file", "%v", err)
+		} else if len(b) < goodSecret {
+			warn("registration_shared_secret_file", "a secret of %d bytes can be guessed; head -c 24 /dev/urandom | base64 makes a good one", len(b))
 		} else if st, err := os.Stat(c.RegistrationSecret); err == nil && st.Mode().Perm()&0o077 != 0 {
 			warn("registration_shared_secret_file", "others on this machine can read %s: chmod 600 keeps them out", c.RegistrationSecret)
 		}
@@ -143,8 +152,8 @@ func (c *Config) ReadSecret() ([]byte, error) {
 	for len(b) > 0 && (b[len(b)-1] == '\n' || b[len(b)-1] == '\r') {
 		b = b[:len(b)-1]
 	}
-	if len(b) < 16 {
-		return nil, fmt.Errorf("the secret in %s is shorter than 16 bytes", c.RegistrationSecret)
+	if len(b) < leastSecret {
+		return nil, fmt.Errorf("the secret in %s is shorter than %d bytes", c.RegistrationSecret, leastSecret)
 	}
 	return b, nil
 }

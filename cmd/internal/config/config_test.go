@@ -167,7 +167,7 @@ func TestCheck(t *testing.T) {
 		{"data_dir = ''", "a folder is needed"},
 		{"registration = 'open'", "anyone"},
 		{"registration_shared_secret_file = '" + secret + "'", "chmod 600"},
-		{"registration_shared_secret_file = '" + short + "'", "shorter than 16"},
+		{"registration_shared_secret_file = '" + short + "'", "shorter than 8"},
 		{"registration_shared_secret_file = '/none'", "/none: no such file"},
 	} {
 		c, _, err := load(tt.file+"\n", nil)
