@@ -141,8 +141,10 @@ func (e *Engine) open(o *Options) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := e.takeUp(); err != nil && !fault.Is(err, fault.Full) {
-		return err // on a disk that takes nothing it is left for the next start
+	// On a disk that takes nothing it is left for the next start; a room that is
+	// damaged keeps no other from being served.
+	if err := e.takeUp(); err != nil && !fault.Is(err, fault.Full) && !fault.Is(err, fault.Corrupt) {
+		return err
 	}
 	e.stop = make(chan struct{})
 	e.running.Go(e.tell)

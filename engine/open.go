@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"strings"
+
 	"hearth/engine/fault"
 	"hearth/engine/store"
 )
@@ -18,6 +20,17 @@ func openStore(o *Options) (*store.Store, error) {
 		log = func(string, ...any) {}
 	}
 	st, err := store.Open(so)
+	if fault.Is(err, fault.Corrupt) && !o.ReadOnly {
+		log("%v", err)
+		report, rerr := store.Recover(so)
+		if rerr != nil {
+			return nil, fault.E(fault.Corrupt, "engine.Open", "the store is damaged (%v) and cannot be recovered: %w", err, rerr)
+		}
+		for line := range strings.Lines(report.Text()) {
+			log("%s", strings.TrimSpace(line))
+		}
+		st, err = store.Open(so)
+	}
 	if err != nil && !o.ReadOnly && store.Unwritable(err) {
 		log("the data folder cannot be written, the hub is read-only: %v", err)
 		o.ReadOnly, so.ReadOnly = true, true

@@ -39,6 +39,7 @@ type Rooms struct {
 	cache *eventCache
 
 	lastEvent atomic.Uint64
+	lost      bool          // the store was recovered with a loss: rows may be older than others
 	txnDay    atomic.Uint32 // the day of the last transaction row
 	txns      txnFilter
 
@@ -109,6 +110,12 @@ func Open(st *store.Store, log *stream.Log, names *store.Names, opts Options) (*
 			r.lastEvent.Store(max(r.lastEvent.Load(), binary.BigEndian.Uint64(key[1:])))
 		}
 	}
+	floor, err := st.Floor(store.FloorEvent)
+	if err != nil {
+		return nil, err
+	}
+	r.lost = floor > 0
+	r.lastEvent.Store(max(r.lastEvent.Load(), floor))
 	return r, nil
 }
 
@@ -224,6 +231,14 @@ func (r *Rooms) load(num Num) (*live, error) {
 	if err := h.parse(val); err != nil {
 		return nil, err
 	}
+	if r.lost {
+		// The room's row may be an older one; no snapshot is written over.
+		last, err := r.snaps.Last(uint32(num))
+		if err != nil {
+			return nil, err
+		}
+		h.lastSnap = max(h.lastSnap, last)
+	}
 	if h.State, err = r.snaps.Load(uint32(num), h.snap.Num); err != nil {
 		return nil, err
 	}
@@ -278,15 +293,31 @@ func stateName(typ, stateKey string) string { return typ + "\x00" + stateKey }
 // Newest is the time of the newest event that has a body here; the zero time
 // where there is none.
 func (r *Rooms) Newest() (time.Time, error) {
-	last := EventNum(r.lastEvent.Load())
-	if last == 0 {
+	var newest Event
+	for _, t := range [...]store.Table{store.StateBody, store.OtherBody} {
+		tries := 100 // after a loss some may not be readable; a clock needs no more than one
+		err := r.st.ScanBack(t.Prefix(), store.After(t.Prefix()), func(key, _ []byte) (bool, error) {
+			tries--
+			if len(key) != 9 {
+				return tries > 0, nil
+			}
+			e, err := r.Event(EventNum(binary.BigEndian.Uint64(key[1:])))
+			if fault.Is(err, fault.Corrupt) {
+				return tries > 0, nil
+			}
+			if err == nil && e.Num > newest.Num {
+				newest = *e
+			}
+			return false, err
+		})
+		if err != nil {
+			return time.Time{}, err
+		}
+	}
+	if newest.Num == 0 {
 		return time.Time{}, nil
 	}
-	e, err := r.Event(last)
-	if err != nil {
-		return time.Time{}, err
-	}
-	return time.UnixMilli(e.Time), nil
+	return time.UnixMilli(newest.Time), nil
 }
 
 // All calls f for the rooms with numbers above after, in order, until f returns

@@ -28,8 +28,16 @@ type hub struct {
 // memTable is small, so that a short script flushes and compacts many times.
 const memTable = 64 << 10
 
-func open(fs store.FS) (*hub, error) {
+func open(fs store.FS) (*hub, error) { return openSaying(fs, memTable, nil) }
+
+// openSaying is open that keeps what the hub says to its owner.
+func openSaying(fs store.FS, memTable int, said *[]string) (*hub, error) {
 	e, err := engine.Open(engine.Options{
+		Log: func(format string, args ...any) {
+			if said != nil {
+				*said = append(*said, fmt.Sprintf(format, args...))
+			}
+		},
 		Dir: "data", FS: fs, Server: server, MemTable: memTable, CacheBytes: 1 << 20, RecordBytes: 256 << 10,
 		Accounts: account.Options{Cost: account.Cost{KiB: 64, Passes: 1}},
 	})

@@ -297,6 +297,16 @@ func (s *Snapshots) keep(room uint32, num Num, set Set) {
 	}
 }
 
+// Last is the highest number of a room's snapshots; 0 where it has none.
+func (s *Snapshots) Last(room uint32) (Num, error) {
+	prefix := store.U32(store.Snapshot.Prefix(), room)
+	key, err := s.st.Last(prefix, store.After(prefix))
+	if err != nil || len(key) != 9 {
+		return 0, err
+	}
+	return Num(binary.BigEndian.Uint32(key[5:])), nil
+}
+
 // Check says what is wrong with a snapshot's row: that it cannot be read, or
 // does not continue its parent's chain.
 func (s *Snapshots) Check(room uint32, num Num) error {

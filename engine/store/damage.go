@@ -2,6 +2,7 @@ package store
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"strings"
 	"syscall"
@@ -21,9 +22,36 @@ func damage(err error) error {
 	text := err.Error()
 	if pebble.IsCorruptionError(err) || record.IsInvalidRecord(err) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, pebble.ErrDBNotPristine) ||
 		strings.Contains(text, "object size mismatch") {
-		return fault.E(fault.Corrupt, "store.Open", "the store is damaged: %w", err)
+		return corrupt("%w", err)
 	}
 	return err
+}
+
+// corrupt is an error that Recover is the answer to.
+func corrupt(format string, args ...any) error {
+	return fault.E(fault.Corrupt, "store.Open", "the store is damaged: "+format, args...)
+}
+
+// checkDamage refuses a store that was found damaged while it was in use, or
+// whose last log has lost something, and finishes what a power cut ended.
+func checkDamage(opts *Options) error {
+	if opts.ReadOnly {
+		return nil
+	}
+	if err := takeSalvaged(opts.FS, opts.Dir); err != nil {
+		return fmt.Errorf("store: %w", err)
+	}
+	mark, err := ReadFile(opts.FS, opts.FS.PathJoin(opts.Dir, damageMark))
+	switch {
+	case err == nil:
+		return corrupt("%s was found to be damaged", strings.TrimSpace(string(mark)))
+	case !errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("store: %w", err)
+	}
+	if err := checkManifest(opts.FS, opts.Dir); err != nil {
+		return err
+	}
+	return checkLastLog(opts.FS, opts.Dir)
 }
 
 // damageMark lies in the store's folder from when a damaged file was met until

@@ -39,7 +39,12 @@ func (s *Store) checkFormat(readOnly bool) error {
 		return fmt.Errorf("store: %w", err)
 	}
 	b.Set(metaIncarnation, inc[:])
-	return s.Commit(b)
+	if err := s.Commit(b); err != nil {
+		return err
+	}
+	// The first log was begun before the format was raised, without the offsets
+	// that tell damage from the end of what was written. This begins the next.
+	return s.db.Flush()
 }
 
 // Incarnation is a random number made with the store and anew after each

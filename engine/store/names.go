@@ -50,6 +50,11 @@ func OpenNames(s *Store) (*Names, error) {
 		if len(key) == 6 {
 			sp.last = binary.BigEndian.Uint32(key[2:])
 		}
+		floor, err := s.Floor(floorName + string(id))
+		if err != nil {
+			return nil, err
+		}
+		sp.last = max(sp.last, uint32(floor))
 	}
 	return n, nil
 }

@@ -18,6 +18,17 @@ import (
 // is of kind Corrupt, see Recover; of a disk that cannot be written Unwritable
 // tells, and the store may be opened read-only.
 func Open(opts Options) (*Store, error) {
+	if opts.FS == nil {
+		opts.FS = vfs.Default
+	}
+	if err := checkDamage(&opts); err != nil {
+		return nil, err
+	}
+	return open(opts)
+}
+
+// open is Open without the looks that are for damage.
+func open(opts Options) (*Store, error) {
 	s := &Store{dir: opts.Dir, fs: opts.FS, readOnly: opts.ReadOnly}
 	if s.fs == nil {
 		s.fs = vfs.Default

@@ -54,6 +54,11 @@ func Open(st *store.Store) (*Log, error) {
 	if len(key) == 9 {
 		l.last = Pos(binary.BigEndian.Uint64(key[1:]))
 	}
+	floor, err := st.Floor(store.FloorPos)
+	if err != nil {
+		return nil, err
+	}
+	l.last = max(l.last, Pos(floor))
 	l.tip.Store(uint64(l.last))
 	return l, nil
 }
