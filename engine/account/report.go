@@ -41,7 +41,7 @@ type Report struct {
 	Score  int64 // -100 (worst) to 0, of EventReport by old clients
 }
 
-func reportKey(num uint64) []byte { return store.U64(store.Report.Prefix(), num) }
+func reportKey(num uint64) []byte { return store.U64(store.Reported.Prefix(), num) }
 
 func (r *Report) append(dst []byte) []byte {
 	for _, v := range [...]uint64{uint64(r.Kind), uint64(r.At.UnixMilli()), uint64(r.By), uint64(-r.Score)} {
@@ -72,7 +72,7 @@ func (a *Accounts) AddReport(p Report) error {
 	p.At = a.now()
 	a.reports.Lock()
 	defer a.reports.Unlock()
-	last, err := a.st.Last(store.Report.Prefix(), store.After(store.Report.Prefix()))
+	last, err := a.st.Last(store.Reported.Prefix(), store.After(store.Reported.Prefix()))
 	if err != nil {
 		return err
 	}
@@ -91,7 +91,7 @@ func (a *Accounts) AddReport(p Report) error {
 // Reports calls f for the reports of a kind, the newest first, until f returns
 // false.
 func (a *Accounts) Reports(kind ReportKind, f func(p *Report) (more bool)) error {
-	return a.st.ScanBack(reportKey(0), store.After(store.Report.Prefix()), func(key, val []byte) (bool, error) {
+	return a.st.ScanBack(reportKey(0), store.After(store.Reported.Prefix()), func(key, val []byte) (bool, error) {
 		p, err := parseReport(binary.BigEndian.Uint64(key[1:]), val)
 		if err != nil || p.Kind != kind {
 			return true, err

@@ -67,8 +67,8 @@ const (
 	Filter Table = 0x46
 	// RegistrationToken: token → uses allowed, pending, completed, expiry. account.
 	RegistrationToken Table = 0x47
-	// Report: number u64 → what a user reported to the owner. account.
-	Report Table = 0x48
+	// Reported: number u64 → what a user reported to the owner. account.
+	Reported Table = 0x48
 	// Threepid: user u32, medium, NUL, address → when it was proved and added. account.
 	Threepid Table = 0x49
 	// ThreepidUser: medium, NUL, address → user u32. account.
