@@ -34,8 +34,8 @@ const (
 // must not be given again.
 const jump = 1_000_000
 
-// Report is what a recovery found.
-type Report struct {
+// Findings are what a recovery found.
+type Findings struct {
 	Time  time.Time
 	Lost  []Loss
 	Kept  string // where the damaged files were kept; empty where nothing was changed
@@ -49,7 +49,7 @@ type Loss struct {
 	Why  string // what the disk or the database said
 }
 
-func (r *Report) lose(file string, rows int, err error) {
+func (r *Findings) lose(file string, rows int, err error) {
 	why := "a damaged record"
 	if err != nil {
 		why = err.Error()
@@ -63,12 +63,12 @@ func (r *Report) lose(file string, rows int, err error) {
 	r.Lost = append(r.Lost, Loss{file, rows, why})
 }
 
-func (r *Report) note(format string, args ...any) {
+func (r *Findings) note(format string, args ...any) {
 	r.Notes = append(r.Notes, fmt.Sprintf(format, args...))
 }
 
 // Text is the report for the owner.
-func (r *Report) Text() string {
+func (r *Findings) Text() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "Hearth found its store damaged and recovered it on %s.\n", r.Time.UTC().Format(time.RFC3339))
 	for _, l := range r.Lost {
@@ -95,7 +95,7 @@ type recovery struct {
 	files  FS
 	dir    string
 	aside  string // where damaged files are kept
-	report *Report
+	report *Findings
 }
 
 // Recover makes a damaged store usable again, when Open has refused it as
@@ -105,8 +105,8 @@ type recovery struct {
 // report stays in the folder above the store. After a loss the store has a new
 // incarnation, all numberings go on far beyond what may have been given, and
 // access tokens and one-time keys are void, since their deletion may be lost.
-func Recover(opts Options) (*Report, error) {
-	r := &recovery{opts: opts, files: opts.FS, dir: opts.Dir, report: &Report{Time: time.Now()}}
+func Recover(opts Options) (*Findings, error) {
+	r := &recovery{opts: opts, files: opts.FS, dir: opts.Dir, report: &Findings{Time: time.Now()}}
 	if r.files == nil {
 		r.files = vfs.Default
 	}

@@ -134,7 +134,7 @@ func flip(at int) func(text []byte) []byte {
 
 // recovered opens the store as the engine does, and counts the expected rows
 // that are gone. All that are there must be right, and none may have come back.
-func recovered(t *testing.T, files vfs.FS) (missing int, report *Report) {
+func recovered(t *testing.T, files vfs.FS) (missing int, report *Findings) {
 	t.Helper()
 	opts := Options{Dir: "data/db", FS: files, MemTable: 256 << 10}
 	s, err := Open(opts)

@@ -201,7 +201,7 @@ type salvage struct {
 	files   FS
 	dir     string
 	options *pebble.Options
-	report  *Report
+	report  *Findings
 	graves  []grave
 	heap    sources
 }
