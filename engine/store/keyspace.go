@@ -22,6 +22,11 @@ const (
 	// Cursor: reader's name → position uvarint. stream.
 	Cursor Table = 0x11
 
+	// Outbox: name of the outbox, NUL, destination → position, failures, next try, last error. outbox.
+	Outbox Table = 0x18
+	// OutboxDue: name of the outbox, NUL, milliseconds u64, destination → empty: when it is tried next. outbox.
+	OutboxDue Table = 0x19
+
 	// EventNumber: event id (32 hash bytes, or the text in room versions 1
 	// and 2) → event number uvarint. room.
 	EventNumber Table = 0x20
@@ -73,6 +78,11 @@ const (
 	Threepid Table = 0x49
 	// ThreepidUser: medium, NUL, address → user u32. account.
 	ThreepidUser Table = 0x4a
+
+	// Pusher: user u32, hash of app_id and pushkey u128 → pusher. account.
+	Pusher Table = 0x48
+	// PusherUser: hash u128, user u32 → empty: who has a pusher of that app_id and pushkey. account.
+	PusherUser Table = 0x49
 
 	// Receipt: room u32, user u32, type, thread → event id, time, position. ephemeral.
 	Receipt Table = 0x50
