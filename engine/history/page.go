@@ -58,7 +58,7 @@ func (v *View) AppendPage(dst []byte, q *Query) ([]byte, error) {
 		return dst, err
 	}
 	dst = append(dst, `{"chunk":`...)
-	if dst, err = v.appendList(dst, p.events); err != nil {
+	if dst, err = v.appendList(dst, p.events, v.append); err != nil {
 		return dst, err
 	}
 	if p.more {
@@ -74,7 +74,7 @@ func (v *View) AppendPage(dst []byte, q *Query) ([]byte, error) {
 		if err != nil {
 			return dst, err
 		}
-		if dst, err = v.appendList(append(dst, `,"state":`...), members); err != nil {
+		if dst, err = v.appendList(append(dst, `,"state":`...), members, v.appendPlain); err != nil {
 			return dst, err
 		}
 	}
@@ -126,7 +126,7 @@ func (v *View) read(lower, upper room.Key, q *Query) (page, error) {
 
 // shows says whether an event passes the filter and may be seen.
 func (v *View) shows(e *room.Event, part *filter.Part) (bool, error) {
-	if !part.Passes(e.Type, e.Sender, e.Content) {
+	if !part.Passes(e.Type, e.Sender, e.Content) || !e.IsState && v.ignores(e.Sender) {
 		return false, nil
 	}
 	if ok, err := v.viewer.Sees(e); !ok || err != nil {
@@ -141,11 +141,11 @@ func (v *View) shows(e *room.Event, part *filter.Part) (bool, error) {
 // related says whether some event relates to this one as the filter asks.
 // Spec: client-server, filtering, related_by_senders and related_by_rel_types.
 func (v *View) related(id mxid.EventID, part *filter.Part) (found bool, err error) {
-	err = v.rooms.Related(v.Room, id, func(num room.EventNum, relType, _ string) (bool, error) {
-		if part.RelatedTypes != nil && !slices.Contains(part.RelatedTypes, relType) {
+	err = v.rooms.Related(v.Room, id, func(rel *room.Relation) (bool, error) {
+		if part.RelatedTypes != nil && !slices.Contains(part.RelatedTypes, rel.RelType) {
 			return true, nil
 		}
-		e, err := v.rooms.Event(num)
+		e, err := v.rooms.Event(rel.Num)
 		if fault.Is(err, fault.NotFound) {
 			return true, nil
 		}
@@ -212,10 +212,10 @@ func (v *View) AppendContext(dst []byte, id mxid.EventID, limit int, part *filte
 	if dst, err = v.append(append(dst, `,"event":`...), e); err != nil {
 		return dst, err
 	}
-	if dst, err = v.appendList(append(dst, `,"events_after":`...), after.events); err != nil {
+	if dst, err = v.appendList(append(dst, `,"events_after":`...), after.events, v.append); err != nil {
 		return dst, err
 	}
-	if dst, err = v.appendList(append(dst, `,"events_before":`...), before.events); err != nil {
+	if dst, err = v.appendList(append(dst, `,"events_before":`...), before.events, v.append); err != nil {
 		return dst, err
 	}
 	dst = cjson.AppendString(append(dst, `,"start":`...), before.next.String())
@@ -224,7 +224,7 @@ func (v *View) AppendContext(dst []byte, id mxid.EventID, limit int, part *filte
 	if err != nil {
 		return dst, err
 	}
-	if dst, err = v.appendList(append(dst, `,"state":`...), state); err != nil {
+	if dst, err = v.appendList(append(dst, `,"state":`...), state, v.appendPlain); err != nil {
 		return dst, err
 	}
 	return append(dst, '}'), nil

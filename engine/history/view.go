@@ -23,7 +23,9 @@ type View struct {
 	rooms   *room.Rooms
 	viewer  *room.Viewer
 	device  uint64
-	end     room.Key // behind the last event there is for the user
+	ignored map[mxid.UserID]struct{}
+	bundle  room.Bundle // what is told with the room's events
+	end     room.Key    // behind the last event there is for the user
 	allowed bool
 }
 
@@ -44,6 +46,7 @@ func Open(rooms *room.Rooms, id mxid.RoomID, user mxid.UserID, device uint64) (*
 	if v.viewer, err = rooms.Viewer(num, user); err != nil {
 		return nil, err
 	}
+	v.bundle = room.Bundle{User: user, Viewer: v.viewer}
 	if v.Head, err = rooms.Head(num); err != nil {
 		return nil, err
 	}
@@ -125,8 +128,32 @@ func (v *View) AppendEvent(dst []byte, id mxid.EventID) ([]byte, error) {
 	return v.append(dst, e)
 }
 
-// append appends an event with the user's membership at it.
+// Ignore leaves out what these users have sent, except for state.
+// Spec: client-server, ignoring users.
+func (v *View) Ignore(users map[mxid.UserID]struct{}) {
+	if v.ignored = users; len(users) > 0 {
+		v.bundle.Ignores = v.ignores
+	}
+}
+
+func (v *View) ignores(id mxid.UserID) bool {
+	_, is := v.ignored[id]
+	return is
+}
+
+// append appends an event with the user's membership at it and with what relates
+// to it.
 func (v *View) append(dst []byte, e *room.Event) ([]byte, error) {
+	m, err := v.viewer.MembershipAt(e)
+	if err != nil {
+		return dst, err
+	}
+	return v.rooms.AppendClient(dst, e, room.Reader{Device: v.device, Membership: m, Bundle: &v.bundle})
+}
+
+// appendPlain appends a state event, with which nothing is told that relates to
+// it: there may be thousands of them.
+func (v *View) appendPlain(dst []byte, e *room.Event) ([]byte, error) {
 	m, err := v.viewer.MembershipAt(e)
 	if err != nil {
 		return dst, err
@@ -134,14 +161,14 @@ func (v *View) append(dst []byte, e *room.Event) ([]byte, error) {
 	return v.rooms.AppendClient(dst, e, room.Reader{Device: v.device, Membership: m})
 }
 
-// appendList appends events as a JSON array.
-func (v *View) appendList(dst []byte, list []*room.Event) (_ []byte, err error) {
+// appendList appends events as a JSON array, each by one.
+func (v *View) appendList(dst []byte, list []*room.Event, one func([]byte, *room.Event) ([]byte, error)) (_ []byte, err error) {
 	dst = append(dst, '[')
 	for i, e := range list {
 		if i > 0 {
 			dst = append(dst, ',')
 		}
-		if dst, err = v.append(dst, e); err != nil {
+		if dst, err = one(dst, e); err != nil {
 			return dst, err
 		}
 	}

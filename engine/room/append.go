@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 
-	"hearth/engine/cjson"
 	"hearth/engine/mxid"
 	"hearth/engine/snapshot"
 	"hearth/engine/store"
@@ -17,6 +16,7 @@ import (
 func (w *Writer) append(tx *stream.Tx) error {
 	before := w.l.head.Load()
 	var buf, diff []byte
+	replied := map[mxid.EventID]Key{}
 	for i := range w.staged {
 		s := &w.staged[i]
 		sender, err := w.r.names.Number(store.Users, string(s.ev.Sender))
@@ -33,6 +33,7 @@ func (w *Writer) append(tx *stream.Tx) error {
 		}
 		w.head.Last = tx.Put(&entry)
 		buf = w.appendRows(tx, s, buf)
+		w.appendRelation(tx, s, sender, replied)
 		if s.member != nil {
 			buf = s.member.appendRows(tx, w.head.Room, s.ev, buf)
 			if s.member.local {
@@ -64,12 +65,7 @@ func (w *Writer) appendRows(tx *stream.Tx, s *staged, buf []byte) []byte {
 		gone.RedactedBy = e.Num
 		buf = append(gone.appendHeader(buf[:0]), s.hollow...)
 		tx.Set(bodyKey(kbuf[:0], gone.IsState, gone.Num), buf)
-	}
-	if s.relates != "" {
-		relType, _ := cjson.LookupPath(e.Content, "m.relates_to", "rel_type")
-		rel, _ := cjson.String(relType)
-		buf = append(append(append(buf[:0], rel...), 0), e.Type...)
-		tx.Set(store.U64(relationPrefix(kbuf[:0], w.head.Room, s.relates), uint64(e.Num)), buf)
+		w.appendUnrelation(tx, &s.unrel)
 	}
 	if e.TxnDevice != 0 {
 		day := w.r.day()
@@ -82,19 +78,6 @@ func (w *Writer) appendRows(tx *stream.Tx, s *staged, buf []byte) []byte {
 		}
 	}
 	return buf
-}
-
-// relatesTo is the event that a content's m.relates_to names; empty where none.
-func relatesTo(content []byte) mxid.EventID {
-	val, ok := cjson.LookupPath(content, "m.relates_to", "event_id")
-	if !ok {
-		return ""
-	}
-	id, ok := cjson.String(val)
-	if !ok || len(id) == 0 || len(id) > 255 {
-		return ""
-	}
-	return mxid.EventID(id)
 }
 
 // relationPrefix begins the rows of what relates to an event. They are keyed

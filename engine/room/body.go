@@ -107,7 +107,7 @@ func (r *Rooms) number(id mxid.EventID) (EventNum, error) {
 // decode parses a body row and remembers the event, if none was dropped since
 // the epoch the row was read in.
 func (r *Rooms) decode(num EventNum, row []byte, epoch uint64) (*Event, error) {
-	e := &Event{Num: num}
+	e := &Event{Num: num, links: newLinks(linksUnknown)}
 	d, err := e.parseHeader(row)
 	if err != nil {
 		return nil, err

@@ -17,6 +17,8 @@ type Reader struct {
 	// Membership of the reader at the event, told in unsigned; None where it is
 	// not to be told.
 	Membership Membership
+	// Bundle has what relates to the event told with it; nil where it is not to be.
+	Bundle *Bundle
 }
 
 // AppendClient writes an event as clients read it. Spec: client-server, room
@@ -43,6 +45,12 @@ func (r *Rooms) appendUnsigned(dst []byte, e *Event, to Reader) ([]byte, error) 
 	if to.Membership != None {
 		dst = append(dst, `,"membership":"`...)
 		dst = append(append(dst, to.Membership.String()...), '"')
+	}
+	if to.Bundle != nil {
+		var err error
+		if dst, err = r.appendBundle(dst, e, &to); err != nil {
+			return dst, err
+		}
 	}
 	if e.Replaces != 0 && !e.Redacted() {
 		old, err := r.Event(e.Replaces)

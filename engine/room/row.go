@@ -3,6 +3,7 @@ package room
 import (
 	"encoding/base64"
 	"encoding/binary"
+	"sync/atomic"
 
 	"hearth/engine/event"
 	"hearth/engine/fault"
@@ -166,6 +167,8 @@ type Event struct {
 	RedactedBy EventNum     // the redaction that emptied it; 0 where none
 	TxnDevice  uint64       // device that sent it with Txn; 0 where none
 	Txn        string       // told to that device alone
+
+	links *atomic.Uint32 // whether something relates to it; see Rooms.linked
 }
 
 // Redacted says whether the event's content was removed.

@@ -169,7 +169,7 @@ func (v *verifier) body(e *Event) error {
 			return err
 		}
 	}
-	if target := relatesTo(e.Content); target != "" {
+	if target := relatesTo(e.Content).to; target != "" {
 		if ok, err := v.r.st.Has(store.U64(relationPrefix(nil, e.In, target), uint64(e.Num))); err != nil {
 			return err
 		} else if !ok {
@@ -427,12 +427,16 @@ func (v *verifier) transactions() error {
 }
 
 func (v *verifier) relations() error {
-	return v.scan(store.Relation, func(key, _ []byte) error {
+	return v.scan(store.Relation, func(key, val []byte) error {
 		if len(key) < 4+1+8 {
 			v.bad("relation: a key of %d bytes", len(key))
 			return nil
 		}
 		in, num := Num(binary.BigEndian.Uint32(key)), EventNum(binary.BigEndian.Uint64(key[len(key)-8:]))
+		var rel Relation
+		if err := rel.parse(val); err != nil {
+			v.bad("relation of event %d: %v", num, err)
+		}
 		e, err := v.event(num, "a relation in room %d", in)
 		if e != nil && e.In != in {
 			v.bad("event %d: its relation is indexed in room %d, it lies in %d", num, in, e.In)

@@ -45,7 +45,8 @@ type staged struct {
 	redacts *Event // the event it empties; nil where none
 	hollow  []byte // that event's new body, packed
 	member  *memberChange
-	relates mxid.EventID
+	unrel   unrelation // what the redaction takes out of the relations
+	rel     relation
 	snap    snapshot.Ref // its own snapshot, where it changed the state
 	parent  snapshot.Ref
 	set     snapshot.Set
@@ -139,6 +140,9 @@ func (w *Writer) Add(d *Draft) (*Event, error) {
 	if b.Time == 0 {
 		b.Time = w.r.opts.Now().UnixMilli()
 	}
+	if err := w.mayRelate(d); err != nil {
+		return nil, err
+	}
 	if err := w.link(&b, &view); err != nil {
 		return nil, err
 	}
@@ -202,11 +206,20 @@ func (w *Writer) stage(made *event.Event, target *Event, txn Txn) (*Event, error
 	if w.head.ID == "" {
 		w.head.ID = made.Room
 	}
-	e := &Event{Event: made, Num: EventNum(w.r.lastEvent.Add(1)), In: w.head.Room, Flags: flagLocal, Before: w.head.snap.Num, After: w.head.snap.Num}
+	e := &Event{
+		Event: made, Num: EventNum(w.r.lastEvent.Add(1)), In: w.head.Room, Flags: flagLocal,
+		Before: w.head.snap.Num, After: w.head.snap.Num, links: newLinks(linksUnknown),
+	}
 	if txn.Device != 0 {
 		e.TxnDevice, e.Txn = txn.Device, txn.ID
 	}
-	s := staged{ev: e, redacts: target, relates: relatesTo(made.Content)}
+	if w.head.Version.IDs != event.IDInEvent {
+		e.links.Store(linksNone) // its id is a hash: nobody knew it before
+	}
+	s := staged{ev: e, redacts: target}
+	if err := w.relate(&s); err != nil {
+		return nil, err
+	}
 	if made.IsState {
 		e.Flags |= flagState
 		if err := w.stageState(&s); err != nil {
@@ -219,6 +232,9 @@ func (w *Writer) stage(made *event.Event, target *Event, txn Txn) (*Event, error
 			return nil, err
 		}
 		s.hollow = w.r.codec.pack(nil, hollow.JSON)
+		if s.unrel, err = w.unrelate(target); err != nil {
+			return nil, err
+		}
 	}
 	s.packed = w.r.codec.pack(make([]byte, 0, len(made.JSON)/2+64), made.JSON)
 	w.head.ext = []extremity{{e.Num, made.ID, made.Depth}}
@@ -297,6 +313,9 @@ func (w *Writer) Commit(extra func(tx *stream.Tx) error) (stream.Pending, error)
 			w.r.cache.drop(s.redacts.Num)
 		}
 		w.r.cache.put(s.ev, w.r.cache.epoch.Load())
+		if s.rel.to != "" {
+			w.r.markLinked(s.rel.to)
+		}
 	}
 	return pending, nil
 }

@@ -47,8 +47,11 @@ const (
 	Member Table = 0x2d
 	// Transaction: day u32, device u64, hash of path and transaction id u128 → event number uvarint. room.
 	Transaction Table = 0x27
-	// Relation: room u32, id of the event related to, event number u64 → rel_type, NUL, type. room.
+	// Relation: room u32, id of the event related to, event number u64 → rel_type, NUL, type, NUL, sender,
+	// place in the timeline. room.
 	Relation Table = 0x28
+	// Thread: room u32, position u64 and fill u16 of the last reply, id of the root → empty. room.
+	Thread Table = 0x29
 	// Alias: alias → room u32, creator. directory.
 	Alias Table = 0x2a
 	// RoomAlias: room u32, alias → empty. directory.

@@ -197,7 +197,7 @@ func (a *answer) appendState(events []*room.Event, _ mxid.RoomID) error {
 	a.dst = append(a.dst, head...)
 	for _, e := range events {
 		a.comma()
-		if err := a.appendEvent(e, room.None); err != nil {
+		if err := a.appendEvent(e, room.None, nil); err != nil {
 			return err
 		}
 	}

@@ -178,12 +178,12 @@ func (w *window) related(e *room.Event) (bool, error) {
 		return true, nil
 	}
 	found := false
-	err := w.a.s.rooms.Related(w.room, e.ID, func(num room.EventNum, relType, _ string) (bool, error) {
-		if w.part.RelatedTypes != nil && !slices.Contains(w.part.RelatedTypes, relType) {
+	err := w.a.s.rooms.Related(w.room, e.ID, func(rel *room.Relation) (bool, error) {
+		if w.part.RelatedTypes != nil && !slices.Contains(w.part.RelatedTypes, rel.RelType) {
 			return true, nil
 		}
 		if w.part.RelatedSenders != nil {
-			by, err := w.a.s.rooms.Event(num)
+			by, err := w.a.s.rooms.Event(rel.Num)
 			if fault.Is(err, fault.NotFound) {
 				return true, nil
 			}
@@ -234,6 +234,7 @@ func (w *window) appendTo() error {
 	a := w.a
 	a.comma()
 	a.dst = append(a.dst, `"timeline":{"events":[`...)
+	bundle := room.Bundle{User: a.req.UserID, Ignores: a.reader.Ignores, Viewer: w.viewer}
 	for _, e := range w.events {
 		a.comma()
 		m := room.Join
@@ -246,7 +247,7 @@ func (w *window) appendTo() error {
 				return err
 			}
 		}
-		if err := a.appendEvent(e, m); err != nil {
+		if err := a.appendEvent(e, m, &bundle); err != nil {
 			return err
 		}
 	}
@@ -263,8 +264,8 @@ func (w *window) appendTo() error {
 
 // appendEvent writes an event in the form and with the fields that the filter
 // asks for.
-func (a *answer) appendEvent(e *room.Event, m room.Membership) (err error) {
-	to := room.Reader{Device: a.req.Device, OmitRoom: true, Federation: a.f.Federation, Membership: m}
+func (a *answer) appendEvent(e *room.Event, m room.Membership, b *room.Bundle) (err error) {
+	to := room.Reader{Device: a.req.Device, OmitRoom: true, Federation: a.f.Federation, Membership: m, Bundle: b}
 	if a.f.Fields == nil {
 		a.dst, err = a.s.rooms.AppendClient(a.dst, e, to)
 		return err

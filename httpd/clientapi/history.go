@@ -18,7 +18,17 @@ const (
 
 // look opens the room of the path for the user, who need not be allowed to.
 func (a *API) look(r *wire.Req) (*history.View, error) {
-	return history.Open(a.engine.Rooms, mxid.RoomID(r.Path("roomId")), r.Session.UserID, r.Session.DeviceNum)
+	return a.lookAt(r, mxid.RoomID(r.Path("roomId")))
+}
+
+func (a *API) lookAt(r *wire.Req, id mxid.RoomID) (*history.View, error) {
+	v, err := history.Open(a.engine.Rooms, id, r.Session.UserID, r.Session.DeviceNum)
+	if err != nil {
+		return nil, err
+	}
+	ignored, err := a.accounts.Ignored(r.Session.User)
+	v.Ignore(ignored)
+	return v, err
 }
 
 // view opens the room of the path for a user who may look at it.
