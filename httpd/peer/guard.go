@@ -4,7 +4,9 @@
 // chooses the address (the page of a link preview, a push gateway), the hub
 // must not become their way into the network that it stands in, so it refuses
 // by the address that is dialled, after the name has been looked up: a name can
-// be made to point anywhere, and somewhere else a moment later.
+// be made to point anywhere, and somewhere else a moment later. Time and answer
+// are bounded, and a redirect is an answer like any other unless it is asked
+// for. It refuses to try again: whoever asks knows what a second try means.
 package peer
 
 import (

@@ -33,7 +33,7 @@ var fences = []struct {
 	{"hearth/engine/snapshot", []string{"engine", "engine/"}, true},
 	{"github.com/cockroachdb/pebble/v2/", []string{"engine/store", "engine/sim"}, false},
 	{"github.com/valyala/fasthttp", []string{"httpd", "httpd/"}, false},
-	{"net/http", []string{"cmd/internal/client"}, false},
+	{"net/http", []string{"cmd/internal/client", "httpd/peer"}, false},
 	{"unsafe", nil, false},
 	{"math/rand", nil, true},
 	{"log", nil, false},
