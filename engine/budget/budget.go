@@ -58,7 +58,7 @@ func Plan(limit, ram int64) (Shares, error) {
 		Records:    limit / 32,
 		Bodies:     limit / 12,
 		Conns:      int(limit / (32 * KiB)), // one takes about 12 KiB while it is served, 3 while it waits
-		Picture:    limit / 5,               // at 128 MiB a photograph of 17 megapixels; seldom, and given back at once
+		Picture:    limit / 5,               // at 128 MiB a progressive JPEG of 3 megapixels; seldom, and given back at once
 	}
 	if limit < 64*MiB {
 		s.MemTable = 2 * MiB

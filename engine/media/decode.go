@@ -3,7 +3,7 @@ package media
 import (
 	"bufio"
 	"bytes"
-	"fmt"
+	"errors"
 	"image"
 	"image/color"
 	"image/gif"
@@ -41,77 +41,71 @@ func (g *scanGuard) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// decode reads the first frame of a picture whose header was looked at. The
-// decoders are others' work on bytes from anywhere: one that panics has met a
-// picture that cannot be read.
-func (p *Picture) decode(f io.ReaderAt, size int64) (ps planes, err error) {
-	defer func() {
-		if v := recover(); v != nil {
-			ps, err = nil, fmt.Errorf("%w: %v", errPicture, v)
-		}
-	}()
+// decode reads the first frame of a picture whose header was looked at, to be
+// reduced by shrink at least, in memory of at most most bytes.
+func (p *Picture) decode(f io.ReaderAt, size int64, shrink float64, most int64) (*raster, error) {
 	all := io.NewSectionReader(f, 0, size)
-	switch p.Format {
-	case JPEG:
-		m, err := jpeg.Decode(&scanGuard{r: bufio.NewReader(all)})
-		if err != nil {
+	if p.Format == JPEG && p.simple {
+		ra, err := openJPEG(all, shrink)
+		if !errors.Is(err, errUnusual) {
+			return ra, err
+		}
+		if _, err := all.Seek(0, io.SeekStart); err != nil {
 			return nil, err
 		}
-		return anyPlanes(m), nil
+	}
+	if p.bytes > most {
+		return nil, errBomb
+	}
+	switch p.Format {
+	case JPEG:
+		return decoded(jpeg.Decode(&scanGuard{r: bufio.NewReader(all)}))
 	case PNG:
 		return p.decodePNG(f, size)
 	case GIF:
-		m, err := gif.Decode(bufio.NewReader(all))
-		if err != nil {
-			return nil, err
-		}
-		return anyPlanes(m), nil
+		return decoded(gif.Decode(bufio.NewReader(all)))
 	case WebP:
 		return p.decodeWebP(f)
 	}
 	return nil, errPicture
 }
 
-// anyPlanes gives the rows of a decoded picture; no second copy is made.
-func anyPlanes(m image.Image) planes {
-	b := m.Bounds()
-	w, h := b.Dx(), b.Dy()
-	row := make([]byte, 4*w)
-	convert := func(f func(y int)) planes {
-		return planes{{w: w, h: h, n: 4, row: func(y int) ([]byte, error) {
-			f(y)
-			return row, nil
-		}}}
+func decoded(m image.Image, err error) (*raster, error) {
+	if err != nil {
+		return nil, err
 	}
+	return anyRaster(m), nil
+}
+
+// anyRaster gives the rows of a decoded picture; no second copy is made.
+func anyRaster(m image.Image) *raster {
+	b := m.Bounds()
+	p := part{w: b.Dx(), h: b.Dy(), n: 4}
 	switch m := m.(type) {
 	case *image.YCbCr:
 		return ycbcr(m)
 	case *image.Gray:
-		return planes{packed(m.Pix, w, h, 1, m.Stride)}
+		return inMemory(still{part{w: p.w, h: p.h, n: 1}, m.Pix, m.Stride})
 	case *image.RGBA:
-		return planes{packed(m.Pix, w, h, 4, m.Stride)}
-	case *image.NRGBA:
-		return convert(func(y int) {
-			for x, p := 0, m.Pix[y*m.Stride:]; x < 4*w; x += 4 {
-				premultiply(row[x:], p[x], p[x+1], p[x+2], p[x+3])
-			}
-		})
+		return inMemory(still{p, m.Pix, m.Stride})
 	case *image.Paletted:
 		var colors [256][4]byte
 		for i, c := range m.Palette {
 			v := color.RGBAModel.Convert(c).(color.RGBA)
 			colors[i] = [4]byte{v.R, v.G, v.B, v.A}
 		}
-		return convert(func(y int) {
-			for x, p := range m.Pix[y*m.Stride:][:w] {
-				copy(row[4*x:], colors[p][:])
+		return converted(p, func(y int, row []byte) error {
+			for x, at := range m.Pix[y*m.Stride:][:p.w] {
+				copy(row[4*x:], colors[at][:])
 			}
+			return nil
 		})
 	}
-	return convert(func(y int) {
-		for x := range w {
+	return converted(p, func(y int, row []byte) error {
+		for x := range p.w {
 			r, g, bl, a := m.At(b.Min.X+x, b.Min.Y+y).RGBA()
 			row[4*x], row[4*x+1], row[4*x+2], row[4*x+3] = byte(r>>8), byte(g>>8), byte(bl>>8), byte(a>>8)
 		}
+		return nil
 	})
 }

@@ -12,10 +12,11 @@
 // Deleting goes the other way round. Nothing of this costs a write more than
 // the three flushes that one upload needs.
 //
-// It refuses to hold a file in memory. Uploads and downloads are streamed, and
-// of a picture only as much is decoded at once as Options.ImageBytes allows,
-// judged by its header; one picture at a time. It also refuses to trust what a
-// picture says it is: the first bytes decide, not the content type.
+// It refuses to hold a file in memory. Uploads and downloads are streamed.
+// Pictures are decoded one at a time: plain JPEG and PNG row by row, whatever
+// their size, the rest if Options.ImageBytes allows for what the header lets
+// expect. It also refuses to trust what a picture says it is: the first bytes
+// decide, not the content type.
 //
 // It does not speak to other servers: remote files come in through Upload, from
 // whoever fetched them. They, and the pictures of link previews, are a cache:

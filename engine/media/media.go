@@ -31,7 +31,7 @@ type Options struct {
 	LocalUnused  time.Duration // and when nobody fetched them for so long; 0: never
 	RemoteUnused time.Duration // copies of other servers' files; 0: 30 days
 
-	ImageBytes int // memory that decoding one picture may take; 0: 24 MiB
+	ImageBytes int // memory that a picture may take that is not decoded row by row; 0: 24 MiB
 
 	Now func() time.Time // nil: time.Now
 	Log func(format string, args ...any)

@@ -23,8 +23,6 @@ type pngRows struct {
 	keyed   bool
 	last    []byte // the row above, and this one, as they are stored
 	row     []byte
-	out     []byte
-	y       int // rows read so far
 }
 
 // Colour types. Spec: PNG, section 11.2.1.
@@ -36,7 +34,7 @@ const (
 	pngRGBA      = 6
 )
 
-func (p *Picture) decodePNG(f io.ReaderAt, size int64) (planes, error) {
+func (p *Picture) decodePNG(f io.ReaderAt, size int64) (*raster, error) {
 	var b [17]byte
 	if err := readAt(f, b[:], 12); err != nil {
 		return nil, err
@@ -46,7 +44,7 @@ func (p *Picture) decodePNG(f io.ReaderAt, size int64) (planes, error) {
 		if err != nil {
 			return nil, err
 		}
-		return anyPlanes(m), nil
+		return anyRaster(m), nil
 	}
 	d := &pngRows{w: p.Width, h: p.Height, depth: int(b[12]), color: b[13]}
 	n := d.samples()
@@ -56,7 +54,7 @@ func (p *Picture) decodePNG(f io.ReaderAt, size int64) (planes, error) {
 		return nil, errPicture
 	}
 	stored := (d.w*n*d.depth + 7) / 8
-	d.last, d.row, d.out = make([]byte, stored), make([]byte, stored), make([]byte, 4*d.w)
+	d.last, d.row = make([]byte, stored), make([]byte, stored)
 	d.r = bufio.NewReader(io.NewSectionReader(f, 8+25, size))
 	if err := d.header(); err != nil {
 		return nil, err
@@ -65,7 +63,7 @@ func (p *Picture) decodePNG(f io.ReaderAt, size int64) (planes, error) {
 	if d.z, err = zlib.NewReader(d); err != nil {
 		return nil, err
 	}
-	return planes{{w: d.w, h: d.h, n: 4, row: d.next}}, nil
+	return converted(part{w: d.w, h: d.h, n: 4}, d.next), nil
 }
 
 // samples is how many there are of a pixel; 0 for an unknown colour type.
@@ -168,23 +166,21 @@ func (d *pngRows) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// next decodes up to row y, which is never one before the last asked for.
-func (d *pngRows) next(y int) ([]byte, error) {
-	for ; d.y <= y; d.y++ {
-		d.last, d.row = d.row, d.last
-		var filter [1]byte
-		if _, err := io.ReadFull(d.z, filter[:]); err != nil {
-			return nil, errPicture
-		}
-		if _, err := io.ReadFull(d.z, d.row); err != nil {
-			return nil, errPicture
-		}
-		if err := d.unfilter(filter[0]); err != nil {
-			return nil, err
-		}
+// next decodes the next row.
+func (d *pngRows) next(_ int, out []byte) error {
+	d.last, d.row = d.row, d.last
+	var filter [1]byte
+	if _, err := io.ReadFull(d.z, filter[:]); err != nil {
+		return errPicture
 	}
-	d.convert()
-	return d.out, nil
+	if _, err := io.ReadFull(d.z, d.row); err != nil {
+		return errPicture
+	}
+	if err := d.unfilter(filter[0]); err != nil {
+		return err
+	}
+	d.convert(out)
+	return nil
 }
 
 // unfilter undoes a row's prediction. Spec: PNG, section 9.
@@ -237,10 +233,10 @@ func paeth(a, b, c byte) byte {
 }
 
 // convert makes premultiplied RGBA of the stored row.
-func (d *pngRows) convert() {
+func (d *pngRows) convert(out []byte) {
 	n := d.samples()
 	for x := range d.w {
-		to := d.out[4*x:]
+		to := out[4*x:]
 		var s [4]uint16
 		for c := range n {
 			s[c] = d.sample(x*n + c)

@@ -4,7 +4,7 @@ import "testing"
 
 func TestShrink(t *testing.T) {
 	pix := []byte{0, 10, 20, 30, 40, 50, 60, 70, 80, 90, 100, 110, 120, 130, 140, 150}
-	p := packed(pix, 4, 4, 1, 4)
+	ra := inMemory(still{part{w: 4, h: 4, n: 1}, pix, 4})
 	for _, tt := range []struct {
 		from   region
 		dw, dh int
@@ -17,7 +17,9 @@ func TestShrink(t *testing.T) {
 		{region{0.25, 0, 0.5, 1}, 1, 4, []byte{15, 55, 95, 135}},
 		{region{0, 0, 1, 1}, 3, 1, []byte{63, 75, 88}},
 	} {
-		got, err := p.shrink(tt.from, tt.dw, tt.dh)
+		r := newReducer(ra.parts[0], tt.from, tt.dw, tt.dh)
+		err := ra.scan(func(_, y int, row []byte) { r.take(y, row) })
+		got := r.out
 		if err != nil || string(got) != string(tt.want) {
 			t.Errorf("%v to %dx%d: %v %v, want %v", tt.from, tt.dw, tt.dh, got, err, tt.want)
 		}

@@ -30,9 +30,10 @@ type Picture struct {
 	Width, Height int  // as shown, after turning
 	Animated      bool // has more than one frame
 
-	turn  int   // EXIF orientation, 1 to 8
-	bytes int64 // what decoding takes in memory, rather too much than too little
-	webp  webpFrame
+	turn   int   // EXIF orientation, 1 to 8
+	bytes  int64 // what decoding takes in memory, rather too much than too little
+	simple bool  // a JPEG that can be read row by row, most probably; bytes is for the case that not
+	webp   webpFrame
 }
 
 var (
@@ -102,11 +103,13 @@ func (p *Picture) lookJPEG(f io.ReaderAt) error {
 		n := int64(binary.BigEndian.Uint16(b[2:]))
 		switch m := b[1]; {
 		case m >= 0xc0 && m <= 0xc2:
+			p.simple = m != 0xc2 && !rgb
 			return p.jpegFrame(f, at+4, m == 0xc2, rgb)
 		case m == 0xe1 && n >= 16:
 			p.turn = orientation(f, at+4, n-2)
 		case m == 0xee:
-			rgb = true // Adobe: perhaps not YCbCr, which costs a second copy
+			var adobe [12]byte
+			rgb = readAt(f, adobe[:], at+4) != nil || adobe[11] == 0 // not YCbCr, which costs a second copy
 		case m < 0xc0 || m >= 0xc3 && m <= 0xcf && m != 0xc4 && m != 0xcc || m >= 0xd0 && m <= 0xda:
 			return errPicture
 		}
@@ -137,10 +140,11 @@ func (p *Picture) jpegFrame(f io.ReaderAt, at int64, progressive, rgb bool) erro
 			return errPicture
 		}
 		hmax, vmax, samples = max(hmax, h), max(vmax, v), samples+h*v
-		if i > 0 && h*v != 1 || rgb {
+		if i > 0 && h*v != 1 || rgb || comp[0] == 'R' {
 			samples += 4 * int(comp[1]>>4) * int(comp[1]&15) // brought to full size, or to RGBA
 		}
 	}
+	p.simple = p.simple && n != 4 && comp[0] != 'R'
 	blocks := int64((p.Width+8*hmax-1)/(8*hmax)) * int64((p.Height+8*vmax-1)/(8*vmax))
 	p.bytes = blocks * 64 * int64(samples)
 	if progressive {

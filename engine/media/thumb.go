@@ -105,9 +105,6 @@ func (r *Records) Thumbnail(m *Media, want Want, stop <-chan struct{}) (*Blob, e
 	if !fits {
 		s = largest(want.Crop) // of the first frame of an animation
 	}
-	if p.bytes > int64(r.o.ImageBytes) || p.Width*p.Height > maxPixels {
-		return nil, fault.E(fault.TooLarge, "media.Thumbnail", "the picture is too large for a thumbnail: %d by %d", p.Width, p.Height)
-	}
 	return r.makeThumb(m, b, &p, s, stop)
 }
 
@@ -144,6 +141,10 @@ func (r *Records) makeThumb(m *Media, b *Blob, p *Picture, s size, stop <-chan s
 	if have, err := r.openThumb(m, s); have != nil || err != nil {
 		return have, err
 	}
+	tooLarge := fault.E(fault.TooLarge, "media.Thumbnail", "the picture is too large for a thumbnail: %d by %d", p.Width, p.Height)
+	if p.Width*p.Height > maxPixels || p.bytes > int64(r.o.ImageBytes) && !p.simple {
+		return nil, tooLarge
+	}
 	if err := r.turn(stop); err != nil {
 		return nil, err
 	}
@@ -151,9 +152,9 @@ func (r *Records) makeThumb(m *Media, b *Blob, p *Picture, s size, stop <-chan s
 	if have, err := r.openThumb(m, s); have != nil || err != nil {
 		return have, err // somebody made it while we waited
 	}
-	text, err := p.render(b, b.Size, s)
+	text, err := p.render(b, s, int64(r.o.ImageBytes))
 	if errors.Is(err, errBomb) {
-		return nil, fault.E(fault.TooLarge, "media.Thumbnail", "the picture is too large for a thumbnail")
+		return nil, tooLarge
 	}
 	if err != nil {
 		return nil, fault.E(fault.Unknown, "media.Thumbnail", "the picture cannot be read")
@@ -202,22 +203,31 @@ func (r *Records) turn(stop <-chan struct{}) error {
 	}
 }
 
-// render decodes, reduces and encodes.
-func (p *Picture) render(f *Blob, n int64, s size) ([]byte, error) {
-	ps, err := p.decode(f, n)
+// render decodes, reduces and encodes, in memory of about most bytes. A decoder
+// that panics has met a picture that cannot be read: they are others' work, on
+// bytes from anywhere.
+func (p *Picture) render(f *Blob, s size, most int64) (text []byte, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			text, err = nil, fmt.Errorf("%w: %v", errPicture, v)
+		}
+	}()
+	from, w, h := s.of(p.Width, p.Height)
+	shrink := min(from.width*float64(p.Width)/float64(w), from.height*float64(p.Height)/float64(h))
+	ra, err := p.decode(f, f.Size, shrink, most)
 	if err != nil {
 		return nil, err
 	}
-	w, h := ps[0].w, ps[0].h
+	w, h = ra.w, ra.h // of a GIF's first frame, which may be smaller
 	if p.turn >= 5 {
 		w, h = h, w
 	}
-	from, dw, dh := s.of(w, h)
+	from, w, h = s.of(w, h)
 	if p.turn >= 5 {
 		from = region{from.top, from.left, from.height, from.width}
-		dw, dh = dh, dw
+		w, h = h, w
 	}
-	out, err := ps.thumbnail(from, dw, dh, p.turn)
+	out, err := ra.thumbnail(from, w, h, p.turn)
 	if err != nil {
 		return nil, err
 	}

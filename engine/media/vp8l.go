@@ -26,15 +26,14 @@ type pixels struct {
 	argb []uint32
 }
 
-// rgba gives the pixels row by row.
-func (p *pixels) rgba() plane {
-	row := make([]byte, 4*p.w)
-	return plane{w: p.w, h: p.h, n: 4, row: func(y int) ([]byte, error) {
+// rgba is the picture as a raster.
+func (p *pixels) rgba() *raster {
+	return converted(part{w: p.w, h: p.h, n: 4}, func(y int, row []byte) error {
 		for x, c := range p.argb[y*p.w:][:p.w] {
 			premultiply(row[4*x:], byte(c>>16), byte(c>>8), byte(c), byte(c>>24))
 		}
-		return row, nil
-	}}
+		return nil
+	})
 }
 
 // vp8l is the state of decoding one stream. The first error sticks, and what is

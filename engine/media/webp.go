@@ -82,13 +82,13 @@ func (p *Picture) lookVP8L(f io.ReaderAt) error {
 }
 
 // decodeWebP decodes the first frame.
-func (p *Picture) decodeWebP(f io.ReaderAt) (planes, error) {
+func (p *Picture) decodeWebP(f io.ReaderAt) (*raster, error) {
 	if p.webp.lossless {
 		pix, err := decodeVP8L(p.webp.pixels.reader(f))
 		if err != nil {
 			return nil, err
 		}
-		return planes{pix.rgba()}, nil
+		return pix.rgba(), nil
 	}
 	d := vp8.NewDecoder()
 	d.Init(p.webp.pixels.reader(f), int(p.webp.pixels.size))
@@ -110,7 +110,7 @@ func (p *Picture) decodeWebP(f io.ReaderAt) (planes, error) {
 	if err != nil {
 		return nil, err
 	}
-	return planes{blended(m, a)}, nil
+	return blended(m, a), nil
 }
 
 // decodeAlpha reads the transparency of a lossy frame. Spec: RFC 9649, section 2.7.1.2.
@@ -173,43 +173,38 @@ func unfilter(a []byte, w, how int) {
 	}
 }
 
-// ycbcr gives the three planes of a decoded picture as they lie in memory.
-func ycbcr(m *image.YCbCr) planes {
+// ycbcr is a decoded picture as it lies in memory.
+func ycbcr(m *image.YCbCr) *raster {
 	b := m.Bounds()
 	w, h := b.Dx(), b.Dy()
-	cw, ch := w, h
+	cx, cy := 1, 1 // pixels to one of colour
 	switch m.SubsampleRatio {
 	case image.YCbCrSubsampleRatio422:
-		cw = (w + 1) / 2
+		cx = 2
 	case image.YCbCrSubsampleRatio420:
-		cw, ch = (w+1)/2, (h+1)/2
+		cx, cy = 2, 2
 	case image.YCbCrSubsampleRatio440:
-		ch = (h + 1) / 2
+		cy = 2
 	case image.YCbCrSubsampleRatio411:
-		cw = (w + 3) / 4
+		cx = 4
 	case image.YCbCrSubsampleRatio410:
-		cw, ch = (w+3)/4, (h+1)/2
+		cx, cy = 4, 2
 	}
-	return planes{packed(m.Y, w, h, 1, m.YStride), packed(m.Cb, cw, ch, 1, m.CStride), packed(m.Cr, cw, ch, 1, m.CStride)}
+	color := part{w: (w + cx - 1) / cx, h: (h + cy - 1) / cy, n: 1, full: [2]float64{float64(w) / float64(cx), float64(h) / float64(cy)}}
+	return inMemory(still{part{w: w, h: h, n: 1}, m.Y, m.YStride}, still{color, m.Cb, m.CStride}, still{color, m.Cr, m.CStride})
 }
 
-// packed is a plane that lies in memory.
-func packed(pix []byte, w, h, n, stride int) plane {
-	return plane{w: w, h: h, n: n, row: func(y int) ([]byte, error) { return pix[y*stride:][:w*n], nil }}
-}
-
-// blended is a picture with its transparency, row by row.
-func blended(m *image.YCbCr, alpha []byte) plane {
-	w, h := m.Rect.Dx(), m.Rect.Dy()
-	row := make([]byte, 4*w)
-	return plane{w: w, h: h, n: 4, row: func(y int) ([]byte, error) {
-		for x := range w {
+// blended is a picture with its transparency.
+func blended(m *image.YCbCr, alpha []byte) *raster {
+	p := part{w: m.Rect.Dx(), h: m.Rect.Dy(), n: 4}
+	return converted(p, func(y int, row []byte) error {
+		for x := range p.w {
 			c := m.YCbCrAt(m.Rect.Min.X+x, m.Rect.Min.Y+y)
 			r, g, b, _ := c.RGBA()
-			premultiply(row[4*x:], byte(r>>8), byte(g>>8), byte(b>>8), alpha[y*w+x])
+			premultiply(row[4*x:], byte(r>>8), byte(g>>8), byte(b>>8), alpha[y*p.w+x])
 		}
-		return row, nil
-	}}
+		return nil
+	})
 }
 
 // premultiply writes one pixel in the form that means can be taken of.
