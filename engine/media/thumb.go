@@ -258,18 +258,26 @@ func (s size) of(w, h int) (from region, dw, dh int) {
 // longest is how much longer than asked a scaled picture's longer side may be.
 const longest = 4
 
+// maxPNG is how long a thumbnail may be as PNG where it could be JPEG: there are
+// photographs in PNG.
+const maxPNG = 256 << 10
+
 // encode writes a photograph as JPEG, and as PNG what was one or has parts that
 // are transparent.
 func (p *Picture) encode(m image.Image) ([]byte, error) {
 	var buf bytes.Buffer
-	var err error
 	rgba, colored := m.(*image.RGBA)
-	if p.Format == PNG || p.Format == GIF || colored && !rgba.Opaque() {
-		err = png.Encode(&buf, m)
-	} else {
-		err = jpeg.Encode(&buf, m, &jpeg.Options{Quality: quality})
+	opaque := !colored || rgba.Opaque()
+	if p.Format == PNG || p.Format == GIF || !opaque {
+		if err := png.Encode(&buf, m); err != nil {
+			return nil, fmt.Errorf("media: encoding a thumbnail: %w", err)
+		}
+		if buf.Len() <= maxPNG || !opaque {
+			return buf.Bytes(), nil
+		}
+		buf.Reset()
 	}
-	if err != nil {
+	if err := jpeg.Encode(&buf, m, &jpeg.Options{Quality: quality}); err != nil {
 		return nil, fmt.Errorf("media: encoding a thumbnail: %w", err)
 	}
 	return buf.Bytes(), nil
