@@ -66,7 +66,7 @@ func startHub(c *config.Config, log *slog.Logger) (h *hub, err error) {
 	if h.engine, h.fresh, err = openEngine(c, shares, log); err != nil {
 		return h, err
 	}
-	if h.control, err = listenControl(c.DataDir, admin{h.engine}, log); err != nil {
+	if h.control, err = listenControl(c.DataDir, admin{h.engine}, log); err != nil && !h.engine.ReadOnly() {
 		return h, fmt.Errorf("the socket for hearth user: %w", err)
 	}
 	return h, h.open(shares)
@@ -80,6 +80,7 @@ func openEngine(c *config.Config, shares budget.Shares, log *slog.Logger) (e *en
 	o := engine.Options{
 		Dir: c.DataDir, Server: mxid.Server(c.ServerName), RoomVersion: c.RoomVersion,
 		CacheBytes: shares.BlockCache, MemTable: int(shares.MemTable), RecordBytes: int(shares.Records),
+		Ballast:  true,
 		Accounts: account.Options{PasswordMin: c.PasswordMinLength},
 		Media: media.Options{
 			MaxUpload: int64(c.MediaMaxUpload), Quota: int64(c.MediaQuota), UserQuota: int64(c.MediaUserQuota),

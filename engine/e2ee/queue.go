@@ -233,8 +233,12 @@ func (r *Records) Acknowledge(device uint64, upto stream.Pos) error {
 		b.Drop()
 		return err
 	}
+	b.Frees()
 	if err := r.st.Apply(b); err != nil {
 		delete(r.waiting, device)
+		if fault.Is(err, fault.Full) {
+			return nil // a disk that can only be read: they stay, and are not told again
+		}
 		return err
 	}
 	r.waiting[device] = w

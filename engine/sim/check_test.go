@@ -2,6 +2,7 @@ package sim
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -20,7 +21,7 @@ func check(h *hub, l *ledger) error {
 	if err := verify(h); err != nil {
 		return err
 	}
-	for _, step := range [...]func(*hub, *ledger) error{checkPositions, checkRegisters, checkMessages, checkEvents, checkJoined, checkTokens, checkAgain} {
+	for _, step := range [...]func(*hub, *ledger) error{checkPositions, checkRegisters, checkMessages, checkEvents, checkJoined, checkTokens, checkAgain, checkSync} {
 		if err := step(h, l); err != nil {
 			return err
 		}
@@ -43,7 +44,9 @@ func verify(h *hub) error {
 func checkPositions(h *hub, l *ledger) error {
 	told := uint64(0)
 	for _, f := range l.acked {
-		told = max(told, f.pos)
+		if f.kind == register || f.kind == position || f.kind == seen {
+			told = max(told, f.pos)
+		}
 	}
 	if tip := h.Tip(); tip < told {
 		return fmt.Errorf("position %d was told, after the cut the log ends at %d", told, tip)
@@ -335,6 +338,70 @@ func checkAgain(h *hub, l *ledger) error {
 		}
 		if tried++; tried == 4 {
 			break
+		}
+	}
+	return nil
+}
+
+// checkSync goes on from the last token that reached each user: every event of
+// the rooms the user is in was told before or is told now, and none twice.
+func checkSync(h *hub, l *ledger) error {
+	last, before := map[string]fact{}, map[string]map[mxid.EventID]bool{}
+	for _, f := range l.acked {
+		if f.kind != told {
+			continue
+		}
+		if before[f.name] == nil {
+			before[f.name] = map[mxid.EventID]bool{}
+		}
+		for _, id := range f.list {
+			if before[f.name][id] {
+				return fmt.Errorf("%s was told %s twice before the cut", f.name, id)
+			}
+			before[f.name][id] = true
+		}
+		last[f.name] = f
+	}
+	for user, f := range last {
+		now, limited, err := h.sync(mxid.UserID(user), uint32(f.seq), f.pos, f.token)
+		if err != nil {
+			return err
+		}
+		for _, id := range now.list {
+			if before[user][id] {
+				return fmt.Errorf("%s, on from %s, is told %s again", user, f.token, id)
+			}
+			before[user][id] = true
+		}
+		if err := checkTold(h, uint32(f.seq), limited, before[user]); err != nil {
+			return fmt.Errorf("%s, on from %s: %w", user, f.token, err)
+		}
+	}
+	return nil
+}
+
+// checkTold: of the rooms a user is in nothing is missing.
+func checkTold(h *hub, user uint32, limited map[mxid.RoomID]bool, told map[mxid.EventID]bool) error {
+	var rooms []mxid.RoomID
+	var err error
+	if e := h.Rooms.Of(user, func(m room.Member) bool {
+		var id mxid.RoomID
+		if id, err = h.Rooms.RoomID(m.Room); m.Membership == room.Join && !limited[id] {
+			rooms = append(rooms, id)
+		}
+		return err == nil
+	}); e != nil || err != nil {
+		return errors.Join(e, err)
+	}
+	for _, id := range rooms {
+		list, _, err := timeline(h, id, false)
+		if err != nil {
+			return err
+		}
+		for _, e := range list {
+			if !told[e] {
+				return fmt.Errorf("%s in %s is never told", e, id)
+			}
 		}
 	}
 	return nil

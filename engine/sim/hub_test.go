@@ -12,10 +12,12 @@ import (
 	"hearth/engine"
 	"hearth/engine/account"
 	"hearth/engine/fault"
+	"hearth/engine/filter"
 	"hearth/engine/mxid"
 	"hearth/engine/room"
 	"hearth/engine/store"
 	"hearth/engine/stream"
+	esync "hearth/engine/sync"
 )
 
 const server = "hub"
@@ -63,6 +65,7 @@ type actor struct {
 	guestIn map[mxid.RoomID]bool
 	sent    []fact // its messages
 	tokens  []fact
+	since   string // of the next /sync
 }
 
 // square is where the actors find each other's rooms.
@@ -104,8 +107,10 @@ func (a *actor) step() error {
 		return a.create()
 	}
 	switch n := a.rng.IntN(100); {
-	case n < 45:
+	case n < 39:
 		return a.send()
+	case n < 45:
+		return a.sync()
 	case n < 55:
 		return a.state()
 	case n < 62:
@@ -120,8 +125,10 @@ func (a *actor) step() error {
 		return a.logout()
 	case n < 93:
 		return a.membership()
-	case n < 95:
+	case n < 94:
 		return a.create()
+	case n < 95:
+		return a.sync()
 	case n < 97:
 		return a.join()
 	}
@@ -303,6 +310,55 @@ func (a *actor) membership() error {
 		}
 		return 0, a.h.Join(num, guest, fmt.Appendf(nil, `{"reason":"%d"}`, a.seq))
 	})
+}
+
+// sync asks for what is new, as a client does that lost no answer.
+func (a *actor) sync() error {
+	f, _, err := a.h.sync(a.user, a.num, a.device, a.since)
+	if err == nil {
+		a.since = f.token
+		a.l.ack(f)
+	}
+	return err
+}
+
+// sync answers one /sync: what it tells, and the rooms of which it leaves out a
+// part.
+func (h *hub) sync(user mxid.UserID, num uint32, device uint64, since string) (f fact, limited map[mxid.RoomID]bool, err error) {
+	all, err := filter.Parse([]byte(`{"room":{"timeline":{"limit":1000}}}`))
+	if err != nil {
+		return f, nil, err
+	}
+	body, _, err := h.Sync.Now(&esync.Request{User: num, UserID: user, Device: device, Since: since, Filter: all})
+	if err != nil {
+		return f, nil, err
+	}
+	defer h.Sync.Done(body)
+	var answer struct {
+		Next  string `json:"next_batch"`
+		Rooms struct {
+			Join map[mxid.RoomID]struct {
+				Timeline struct {
+					Limited bool
+					Events  []struct {
+						ID mxid.EventID `json:"event_id"`
+					}
+				}
+			}
+		}
+	}
+	if err := json.Unmarshal(body, &answer); err != nil {
+		return f, nil, fmt.Errorf("%w in %s", err, body)
+	}
+	f = fact{kind: told, name: string(user), seq: int(num), token: answer.Next, pos: device}
+	limited = map[mxid.RoomID]bool{}
+	for id, r := range answer.Rooms.Join {
+		limited[id] = r.Timeline.Limited
+		for _, e := range r.Timeline.Events {
+			f.list = append(f.list, e.ID)
+		}
+	}
+	return f, limited, nil
 }
 
 // read is a reader who sees the newest event of a room that the tip covers.

@@ -16,6 +16,7 @@ type fact struct {
 	event mxid.EventID
 	pos   uint64
 	token string
+	list  []mxid.EventID
 	again func(h *hub) (mxid.EventID, error) // sends a message's transaction again
 }
 
@@ -28,6 +29,7 @@ const (
 	login                // a token was given
 	logout               // it was taken back
 	joined               // a user is in a room, for good
+	told                 // a /sync answer reached the user: its events, and the token to go on from
 	seen                 // a reader saw an event at or before the tip
 	position             // a reader saw the tip
 )

@@ -58,6 +58,11 @@ func TestUnwritableDiskComesUpReadOnly(t *testing.T) {
 				t.Errorf("HEARTH_SEED=%d: %v: %v", seed, with, err)
 			}
 		}
+		for _, since := range []string{"", a.since} {
+			if f, _, err := h.sync(a.user, a.num, a.device, since); err != nil || since == "" && len(f.list) == 0 {
+				t.Errorf("HEARTH_SEED=%d: sync: %v", seed, err)
+			}
+		}
 		refuse(t, h, a)
 		if wrote.Load() != tried {
 			t.Error("a read-only hub writes")

@@ -33,14 +33,8 @@ func corrupt(format string, args ...any) error {
 }
 
 // checkDamage refuses a store that was found damaged while it was in use, or
-// whose last log has lost something, and finishes what a power cut ended.
+// whose manifest or last log has lost something.
 func checkDamage(opts *Options) error {
-	if opts.ReadOnly {
-		return nil
-	}
-	if err := takeSalvaged(opts.FS, opts.Dir); err != nil {
-		return fmt.Errorf("store: %w", err)
-	}
 	mark, err := ReadFile(opts.FS, opts.FS.PathJoin(opts.Dir, damageMark))
 	switch {
 	case err == nil:

@@ -21,8 +21,21 @@ func Open(opts Options) (*Store, error) {
 	if opts.FS == nil {
 		opts.FS = vfs.Default
 	}
-	if err := checkDamage(&opts); err != nil {
-		return nil, err
+	if !opts.ReadOnly {
+		if err := takeSalvaged(opts.FS, opts.Dir); err != nil {
+			return nil, fmt.Errorf("store: %w", err)
+		}
+		if err := makeDir(opts.FS, opts.Dir); err != nil {
+			return nil, fmt.Errorf("store: %w", err)
+		}
+		// Under the lock: a store that another process writes to looks damaged.
+		lock, err := pebble.LockDirectory(opts.Dir, opts.FS)
+		if err != nil {
+			return nil, fmt.Errorf("store: %w", err)
+		}
+		if err := errors.Join(checkDamage(&opts), lock.Close()); err != nil {
+			return nil, err
+		}
 	}
 	return open(opts)
 }
@@ -32,11 +45,6 @@ func open(opts Options) (*Store, error) {
 	s := &Store{dir: opts.Dir, fs: opts.FS, readOnly: opts.ReadOnly}
 	if s.fs == nil {
 		s.fs = vfs.Default
-	}
-	if !opts.ReadOnly {
-		if err := makeDir(s.fs, opts.Dir); err != nil {
-			return nil, fmt.Errorf("store: %w", err)
-		}
 	}
 	if opts.CacheBytes == 0 {
 		opts.CacheBytes = defaultCache
