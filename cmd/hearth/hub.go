@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -128,9 +129,29 @@ func (h *hub) mediaAPI() (*mediaapi.API, error) {
 		if err != nil {
 			return nil, err
 		}
-		o.Dial = (&peer.Guard{Allow: allow}).Dial
+		o.Get = webPages(peer.New(peer.Options{Allow: allow, Agent: previewAgent}))
 	}
 	return mediaapi.New(o), nil
+}
+
+// previewAgent is what the hub calls itself when it asks for a page. Many sites
+// tell what a preview needs only to those who look like a browser.
+const previewAgent = "Mozilla/5.0 (compatible; Hearth; link preview)"
+
+// webPages asks for pages on behalf of users.
+func webPages(c *peer.Client) mediaapi.Get {
+	return func(ctx context.Context, link, accept string) (*mediaapi.Page, error) {
+		resp, err := c.Open(ctx, &peer.Request{
+			Method: "GET", URL: link, Redirects: 5,
+			Header: map[string][]string{"Accept": {accept}, "Accept-Language": {"en, *;q=0.5"}},
+		})
+		if err != nil {
+			return nil, err
+		}
+		return &mediaapi.Page{
+			URL: resp.Request.URL, Status: resp.StatusCode, Type: resp.Header.Get("Content-Type"), Size: resp.ContentLength, Body: resp.Body,
+		}, nil
+	}
 }
 
 // open builds the handlers and opens the listeners.

@@ -6,12 +6,11 @@
 // to come, and what a web page says of itself. It refuses to hold a file: bodies
 // go from the socket to the disk and back in small pieces. What may be stored,
 // and for how long, is for package media to say; which addresses may be dialled
-// for a preview, for whoever gives Dial.
+// for a preview, for whoever gives Get.
 package mediaapi
 
 import (
 	"context"
-	"net"
 	"strconv"
 	"time"
 
@@ -36,9 +35,9 @@ type Options struct {
 	// Remote brings a file of another server into Media. Nil: there are none.
 	Remote func(ctx context.Context, origin mxid.Server, id string) error
 
-	// Dial connects to a host and port for link previews, and refuses what users
-	// must not reach. Nil: there are no previews.
-	Dial func(ctx context.Context, address string) (net.Conn, error)
+	// Get asks for pages of the web, and refuses what users must not reach. Nil:
+	// there are no previews.
+	Get Get
 
 	Now func() time.Time // nil: time.Now
 }
@@ -56,7 +55,7 @@ func New(o Options) *API {
 		o.Now = time.Now
 	}
 	a := &API{o: o, media: o.Media}
-	if o.Dial != nil {
+	if o.Get != nil {
 		a.previews = newPreviews(&a.o)
 	}
 	return a

@@ -59,7 +59,7 @@ const (
 
 // previews fetches what pages say of themselves, and remembers it for an hour.
 type previews struct {
-	fetch  fetcher
+	get    Get
 	media  *media.Records
 	server mxid.Server
 	now    func() time.Time
@@ -80,7 +80,7 @@ type preview struct {
 
 func newPreviews(o *Options) *previews {
 	p := &previews{
-		fetch: fetcher{dial: o.Dial}, media: o.Media, server: o.Server, now: o.Now,
+		get: o.Get, media: o.Media, server: o.Server, now: o.Now,
 		gate: wire.NewGate(atOnce, maxWaiting, fetchTime), kept: map[string]*preview{},
 	}
 	_, _ = rand.Read(p.secret[:]) // it never fails
@@ -162,16 +162,16 @@ func (p *previews) fill(v *preview, u *url.URL, stop <-chan struct{}) {
 
 // look makes the preview of a page, or of a picture.
 func (p *previews) look(ctx context.Context, u *url.URL) ([]byte, error) {
-	r, err := p.fetch.get(ctx, u, "text/html, application/xhtml+xml, image/*;q=0.9, */*;q=0.1")
+	r, err := p.open(ctx, u, "text/html, application/xhtml+xml, image/*;q=0.9, */*;q=0.1")
 	if err != nil {
 		return nil, err
 	}
-	defer r.Close() // read only
-	typ, params, err := mime.ParseMediaType(r.typ)
+	defer r.Body.Close() // read only
+	typ, params, err := mime.ParseMediaType(r.Type)
 	switch {
 	case err == nil && strings.HasPrefix(typ, "image/"):
 		pg := &page{}
-		if name := path.Base(r.url.Path); name != "/" && name != "." {
+		if name := path.Base(r.URL.Path); name != "/" && name != "." {
 			pg.props = append(pg.props, property{"og:title", name})
 		}
 		pic, err := p.picture(r)
@@ -182,9 +182,9 @@ func (p *previews) look(ctx context.Context, u *url.URL) ([]byte, error) {
 	case err == nil && typ != "text/html" && typ != "application/xhtml+xml":
 		return (&page{}).json(nil), nil
 	}
-	pg := scanPage(r.body, params["charset"])
+	pg := scanPage(r.Body, params["charset"])
 	var pic *picture
-	if link := pg.image(r.url); link != nil {
+	if link := pg.image(r.URL); link != nil {
 		pic = p.pictureAt(ctx, link)
 	}
 	return pg.json(pic), nil
@@ -223,12 +223,12 @@ func (p *previews) pictureAt(ctx context.Context, link *url.URL) *picture {
 			return pic
 		}
 	}
-	r, err := p.fetch.get(ctx, link, "image/*")
+	r, err := p.open(ctx, link, "image/*")
 	if err != nil {
 		return nil
 	}
-	defer r.Close() // read only
-	r.url = link    // what the page calls it
+	defer r.Body.Close() // read only
+	r.URL = link         // what the page calls it
 	pic, err := p.picture(r)
 	if err != nil {
 		return nil
@@ -246,15 +246,15 @@ func (p *previews) id(link *url.URL) string {
 }
 
 // picture stores a picture on its way in.
-func (p *previews) picture(r *reply) (*picture, error) {
-	if r.size > maxPicture {
+func (p *previews) picture(r *Page) (*picture, error) {
+	if r.Size > maxPicture {
 		return nil, noAnswer("the picture is too large")
 	}
 	m, err := p.media.Upload(&media.Upload{
-		ID: p.id(r.url), Kind: media.Preview, Type: r.typ, Length: r.size,
-	}, &capped{r.body, maxPicture})
+		ID: p.id(r.URL), Kind: media.Preview, Type: r.Type, Length: r.Size,
+	}, &capped{r.Body, maxPicture})
 	if fault.Is(err, fault.CannotOverwrite) { // somebody was faster
-		m, err = p.media.Wait(p.server, p.id(r.url), 0, nil)
+		m, err = p.media.Wait(p.server, p.id(r.URL), 0, nil)
 	}
 	if err != nil {
 		return nil, noAnswer("the picture cannot be kept")

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -16,10 +15,18 @@ import (
 	"hearth/engine/media"
 )
 
-// plainDial goes anywhere: what may be dialled is somebody else's test.
-func plainDial(ctx context.Context, address string) (net.Conn, error) {
-	var d net.Dialer
-	return d.DialContext(ctx, "tcp", address)
+// get goes anywhere: what may be dialled is somebody else's test.
+func get(ctx context.Context, link, accept string) (*Page, error) {
+	q, err := http.NewRequestWithContext(ctx, "GET", link, nil)
+	if err != nil {
+		return nil, err
+	}
+	q.Header.Set("Accept", accept)
+	resp, err := http.DefaultClient.Do(q)
+	if err != nil {
+		return nil, err
+	}
+	return &Page{resp.Request.URL, resp.StatusCode, resp.Header.Get("Content-Type"), resp.ContentLength, resp.Body}, nil
 }
 
 // site is a web server whose pages are a map, and counts what it is asked.
@@ -64,7 +71,7 @@ func TestPreview(t *testing.T) {
 		"/text.html": "text/html\n<meta property=og:title content=y><meta property=og:image content=/zip>",
 		"/zip":       "application/zip\nPK",
 	})
-	h := start(t, Options{Dial: plainDial}, media.Options{})
+	h := start(t, Options{Get: get}, media.Options{})
 	var got map[string]any
 	if err := json.Unmarshal([]byte(h.preview(base+"/test.html").body), &got); err != nil {
 		t.Fatal(err)
@@ -116,9 +123,9 @@ func TestPreview(t *testing.T) {
 }
 
 func TestPreviewRefused(t *testing.T) {
-	var dialled []string
-	h := start(t, Options{Dial: func(_ context.Context, address string) (net.Conn, error) {
-		dialled = append(dialled, address)
+	var asked []string
+	h := start(t, Options{Get: func(_ context.Context, link, _ string) (*Page, error) {
+		asked = append(asked, link)
 		return nil, errors.New("refused")
 	}}, media.Options{})
 	for _, tt := range []struct{ query, want string }{
@@ -129,7 +136,7 @@ func TestPreviewRefused(t *testing.T) {
 		{"?url=file:///etc/passwd", "400 M_INVALID_PARAM"},
 		{"?url=http://a:b@x/", "400 M_INVALID_PARAM"},
 		{"?url=http://x/&ts=now", "400 M_INVALID_PARAM"},
-		{"?url=http://x/" + strings.Repeat("a", maxURL), "400 M_INVALID_PARAM"},
+		{"?url=http://x/" + strings.Repeat("a", maxLink), "400 M_INVALID_PARAM"},
 		{"?url=http://x/&ts=1510610716656", "400 M_UNKNOWN"},
 		{"?url=https://[::1]/", "400 M_UNKNOWN"},
 	} {
@@ -137,7 +144,7 @@ func TestPreviewRefused(t *testing.T) {
 			t.Errorf("%.40s: %s, want %s", tt.query, got, tt.want)
 		}
 	}
-	if got := strings.Join(dialled, " "); got != "x:80 [::1]:443" {
+	if got := strings.Join(asked, " "); got != "http://x/ https://[::1]/" {
 		t.Error(got)
 	}
 	if got := h.get(v1+"/preview_url?url=http://x/", "").told(); got != "401 M_MISSING_TOKEN" {
@@ -164,7 +171,7 @@ func TestPreviewShared(t *testing.T) {
 		fmt.Fprint(w, "<title>t</title>")
 	}))
 	defer srv.Close()
-	h := start(t, Options{Dial: plainDial}, media.Options{})
+	h := start(t, Options{Get: get}, media.Options{})
 	got := make(chan string)
 	for range 5 {
 		go func() { got <- h.preview(srv.URL + "/slow").told() }()
