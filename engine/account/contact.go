@@ -6,6 +6,7 @@ import (
 	"hearth/engine/cjson"
 	"hearth/engine/mxid"
 	"hearth/engine/pushrule"
+	"hearth/engine/store"
 )
 
 // What a user says in account data about others, for the hub to act on.
@@ -27,11 +28,13 @@ const (
 	BlockInvites                // it is refused
 )
 
-// contacts is what is read off the account data above, compiled.
+// contacts is what is read off the account data above and the push rules,
+// compiled.
 type contacts struct {
 	ignored map[mxid.UserID]struct{}
 	block   bool
 	lists   []inviteList // in the order in which they decide
+	rules   *pushrule.Ruleset
 	size    int
 }
 
@@ -45,6 +48,9 @@ type inviteList struct {
 // contactBytes bounds what is kept in memory of all users together, by the
 // length of the account data.
 const contactBytes = 512 << 10
+
+// rulesWeight is what the push rules of a user who changed none count for.
+const rulesWeight = 512
 
 // contactCache keeps contacts by user. gen is raised by each change, so that
 // what was read before it is not kept after it.
@@ -91,7 +97,7 @@ func (c *contactCache) drop(user uint32) {
 
 // forgetContacts has to follow a change of account data of the type.
 func (a *Accounts) forgetContacts(user uint32, typ string) {
-	if typ != TypeIgnored && typ != TypeInvites && typ != typeInvitesOld {
+	if typ != TypeIgnored && typ != TypeInvites && typ != typeInvitesOld && typ != TypePushRules {
 		return
 	}
 	c := &a.contacts
@@ -106,7 +112,19 @@ func (a *Accounts) contactsOf(user uint32) (*contacts, error) {
 	if e != nil {
 		return e, nil
 	}
-	e = &contacts{size: 64}
+	e = &contacts{size: rulesWeight}
+	id, err := a.names.Name(store.Users, user)
+	if err != nil {
+		return nil, err
+	}
+	stored, _, err := a.Data(nil, user, 0, TypePushRules)
+	if err != nil {
+		return nil, err
+	}
+	if e.rules, err = pushrule.Parse(mxid.UserID(id), stored); err != nil {
+		return nil, err
+	}
+	e.size += 4 * len(stored)
 	for _, typ := range [...]string{TypeIgnored, TypeInvites, typeInvitesOld} {
 		content, ok, err := a.Data(nil, user, 0, typ)
 		if err != nil {
@@ -172,6 +190,16 @@ func parseInviteLists(content []byte) (all []inviteList) {
 		}
 	}
 	return all
+}
+
+// Rules gives a user's push rules for evaluation. They are shared and must not
+// be changed; see EditPushRules.
+func (a *Accounts) Rules(user uint32) (*pushrule.Ruleset, error) {
+	e, err := a.contactsOf(user)
+	if err != nil {
+		return nil, err
+	}
+	return e.rules, nil
 }
 
 // Ignored gives those whom a user ignores; nil where there are none. The map is

@@ -29,5 +29,6 @@ func (a *Accounts) EditPushRules(user uint32, id mxid.UserID, edit func(rules *p
 	}
 	stored := rules.AppendStored(nil)
 	_, err = a.log.Commit(func(tx *stream.Tx) error { return a.PutData(tx, user, 0, TypePushRules, stored) })
+	a.forgetContacts(user, TypePushRules)
 	return err
 }

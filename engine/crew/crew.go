@@ -6,8 +6,9 @@
 // It refuses to be a queue: work never waits for a free hand, one is made.
 package crew
 
-// spare is how many idle goroutines a crew keeps.
-const spare = 8
+// spare is how many idle goroutines a crew keeps: as many as one event in a
+// busy room wakes. Their stacks shrink when they are not used.
+const spare = 24
 
 // Crew is a set of goroutines. The zero Crew is not ready; see New.
 type Crew struct {

@@ -3,6 +3,7 @@ package room
 import (
 	"encoding/binary"
 	"slices"
+	"sync"
 
 	"hearth/engine/cjson"
 	"hearth/engine/fault"
@@ -158,14 +159,89 @@ func (m *Member) parse(val []byte) error {
 // MemberOf gives a user's standing in a room; Membership None where the user
 // never had any.
 func (r *Rooms) MemberOf(room Num, user uint32) (Member, error) {
-	m := Member{Room: room, User: user}
+	m, epoch, ok := r.standings.get(room, user)
+	if ok {
+		return m, nil
+	}
+	m = Member{Room: room, User: user}
 	var kbuf [9]byte
 	var vbuf [32]byte
 	val, ok, err := r.st.Get(vbuf[:0], userRoomKey(kbuf[:0], user, room))
-	if err != nil || !ok {
+	if err != nil {
 		return m, err
 	}
-	return m, m.parse(val)
+	if ok {
+		if err := m.parse(val); err != nil {
+			return m, err
+		}
+	}
+	r.standings.put(m, epoch)
+	return m, nil
+}
+
+// standings keeps what MemberOf has read: each delivery to a client asks for
+// the client's standing in the room. A full one is emptied, which needs no
+// bookkeeping on the way of each event.
+//
+// While a change is on its way (begin to end) the standing is read from the
+// store: another's commit may bring the change to the disk, and wake readers,
+// before the one who made it comes to forget what is kept here.
+type standings struct {
+	mu     sync.Mutex
+	epoch  uint64 // counts changes, so that a row read before one is not kept after it
+	m      map[standing]Member
+	moving map[standing]int
+}
+
+type standing struct {
+	room Num
+	user uint32
+}
+
+// keptStandings bounds the standings in memory; one takes about a hundred bytes.
+const keptStandings = 4096
+
+func (s *standings) get(room Num, user uint32) (m Member, epoch uint64, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	m, ok = s.m[standing{room, user}]
+	return m, s.epoch, ok
+}
+
+func (s *standings) put(m Member, epoch uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	k := standing{m.Room, m.User}
+	if s.epoch != epoch || s.moving[k] > 0 {
+		return
+	}
+	if s.m == nil || len(s.m) >= keptStandings {
+		s.m = map[standing]Member{}
+	}
+	s.m[k] = m
+}
+
+// begin has to come before the batch that changes a standing is applied.
+func (s *standings) begin(room Num, user uint32) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	k := standing{room, user}
+	delete(s.m, k)
+	if s.moving == nil {
+		s.moving = map[standing]int{}
+	}
+	s.moving[k]++
+}
+
+// end has to follow begin, whether the batch was applied or not.
+func (s *standings) end(room Num, user uint32) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.epoch++
+	k := standing{room, user}
+	if s.moving[k]--; s.moving[k] <= 0 {
+		delete(s.moving, k)
+	}
 }
 
 // Of calls f for every room in which the user has or had a standing, forgotten
@@ -225,6 +301,8 @@ func (r *Rooms) Forget(room Num, user uint32) error {
 		return fault.E(fault.Unknown, "room.Forget", "leave the room before you forget it")
 	}
 	m.Forgotten = true
+	r.standings.begin(room, user)
+	defer r.standings.end(room, user)
 	_, err = r.log.Commit(func(tx *stream.Tx) error {
 		m.Pos = tx.Put(&stream.Entry{Kind: stream.Local, Room: uint32(room), User: user})
 		row := m.appendTo(nil)

@@ -42,6 +42,7 @@ type Rooms struct {
 	lost      bool          // the store was recovered with a loss: rows may be older than others
 	txnDay    atomic.Uint32 // the day of the last transaction row
 	txns      txnFilter
+	standings standings
 
 	loading sync.Mutex // held while a room is read from the disk; taken before mu
 	mu      sync.Mutex

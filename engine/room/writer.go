@@ -289,6 +289,12 @@ func (w *Writer) Commit(extra func(tx *stream.Tx) error) (stream.Pending, error)
 	if err := w.enter(); err != nil {
 		return stream.Pending{}, err
 	}
+	for i := range w.staged {
+		if m := w.staged[i].member; m != nil {
+			w.r.standings.begin(w.head.Room, m.user)
+			defer w.r.standings.end(w.head.Room, m.user)
+		}
+	}
 	pending, err := w.r.log.Begin(func(tx *stream.Tx) error {
 		if err := w.append(tx); err != nil {
 			return err

@@ -146,7 +146,7 @@ func (f *fold) forget(id mxid.EventID) error {
 // actions asks the reader's push rules.
 func (f *fold) actions(e *room.Event) (pushrule.Actions, error) {
 	if f.rd.rules == nil {
-		rules, err := f.u.accounts.PushRules(f.rd.User, f.rd.ID)
+		rules, err := f.u.accounts.Rules(f.rd.User)
 		if err != nil {
 			return pushrule.Actions{}, err
 		}
