@@ -63,6 +63,8 @@ const (
 	ThreepidNotFound   // M_THREEPID_NOT_FOUND
 	ThreepidDenied     // M_THREEPID_DENIED
 	ThreepidAuth       // M_THREEPID_AUTH_FAILED
+	MediumUnsupported  // M_THREEPID_MEDIUM_NOT_SUPPORTED
+	Untrusted          // M_SERVER_NOT_TRUSTED
 	KeyTooLarge        // M_KEY_TOO_LARGE
 	ProfileTooLarge    // M_PROFILE_TOO_LARGE
 	NoticeRoom         // M_CANNOT_LEAVE_SERVER_NOTICE_ROOM

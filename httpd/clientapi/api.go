@@ -32,6 +32,9 @@ type Options struct {
 	Registration Mode
 	Guests       bool             // whether anybody may come as a guest, with few rights and no password
 	Secret       []byte           // by which a program may make accounts; empty: none
+	Terms        []Policy         // what new users have to accept
+	Mail         Mail             // sends an e-mail; nil: the hub sends none. It needs PublicURL
+	NeedEmail    bool             // with Mail: no account without an address
 	TURN         TURN             // what relays calls
 	PublicURL    string           // where clients reach the hub; empty: not told
 	Support      json.RawMessage  // body of /.well-known/matrix/support; empty: none
@@ -44,6 +47,9 @@ type API struct {
 	accounts *account.Accounts
 	o        Options
 	uia      interactive
+	proofs   *validations
+	terms    string        // parameters of the stage; empty: there are no terms
+	accepted []byte        // account data of who has accepted them
 	shared   *sharedSecret // nil: none
 }
 
@@ -53,7 +59,9 @@ func New(o Options) *API {
 		o.Now = time.Now
 	}
 	a := &API{engine: o.Engine, accounts: o.Engine.Accounts, o: o}
-	a.uia = interactive{accounts: a.accounts, now: o.Now, open: map[string]*exchange{}}
+	a.proofs = &validations{now: o.Now, open: map[string]*validation{}}
+	a.uia = interactive{accounts: a.accounts, now: o.Now, proofs: a.proofs, open: map[string]*exchange{}}
+	a.terms, a.accepted = policies(o.Terms)
 	a.shared = newSharedSecret(o.Secret)
 	return a
 }

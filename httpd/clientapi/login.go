@@ -65,7 +65,7 @@ func (a *API) login(r *wire.Req) error {
 
 // byPassword finds the user that the body of a login names.
 func (a *API) byPassword(body []byte, password string) (uint32, error) {
-	id, err := loginName(body, a.engine.Server)
+	id, err := loginName(body, a.accounts)
 	if err != nil {
 		return 0, err
 	}

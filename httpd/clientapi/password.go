@@ -3,6 +3,7 @@ package clientapi
 import (
 	"errors"
 
+	"hearth/engine/account"
 	"hearth/engine/fault"
 	"hearth/httpd/wire"
 )
@@ -37,11 +38,16 @@ func (a *API) proved(r *wire.Req, op string, body []byte) (x *exchange, full []b
 	return x, full, nil
 }
 
-// Spec: client-server, POST /account/password.
+// Spec: client-server, POST /account/password. Who is logged in proves it by
+// the old password; who has forgotten that, by an e-mail address.
 func (a *API) password(r *wire.Req) error {
+	const op = "clientapi.password"
 	body, err := r.Object()
 	if err != nil {
 		return err
+	}
+	if !r.LoggedIn && !a.mails() {
+		return fault.E(fault.MissingToken, op, "")
 	}
 	type change struct {
 		New    *string `json:"new_password"`
@@ -56,26 +62,41 @@ func (a *API) password(r *wire.Req) error {
 			return err
 		}
 	}
-	x, full, err := a.proved(r, "password", body)
-	if x == nil {
-		return err
+	ask := question{op: "password", user: r.Session.User, id: r.Session.UserID, flows: [][]string{{stagePassword}}, body: body, purpose: forPassword}
+	if !r.LoggedIn {
+		ask.flows = [][]string{{stageEmail}}
+	}
+	x, full, err := a.uia.prove(&ask)
+	if err != nil {
+		return a.challenged(r, err)
 	}
 	q = change{}
 	if err := wire.Decode(full, &q); err != nil {
 		return err
 	}
 	if q.New == nil {
-		return fault.E(fault.Missing, "clientapi.password", "which new_password?")
+		return fault.E(fault.Missing, op, "which new_password?")
+	}
+	num, got := r.Session.User, a.uia.proofOf(x)
+	if !r.LoggedIn {
+		if num, err = a.accounts.FindThreepid(account.Email, got.mail); err != nil {
+			return err
+		}
+		if num == 0 {
+			return fault.E(fault.ThreepidNotFound, op, "nobody here has this address any more")
+		}
 	}
 	logout := q.Logout == nil || *q.Logout
-	if err := a.engine.SetPassword(r.Session.User, *q.New, logout, r.Session.Device); err != nil {
+	if err := a.engine.SetPassword(num, *q.New, logout, r.Session.Device); err != nil {
 		return err
 	}
 	a.uia.end(x)
+	a.proofs.used(got.sid)
 	return r.Empty()
 }
 
-// Spec: client-server, POST /account/deactivate.
+// Spec: client-server, POST /account/deactivate. Whoever is not logged in says
+// by the password who they are.
 func (a *API) deactivate(r *wire.Req) error {
 	body, err := r.Object()
 	if err != nil {
@@ -94,7 +115,11 @@ func (a *API) deactivate(r *wire.Req) error {
 	if err := wire.Decode(full, &q); err != nil {
 		return err
 	}
-	if err := a.engine.Deactivate(r.Session.User, r.Session.UserID, q.Erase); err != nil {
+	u, err := a.accounts.User(a.uia.proofOf(x).who)
+	if err != nil {
+		return err
+	}
+	if err := a.engine.Deactivate(u.Num, u.ID, q.Erase); err != nil {
 		return err
 	}
 	a.uia.end(x)

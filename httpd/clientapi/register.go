@@ -3,6 +3,7 @@ package clientapi
 import (
 	"crypto/rand"
 	"fmt"
+	"slices"
 
 	"hearth/engine/account"
 	"hearth/engine/cjson"
@@ -82,6 +83,31 @@ func (a *API) gates() (flows [][]string, only string, err error) {
 	return nil, "", fault.E(fault.Forbidden, "clientapi.register", "registration is closed on this hub")
 }
 
+// staged adds to each way to an account what else is asked of new users: to
+// accept the terms, and an e-mail address, which may be left out unless the
+// owner wants it.
+func (a *API) staged(flows [][]string) [][]string {
+	var all [][]string
+	for _, f := range flows {
+		if slices.Equal(f, []string{stageDummy}) {
+			f = nil // nothing is no stage beside others
+		}
+		f = slices.Clone(f)
+		if a.terms != "" {
+			f = append(f, stageTerms)
+		}
+		if !a.o.NeedEmail || !a.mails() {
+			if all = append(all, f); len(f) == 0 {
+				all[len(all)-1] = []string{stageDummy}
+			}
+		}
+		if a.mails() {
+			all = append(all, append(slices.Clone(f), stageEmail))
+		}
+	}
+	return all
+}
+
 // Spec: client-server, POST /register.
 func (a *API) register(r *wire.Req) error {
 	const op = "clientapi.register"
@@ -107,7 +133,7 @@ func (a *API) register(r *wire.Req) error {
 	if err := q.check(a.accounts); err != nil {
 		return err
 	}
-	ask := question{op: "register", flows: flows, body: body, loose: true, only: only}
+	ask := question{op: "register", flows: a.staged(flows), body: body, loose: true, only: only, params: a.terms, purpose: forRegister}
 	x, full, err := a.uia.prove(&ask)
 	if err != nil {
 		return a.challenged(r, err)
@@ -122,27 +148,59 @@ func (a *API) register(r *wire.Req) error {
 	if q.Password == nil {
 		return fault.E(fault.Missing, op, "an account needs a password")
 	}
-	name, err := q.name()
-	if err != nil {
-		return err
-	}
-	n := account.NewUser{Localpart: name, Password: *q.Password, Token: a.uia.tokenOf(x)}
-	num := q.guest
-	if num != 0 {
-		err = a.accounts.Upgrade(num, n)
-	} else {
-		num, err = a.accounts.Create(n)
-	}
+	got := a.uia.proofOf(x)
+	num, name, err := a.enrol(&q, got)
 	if err != nil {
 		return err
 	}
 	a.uia.end(x)
+	if err := a.bind(num, got); err != nil {
+		return err
+	}
 	if q.Inhibit {
 		dst := cjson.AppendString(append(r.Out(), `{"home_server":`...), a.engine.Server)
 		dst = cjson.AppendString(append(dst, `,"user_id":`...), a.accounts.ID(name))
 		return r.OK(append(dst, '}'))
 	}
 	return a.enter(r, num, q.newDevice)
+}
+
+// enrol makes the account.
+func (a *API) enrol(q *registration, got proof) (num uint32, name string, err error) {
+	if name, err = q.name(); err != nil {
+		return 0, "", err
+	}
+	if got.mail != "" {
+		other, err := a.accounts.FindThreepid(account.Email, got.mail)
+		if err != nil {
+			return 0, "", err
+		}
+		if other != 0 {
+			return 0, "", fault.E(fault.ThreepidInUse, "clientapi.register", "the address belongs to another user")
+		}
+	}
+	n := account.NewUser{Localpart: name, Password: *q.Password, Token: got.token}
+	if q.guest != 0 {
+		return q.guest, name, a.accounts.Upgrade(q.guest, n)
+	}
+	num, err = a.accounts.Create(n)
+	return num, name, err
+}
+
+// bind gives a new account the address that was proved, and notes which terms
+// were accepted.
+func (a *API) bind(num uint32, got proof) error {
+	if got.mail != "" {
+		if err := a.accounts.AddThreepid(num, account.Email, got.mail, a.o.Now()); err != nil {
+			return err
+		}
+		a.proofs.used(got.sid)
+	}
+	if a.terms == "" {
+		return nil
+	}
+	_, err := a.accounts.SetData(num, 0, "m.accepted_terms", a.accepted)
+	return err
 }
 
 // newGuest makes a guest. All that a guest may choose is the name of the

@@ -22,7 +22,7 @@ func (a *API) Routes() []wire.Route {
 	var all []wire.Route
 	for _, section := range [...][]wire.Route{
 		a.serverRoutes(), a.accountRoutes(), a.deviceRoutes(), a.profileRoutes(), a.dataRoutes(), a.ruleRoutes(), a.keyRoutes(),
-		a.roomRoutes(), a.syncRoutes(), a.adminRoutes(), a.peopleRoutes(),
+		a.roomRoutes(), a.syncRoutes(), a.adminRoutes(), a.peopleRoutes(), a.addressRoutes(),
 	} {
 		all = append(all, section...)
 	}
@@ -57,9 +57,38 @@ func (a *API) accountRoutes() []wire.Route {
 		{Method: "GET", Pattern: v3 + "/register/available", Handle: a.available, Flags: open, Class: wire.Register},
 		{Method: "GET", Pattern: v1 + "/register/m.login.registration_token/validity", Handle: a.tokenValidity, Class: wire.Register},
 		{Method: "GET", Pattern: v3 + "/account/whoami", Handle: a.whoami, Flags: guest},
-		{Method: "POST", Pattern: v3 + "/account/password", Handle: a.password, Flags: user, Class: wire.Login},
-		{Method: "POST", Pattern: v3 + "/account/deactivate", Handle: a.deactivate, Flags: maybe, Class: wire.Login},
+		{Method: "POST", Pattern: v3 + "/account/password", Handle: a.password, Flags: wire.AuthMaybe | open, Class: wire.Login},
+		{Method: "POST", Pattern: v3 + "/account/deactivate", Handle: a.deactivate, Flags: wire.AuthMaybe | wire.EmptyBody | open, Class: wire.Login},
 	}
+}
+
+// Spec: client-server, adding account administrative contact information;
+// user-interactive authentication, fallback; login fallback.
+func (a *API) addressRoutes() []wire.Route {
+	const (
+		own      = v3 + "/account/3pid"
+		fallback = v3 + "/auth/{authType}/fallback/web"
+	)
+	routes := []wire.Route{
+		{Method: "GET", Pattern: own, Handle: a.addresses, Flags: user},
+		{Method: "POST", Pattern: own, Handle: a.addAddressOld, Flags: user},
+		{Method: "POST", Pattern: own + "/add", Handle: a.addAddress, Flags: late, Class: wire.Login},
+		{Method: "POST", Pattern: own + "/bind", Handle: a.bindAddress, Flags: late},
+		{Method: "POST", Pattern: own + "/delete", Handle: a.deleteAddress, Flags: user | wire.Active},
+		{Method: "POST", Pattern: own + "/unbind", Handle: a.unbindAddress, Flags: late | wire.Active},
+		{Method: "GET", Pattern: fallback, Handle: a.stagePage, Flags: open},
+		{Method: "POST", Pattern: fallback, Handle: a.stageForm, Flags: open, Class: wire.Login},
+		{Method: "GET", Pattern: confirmPath, Handle: a.confirmPage},
+		{Method: "POST", Pattern: confirmPath, Handle: a.confirm, Class: wire.Login},
+		{Method: "GET", Pattern: "/_matrix/static/client/login/", Handle: a.loginPage},
+		{Method: "GET", Pattern: "/_matrix/static/client/login", Handle: a.loginPage},
+	}
+	for base, p := range map[string]purpose{own: forAccount, v3 + "/register": forRegister, v3 + "/account/password": forPassword} {
+		routes = append(routes,
+			wire.Route{Method: "POST", Pattern: base + "/email/requestToken", Handle: a.requestEmail(p), Flags: open, Class: wire.Register},
+			wire.Route{Method: "POST", Pattern: base + "/msisdn/requestToken", Handle: a.requestPhone(p), Flags: open, Class: wire.Register})
+	}
+	return routes
 }
 
 // Spec: client-server, user directory; reporting content; VoIP; OpenID.

@@ -1,6 +1,7 @@
 package clientapi
 
 import (
+	"strconv"
 	"strings"
 
 	"hearth/engine/cjson"
@@ -49,7 +50,9 @@ func (a *API) capabilities(r *wire.Req) error {
 	if r.Session.Admin {
 		dst = append(dst, `"m.account_moderation":{"lock":true,"suspend":true},`...)
 	}
-	dst = append(dst, `"m.3pid_changes":{"enabled":false},"m.change_password":{"enabled":true},`+
+	dst = append(dst, `"m.3pid_changes":{"enabled":`...)
+	dst = strconv.AppendBool(dst, a.mails())
+	dst = append(dst, `},"m.change_password":{"enabled":true},`+
 		`"m.forget_forced_upon_leave":{"enabled":false},"m.get_login_token":{"enabled":true},"m.profile_fields":{"enabled":true},`+
 		`"m.room_versions":{"available":{`...)
 	for i, id := range event.Versions() {

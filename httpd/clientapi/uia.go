@@ -3,7 +3,6 @@ package clientapi
 import (
 	"crypto/rand"
 	"crypto/sha256"
-	"crypto/subtle"
 	"encoding/base64"
 	"fmt"
 	"slices"
@@ -14,13 +13,6 @@ import (
 	"hearth/engine/cjson"
 	"hearth/engine/fault"
 	"hearth/engine/mxid"
-)
-
-// The stages of user-interactive authentication that the hub knows.
-const (
-	stageDummy    = "m.login.dummy"
-	stagePassword = "m.login.password"
-	stageToken    = "m.login.registration_token"
 )
 
 const (
@@ -37,6 +29,7 @@ const (
 type interactive struct {
 	accounts *account.Accounts
 	now      func() time.Time
+	proofs   *validations
 
 	mu   sync.Mutex
 	open map[string]*exchange // by session id
@@ -45,33 +38,34 @@ type interactive struct {
 // exchange is one operation that waits for its stages.
 type exchange struct {
 	id     string
-	op     string // method and route: a session is good for one operation
-	user   uint32 // whose operation; 0 where nobody is logged in
 	params [sha256.Size]byte
-	body   []byte // the first request's, for clients that send the auth alone later; nil when too large
-	flows  [][]string
-	done   []string // guarded by interactive.mu, as are the next two
-	token  string   // registration token that is reserved
+	body   []byte   // the first request's, for clients that send the auth alone later; nil when too large
+	q      question // what it began with, but for the body
+	done   []string // guarded by interactive.mu, as is all that follows
+	got    proof
 	until  time.Time
 }
 
 // question is one request that needs interactive authentication.
 type question struct {
-	op    string
-	user  uint32
-	id    mxid.UserID // of user
-	flows [][]string
-	body  []byte // a JSON object
-	loose bool   // the parameters may change between the stages
-	only  string // the one registration token that is good; empty: each
+	op      string      // a session is good for one operation
+	user    uint32      // whose; 0 where nobody is logged in
+	id      mxid.UserID // of user
+	flows   [][]string
+	body    []byte  // a JSON object
+	loose   bool    // the parameters may change between the stages
+	only    string  // the one registration token that is good; empty: each
+	params  string  // what clients have to know for stages: a JSON object; empty: {}
+	purpose purpose // of the proofs of addresses that are good
 }
 
 // challenge is the answer that asks for more: status 401 with the flows.
 type challenge struct {
-	id    string
-	flows [][]string
-	done  []string
-	cause error // why the last attempt was not good; nil where there was none
+	id     string
+	flows  [][]string
+	params string
+	done   []string
+	cause  error // why the last attempt was not good; nil where there was none
 }
 
 func (c *challenge) Error() string { return "clientapi: interactive authentication is not complete" }
@@ -94,7 +88,11 @@ func (c *challenge) append(dst []byte, errcode, text string) []byte {
 		}
 		dst = append(appendStrings(append(dst, `{"stages":`...), stages), '}')
 	}
-	dst = append(dst, `],"params":{},"session":`...)
+	dst = append(dst, `],"params":`...)
+	if c.params == "" {
+		dst = append(dst, '{', '}')
+	}
+	dst = append(append(dst, c.params...), `,"session":`...)
 	return append(cjson.AppendString(dst, c.id), '}')
 }
 
@@ -152,89 +150,12 @@ func (u *interactive) prove(q *question) (*exchange, []byte, error) {
 func (u *interactive) complete(x *exchange) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	return slices.ContainsFunc(x.flows, func(stages []string) bool { return slices.Equal(stages, x.done) })
-}
-
-// stage tries the stage that auth names.
-func (u *interactive) stage(x *exchange, q *question, auth []byte) error {
-	typ, ok := cjson.LookupString(auth, "type")
-	if !ok {
-		if _, present := cjson.Lookup(auth, "type"); present {
-			return fault.E(fault.BadJSON, "clientapi.auth", "the type of auth must be a string")
-		}
-		// The session alone: the client asks how things stand, unless it is one
-		// of those that log in without naming the stage.
-		return nil
-	}
-	u.mu.Lock()
-	done, next := slices.Contains(x.done, typ), x.next(typ)
-	u.mu.Unlock()
-	switch {
-	case done:
-		return nil
-	case !next:
-		return u.challenge(x, fault.E(fault.Unrecognised, "clientapi.auth", "%s is not a stage that could come now", typ))
-	}
-	var token string
-	switch typ {
-	case stagePassword:
-		if err := u.password(x, q, auth); err != nil {
-			return err
-		}
-	case stageToken:
-		var isText bool
-		if token, isText = cjson.LookupString(auth, "token"); !isText {
-			return fault.E(fault.Missing, "clientapi.auth", "the stage needs a token")
-		}
-		if q.only != "" && subtle.ConstantTimeCompare([]byte(q.only), []byte(token)) == 0 {
-			return u.challenge(x, fault.E(fault.Unauthorised, "clientapi.auth", "the registration token is not valid"))
-		}
-		if err := u.accounts.Reserve(token); err != nil {
-			return u.retry(x, err)
-		}
-	}
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if slices.Contains(x.done, typ) || u.open[x.id] != x {
-		if token != "" { // another request was first, or the exchange has ended
-			u.accounts.Free(token)
-		}
-		return nil
-	}
-	x.done = append(x.done, typ)
-	if token != "" {
-		x.token = token
-	}
-	return nil
-}
-
-// password takes the stage of that name: it must be the password of the user
-// whose operation it is.
-func (u *interactive) password(x *exchange, q *question, auth []byte) error {
-	id, err := loginName(auth, u.accounts.Server())
-	if err != nil {
-		return err
-	}
-	password, ok := cjson.LookupString(auth, "password")
-	if !ok {
-		return fault.E(fault.Missing, "clientapi.auth", "the stage needs a password")
-	}
-	if id == "" {
-		id = q.id // who is logged in need not say it again
-	}
-	user, err := u.accounts.CheckPassword(id, password)
-	if err != nil {
-		return u.retry(x, err)
-	}
-	if user != q.user {
-		return fault.E(fault.Forbidden, "clientapi.auth", "this is not the user whose request it is")
-	}
-	return nil
+	return slices.ContainsFunc(x.q.flows, func(stages []string) bool { return slices.Equal(stages, x.done) })
 }
 
 // next says whether the stage could come after those that are done.
 func (x *exchange) next(typ string) bool {
-	for _, stages := range x.flows {
+	for _, stages := range x.q.flows {
 		n := len(x.done)
 		if n < len(stages) && stages[n] == typ && slices.Equal(stages[:n], x.done) {
 			return true
@@ -255,14 +176,14 @@ func (u *interactive) retry(x *exchange, err error) error {
 func (u *interactive) challenge(x *exchange, cause error) *challenge {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	return &challenge{id: x.id, flows: x.flows, done: slices.Clone(x.done), cause: cause}
+	return &challenge{id: x.id, flows: x.q.flows, params: x.q.params, done: slices.Clone(x.done), cause: cause}
 }
 
 func (u *interactive) find(session string, q *question) *exchange {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	x := u.open[session]
-	if x == nil || x.op != q.op || x.user != q.user || u.now().After(x.until) {
+	if x == nil || x.q.op != q.op || x.q.user != q.user || u.now().After(x.until) {
 		return nil
 	}
 	return x
@@ -276,9 +197,9 @@ func (u *interactive) begin(q *question, params [sha256.Size]byte) (*exchange, e
 		return nil, fmt.Errorf("clientapi: %w", err)
 	}
 	x := &exchange{
-		id: base64.RawURLEncoding.EncodeToString(b[:]), op: q.op, user: q.user, params: params,
-		flows: q.flows, until: u.now().Add(exchangeLife),
+		id: base64.RawURLEncoding.EncodeToString(b[:]), params: params, q: *q, until: u.now().Add(exchangeLife),
 	}
+	x.q.body = nil
 	if len(q.body) <= maxRemembered {
 		x.body = slices.Clone(q.body)
 	}
@@ -306,19 +227,35 @@ func (u *interactive) end(x *exchange) {
 	}
 }
 
-// tokenOf is the registration token that an exchange was proved with; empty
-// where it was another stage.
-func (u *interactive) tokenOf(x *exchange) string {
+// proof is what the stages of an exchange have shown.
+type proof struct {
+	token string // registration token, which is reserved; empty: another stage
+	who   uint32 // the user whose password it was
+	mail  string // the address that was proved; empty: none
+	sid   string // by this validation
+}
+
+func (u *interactive) proofOf(x *exchange) proof {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	return x.token
+	return x.got
+}
+
+// session finds an exchange for the page of one of its stages.
+func (u *interactive) session(id string) *exchange {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if x := u.open[id]; x != nil && !u.now().After(x.until) {
+		return x
+	}
+	return nil
 }
 
 // drop needs mu.
 func (u *interactive) drop(x *exchange) {
 	delete(u.open, x.id)
-	if x.token != "" {
-		u.accounts.Free(x.token)
+	if x.got.token != "" {
+		u.accounts.Free(x.got.token)
 	}
 }
 
@@ -339,38 +276,4 @@ func digest(body []byte) (sum [sha256.Size]byte, bare bool, err error) {
 	})
 	h.Sum(sum[:0])
 	return sum, bare, err
-}
-
-// loginName reads who an identifier, or the older members beside it, means.
-// Empty means that none is named. Spec: client-server, identifier types.
-func loginName(obj []byte, server mxid.Server) (mxid.UserID, error) {
-	const op = "clientapi.login"
-	name, has := cjson.Lookup(obj, "user")
-	if ident, ok := cjson.Lookup(obj, "identifier"); ok {
-		if cjson.KindOf(ident) != cjson.ObjectKind {
-			return "", fault.E(fault.BadJSON, op, "the identifier must be an object")
-		}
-		typ, _ := cjson.Lookup(ident, "type")
-		switch kind, isText := cjson.String(typ); {
-		case !isText:
-			return "", fault.E(fault.BadJSON, op, "the identifier needs a type")
-		case kind != "m.id.user":
-			return "", fault.E(fault.Unknown, op, "the hub knows no identifiers of the type %q", kind)
-		}
-		name, has = cjson.Lookup(ident, "user")
-		if !has {
-			return "", fault.E(fault.Missing, op, "the identifier needs a user")
-		}
-	}
-	if !has {
-		return "", nil
-	}
-	text, ok := cjson.String(name)
-	if !ok {
-		return "", fault.E(fault.BadJSON, op, "the user must be a string")
-	}
-	if text == "" || text[0] != '@' {
-		return mxid.UserID("@" + text + ":" + string(server)), nil
-	}
-	return mxid.UserID(text), nil
 }

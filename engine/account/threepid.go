@@ -1,0 +1,148 @@
+package account
+
+import (
+	"encoding/binary"
+	"strings"
+	"time"
+	"unicode"
+
+	"hearth/engine/fault"
+	"hearth/engine/store"
+	"hearth/engine/stream"
+)
+
+// Email is the one medium of third-party identifiers that the hub can prove.
+const Email = "email"
+
+// Bounds of third-party identifiers.
+const (
+	maxThreepids = 32
+	maxMedium    = 64
+	maxAddress   = 254
+)
+
+// Threepid is an address elsewhere that a user has proved to be theirs.
+// Spec: client-server, adding account administrative contact information.
+type Threepid struct {
+	Medium, Address  string
+	Validated, Added time.Time
+}
+
+func threepidText(medium, address string) string { return medium + "\x00" + address }
+
+func threepidKey(user uint32, medium, address string) []byte {
+	return append(store.U32(store.Threepid.Prefix(), user), threepidText(medium, address)...)
+}
+
+func threepidUserKey(medium, address string) []byte {
+	return append(store.ThreepidUser.Prefix(), threepidText(medium, address)...)
+}
+
+// CanonicalEmail gives the one form of an address in which it is stored and
+// compared; Invalid for what is no address. Spec: appendices, 3PID types.
+func CanonicalEmail(address string) (string, error) {
+	bad := fault.E(fault.Invalid, "account.CanonicalEmail", "this is no e-mail address")
+	name, host, ok := strings.Cut(address, "@")
+	if !ok || name == "" || host == "" || len(name) > 64 || len(address) > maxAddress || strings.Contains(host, "@") {
+		return "", bad
+	}
+	for _, c := range address {
+		if c == unicode.ReplacementChar || unicode.IsSpace(c) || unicode.IsControl(c) || strings.ContainsRune(`<>()[]\,;:"`, c) {
+			return "", bad
+		}
+	}
+	if strings.HasPrefix(host, ".") || strings.HasSuffix(host, ".") || strings.Contains(host, "..") || strings.HasPrefix(host, "-") {
+		return "", bad
+	}
+	return strings.ToLower(address), nil
+}
+
+// Threepids lists the addresses of a user.
+func (a *Accounts) Threepids(user uint32) ([]Threepid, error) {
+	var list []Threepid
+	err := a.st.ScanPrefix(threepidKey(user, "", "")[:5], func(key, val []byte) (bool, error) {
+		medium, address, _ := strings.Cut(string(key[5:]), "\x00")
+		r := readRow(val)
+		list = append(list, Threepid{medium, address, time.UnixMilli(int64(r.num())), time.UnixMilli(int64(r.num()))})
+		return true, r.err("an address")
+	})
+	return list, err
+}
+
+// FindThreepid gives the user who has an address; 0 where nobody has.
+func (a *Accounts) FindThreepid(medium, address string) (uint32, error) {
+	if len(medium) > maxMedium || len(address) > maxAddress {
+		return 0, nil
+	}
+	val, ok, err := a.st.Get(nil, threepidUserKey(medium, address))
+	if err != nil || !ok || len(val) != 4 {
+		return 0, err
+	}
+	return binary.BigEndian.Uint32(val), nil
+}
+
+// AddThreepid gives a user an address that was proved at that time.
+//
+// Errors: ThreepidInUse where it is another's.
+func (a *Accounts) AddThreepid(user uint32, medium, address string, validated time.Time) error {
+	const op = "account.AddThreepid"
+	if len(medium) > maxMedium || len(address) > maxAddress || strings.ContainsRune(medium+address, 0) {
+		return fault.E(fault.Invalid, op, "this is no address")
+	}
+	defer a.Hold(user)()
+	row, err := a.mustRow(op, user)
+	if err != nil {
+		return err
+	}
+	if row.has(flagDeactivated) {
+		return fault.E(fault.Deactivated, op, "this account has been deactivated")
+	}
+	list, err := a.Threepids(user)
+	if err != nil {
+		return err
+	}
+	if len(list) >= maxThreepids {
+		return fault.E(fault.Forbidden, op, "a user has at most %d addresses", maxThreepids)
+	}
+	_, err = a.log.Commit(func(tx *stream.Tx) error {
+		// The log's lock keeps two users from taking one address.
+		other, err := a.FindThreepid(medium, address)
+		if err != nil {
+			return err
+		}
+		if other != 0 && other != user {
+			return fault.E(fault.ThreepidInUse, op, "the address belongs to another user")
+		}
+		val := binary.AppendUvarint(newRow(), uint64(validated.UnixMilli()))
+		tx.Set(threepidKey(user, medium, address), binary.AppendUvarint(val, uint64(a.millis())))
+		tx.Set(threepidUserKey(medium, address), store.U32(nil, user))
+		return nil
+	})
+	return err
+}
+
+// DropThreepid takes an address from a user. One that is not theirs is no error.
+func (a *Accounts) DropThreepid(user uint32, medium, address string) error {
+	if len(medium) > maxMedium || len(address) > maxAddress {
+		return nil
+	}
+	defer a.Hold(user)()
+	has, err := a.st.Has(threepidKey(user, medium, address))
+	if err != nil || !has {
+		return err
+	}
+	b := a.st.NewBatch()
+	b.Delete(threepidKey(user, medium, address))
+	b.Delete(threepidUserKey(medium, address))
+	return a.st.Commit(b)
+}
+
+// dropThreepids takes all addresses from a user who goes.
+func (a *Accounts) dropThreepids(tx *stream.Tx, user uint32) error {
+	list, err := a.Threepids(user)
+	for i := range list {
+		tx.Delete(threepidKey(user, list[i].Medium, list[i].Address))
+		tx.Delete(threepidUserKey(list[i].Medium, list[i].Address))
+	}
+	return err
+}

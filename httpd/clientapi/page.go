@@ -1,0 +1,225 @@
+package clientapi
+
+import (
+	"bytes"
+	"crypto/rand"
+	"encoding/base64"
+	"html"
+	"strings"
+
+	"github.com/valyala/fasthttp"
+
+	"hearth/engine/cjson"
+	"hearth/httpd/wire"
+)
+
+// The few pages that people see in a browser: the stages that a client cannot
+// show, the links in mails, the login of last resort. They load nothing from
+// anywhere, run no script but the one that is in them, and are shown in no
+// frame; everything that came from outside is escaped.
+
+const pageStyle = `body{font:16px/1.5 system-ui,sans-serif;max-width:26rem;margin:3rem auto;padding:0 1rem;color:#222;background:#fff}` +
+	`h1{font-size:1.3rem}label{display:block;margin:1rem 0}input:not([type=checkbox]){display:block;width:100%;box-sizing:border-box;padding:.5rem;font:inherit}` +
+	`button{padding:.5rem 1.2rem;font:inherit}.bad{color:#a00}` +
+	`@media(prefers-color-scheme:dark){body{color:#ddd;background:#181818}.bad{color:#f88}a{color:#8bf}}`
+
+// page is one of them.
+type page struct {
+	status int
+	title  string
+	body   string // HTML
+	script string // empty: none
+	goTo   string // where the browser goes by itself; empty: nowhere
+}
+
+// show answers with a page.
+func show(r *wire.Req, p page) error {
+	var b [12]byte
+	rand.Read(b[:]) // never fails
+	nonce := base64.RawURLEncoding.EncodeToString(b[:])
+	h := &r.Ctx.Response.Header
+	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'nonce-"+nonce+"'; script-src 'nonce-"+nonce+
+		"'; connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'")
+	h.Set("X-Frame-Options", "DENY")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("Cache-Control", "no-store")
+
+	out := append(r.Out(), `<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">`...)
+	if p.goTo != "" {
+		out = append(append(append(out, `<meta http-equiv="refresh" content="0;url=`...), html.EscapeString(p.goTo)...), `">`...)
+	}
+	out = append(append(append(out, `<title>`...), html.EscapeString(p.title)...), `</title><style nonce="`...)
+	out = append(append(append(append(out, nonce...), `">`...), pageStyle...), `</style></head><body><h1>`...)
+	out = append(append(append(out, html.EscapeString(p.title)...), `</h1>`...), p.body...)
+	if p.script != "" {
+		out = append(append(append(out, `<script nonce="`...), nonce...), `">`...)
+		out = append(append(out, p.script...), `</script>`...)
+	}
+	r.Ctx.Response.SetStatusCode(p.status)
+	h.SetContentType("text/html; charset=utf-8")
+	r.Ctx.Response.SwapBody(append(out, `</body></html>`...))
+	return nil
+}
+
+// paragraph is text in a page.
+func paragraph(text string) string { return `<p>` + html.EscapeString(text) + `</p>` }
+
+// warning is text about what went wrong; empty where nothing did.
+func warning(text string) string {
+	if text == "" {
+		return ""
+	}
+	return `<p class="bad">` + html.EscapeString(text) + `</p>`
+}
+
+// form is a form that comes back to its own page. The hidden members go along.
+func form(fields, button string, hidden ...[2]string) string {
+	var b strings.Builder
+	b.WriteString(`<form method="post">` + fields)
+	for _, h := range hidden {
+		b.WriteString(`<input type="hidden" name="` + html.EscapeString(h[0]) + `" value="` + html.EscapeString(h[1]) + `">`)
+	}
+	b.WriteString(`<button>` + html.EscapeString(button) + `</button></form>`)
+	return b.String()
+}
+
+// lineField is one line to fill in.
+func lineField(label, name, kind, complete string) string {
+	return `<label>` + html.EscapeString(label) + `<input required name="` + name + `" type="` + kind + `" autocomplete="` + complete + `"></label>`
+}
+
+// maxForm bounds a form that was sent.
+const maxForm = 16 << 10
+
+// values are what a form was filled in with.
+type values struct{ args fasthttp.Args }
+
+func readForm(r *wire.Req) (*values, error) {
+	body, err := r.Body(maxForm)
+	if err != nil {
+		return nil, err
+	}
+	v := &values{}
+	v.args.ParseBytes(body)
+	return v, nil
+}
+
+func (v *values) get(name string) string { return string(v.args.Peek(name)) }
+
+// Spec: client-server, adding account administrative contact information: the
+// link in a mail. Confirming takes a press of a button, since programs that
+// look for harm follow the links in mails too.
+func (a *API) confirmPage(r *wire.Req) error {
+	hidden := [][2]string{}
+	for _, name := range [...]string{"sid", "client_secret", "token"} {
+		hidden = append(hidden, [2]string{name, r.QueryOr(name, "")})
+	}
+	return show(r, page{
+		status: 200, title: "Confirm your e-mail address",
+		body: paragraph("This is the last step to confirm your e-mail address on "+string(a.engine.Server)+".") + form("", "Confirm", hidden...),
+	})
+}
+
+// confirm takes the form of the page, or the same as JSON, as clients send it.
+func (a *API) confirm(r *wire.Req) error {
+	if body, err := r.Body(maxForm); err != nil {
+		return err
+	} else if bytes.HasPrefix(bytes.TrimSpace(body), []byte{'{'}) {
+		if body, err = r.Object(); err != nil {
+			return err
+		}
+		var val [3]string
+		for i, key := range [...]string{"sid", "client_secret", "token"} {
+			if val[i], err = needText(body, key); err != nil {
+				return err
+			}
+		}
+		if _, err := a.proofs.confirm(val[0], val[1], val[2]); err != nil {
+			return err
+		}
+		return r.OK(append(r.Out(), `{"success":true}`...))
+	}
+	f, err := readForm(r)
+	if err != nil {
+		return err
+	}
+	v, err := a.proofs.confirm(f.get("sid"), f.get("client_secret"), f.get("token"))
+	if err != nil {
+		return show(r, page{status: 400, title: "This link is not valid", body: paragraph("It is older than a day, or was used, or the server was restarted since. Ask for another mail.")})
+	}
+	done := page{status: 200, title: "Your e-mail address is confirmed", body: paragraph("You can close this page and go on in your Matrix client.")}
+	if v.next != "" {
+		done.goTo = v.next
+		done.body = `<p><a rel="noreferrer" href="` + html.EscapeString(v.next) + `">Go on</a></p>`
+	}
+	return show(r, done)
+}
+
+// loginScript logs in and tells the client around the page.
+const loginScript = `const f=document.forms[0],e=document.getElementById("e"),q=new URLSearchParams(location.search);` +
+	`async function login(b){for(const[k,v]of q)if(k!=="loginToken"&&!(k in b))b[k]=v==="true"?true:v;` +
+	`e.textContent="";try{const r=await fetch("/_matrix/client/v3/login",{method:"POST",headers:{"Content-Type":"application/json"},body:JSON.stringify(b)});` +
+	`const j=await r.json();if(!r.ok){e.textContent=j.error||"The login was refused.";return}` +
+	`document.querySelector("form").hidden=true;e.textContent="";document.querySelector("h1").textContent="You are logged in";` +
+	`if(window.matrixLogin&&window.matrixLogin.onLogin)window.matrixLogin.onLogin(j);else if(window.onLogin)window.onLogin(j)}` +
+	`catch(x){e.textContent="The server does not answer."}}` +
+	`f.addEventListener("submit",v=>{v.preventDefault();login({type:"m.login.password",identifier:{type:"m.id.user",user:f.user.value},password:f.password.value})});` +
+	`if(q.has("loginToken"))login({type:"m.login.token",token:q.get("loginToken")});`
+
+// Spec: client-server, login fallback.
+func (a *API) loginPage(r *wire.Req) error {
+	return show(r, page{
+		status: 200, title: "Log in to " + string(a.engine.Server),
+		body: form(lineField("User name", "user", "text", "username")+lineField("Password", "password", "password", "current-password"), "Log in") +
+			`<p class="bad" id="e"></p><noscript>` + paragraph("This page needs JavaScript.") + `</noscript>`,
+		script: loginScript,
+	})
+}
+
+// Policy is a document that new users have to accept.
+type Policy struct {
+	ID       string // "terms_of_service", "privacy_policy"
+	Version  string
+	Language string // of the document: "en"
+	Name     string
+	URL      string
+}
+
+// policies makes the parameters of the stage of terms, and the account data of
+// those who have passed it. Spec: client-server, terms of service at registration.
+func policies(list []Policy) (params string, accepted []byte) {
+	if len(list) == 0 {
+		return "", nil
+	}
+	dst, urls := []byte(`{"m.login.terms":{"policies":{`), []string{}
+	for i, id := range idsOf(list) {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = append(cjson.AppendString(dst, id), ':', '{')
+		version := ""
+		for _, p := range list {
+			if p.ID == id {
+				dst = append(cjson.AppendString(dst, p.Language), `:{"name":`...)
+				dst = append(cjson.AppendString(dst, p.Name), `,"url":`...)
+				dst = append(cjson.AppendString(dst, p.URL), `},`...)
+				version = p.Version
+				urls = append(urls, p.URL)
+			}
+		}
+		dst = append(cjson.AppendString(append(dst, `"version":`...), version), '}')
+	}
+	return string(append(dst, `}}}`...)), append(appendStrings([]byte(`{"accepted":`), urls), '}')
+}
+
+func idsOf(list []Policy) (ids []string) {
+	seen := map[string]bool{}
+	for _, p := range list {
+		if !seen[p.ID] {
+			seen[p.ID] = true
+			ids = append(ids, p.ID)
+		}
+	}
+	return ids
+}

@@ -1,0 +1,195 @@
+package clientapi
+
+import (
+	"crypto/subtle"
+	"slices"
+
+	"hearth/engine/account"
+	"hearth/engine/cjson"
+	"hearth/engine/fault"
+	"hearth/engine/mxid"
+)
+
+// The stages of user-interactive authentication that the hub knows.
+const (
+	stageDummy    = "m.login.dummy"
+	stagePassword = "m.login.password"
+	stageToken    = "m.login.registration_token"
+	stageEmail    = "m.login.email.identity"
+	stageTerms    = "m.login.terms"
+)
+
+// stage tries the stage that auth names.
+func (u *interactive) stage(x *exchange, q *question, auth []byte) error {
+	typ, ok := cjson.LookupString(auth, "type")
+	if !ok {
+		if _, present := cjson.Lookup(auth, "type"); present {
+			return fault.E(fault.BadJSON, "clientapi.auth", "the type of auth must be a string")
+		}
+		// The session alone: the client asks how things stand, unless it is one
+		// of those that log in without naming the stage.
+		return nil
+	}
+	u.mu.Lock()
+	done, next := slices.Contains(x.done, typ), x.next(typ)
+	u.mu.Unlock()
+	switch {
+	case done:
+		return nil
+	case !next:
+		return u.challenge(x, fault.E(fault.Unrecognised, "clientapi.auth", "%s is not a stage that could come now", typ))
+	}
+	var p proof
+	var err error
+	switch typ {
+	case stagePassword:
+		p, err = u.byPassword(x, q, auth)
+	case stageToken:
+		p, err = u.byToken(x, q, auth)
+	case stageEmail:
+		p, err = u.byEmail(x, q, auth)
+	}
+	if err != nil {
+		return err
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if slices.Contains(x.done, typ) || u.open[x.id] != x {
+		if p.token != "" { // another request was first, or the exchange has ended
+			u.accounts.Free(p.token)
+		}
+		return nil
+	}
+	x.done = append(x.done, typ)
+	switch typ {
+	case stagePassword:
+		x.got.who = p.who
+	case stageToken:
+		x.got.token = p.token
+	case stageEmail:
+		x.got.mail, x.got.sid = p.mail, p.sid
+	}
+	return nil
+}
+
+// byPassword takes the stage of that name: it must be the password of the user
+// whose operation it is, or where nobody is logged in, of any.
+func (u *interactive) byPassword(x *exchange, q *question, auth []byte) (p proof, err error) {
+	id, err := loginName(auth, u.accounts)
+	if err != nil {
+		return p, err
+	}
+	password, ok := cjson.LookupString(auth, "password")
+	if !ok {
+		return p, fault.E(fault.Missing, "clientapi.auth", "the stage needs a password")
+	}
+	if id == "" {
+		id = q.id // who is logged in need not say it again
+	}
+	if p.who, err = u.accounts.CheckPassword(id, password); err != nil {
+		return p, u.retry(x, err)
+	}
+	if q.user != 0 && p.who != q.user {
+		return p, fault.E(fault.Forbidden, "clientapi.auth", "this is not the user whose request it is")
+	}
+	return p, nil
+}
+
+// byToken takes a registration token, and reserves it.
+func (u *interactive) byToken(x *exchange, q *question, auth []byte) (p proof, err error) {
+	var isText bool
+	if p.token, isText = cjson.LookupString(auth, "token"); !isText {
+		return p, fault.E(fault.Missing, "clientapi.auth", "the stage needs a token")
+	}
+	if q.only != "" && subtle.ConstantTimeCompare([]byte(q.only), []byte(p.token)) == 0 {
+		return p, u.challenge(x, fault.E(fault.Unauthorised, "clientapi.auth", "the registration token is not valid"))
+	}
+	if err := u.accounts.Reserve(p.token); err != nil {
+		return p, u.retry(x, err)
+	}
+	return p, nil
+}
+
+// byEmail takes an address that was proved by following the link in a mail.
+// Older clients write the name of the member in another way.
+func (u *interactive) byEmail(x *exchange, q *question, auth []byte) (p proof, err error) {
+	creds, ok := cjson.Lookup(auth, "threepid_creds")
+	if !ok {
+		creds, ok = cjson.Lookup(auth, "threepidCreds")
+	}
+	switch {
+	case !ok:
+		return p, fault.E(fault.Missing, "clientapi.auth", "the stage needs threepid_creds")
+	case cjson.KindOf(creds) != cjson.ObjectKind:
+		return p, fault.E(fault.BadJSON, "clientapi.auth", "threepid_creds must be an object")
+	}
+	sid, _ := cjson.LookupString(creds, "sid")
+	secret, _ := cjson.LookupString(creds, "client_secret")
+	v, ok := u.proofs.proved(sid, secret, q.purpose)
+	if !ok {
+		return p, u.challenge(x, fault.E(fault.ThreepidAuth, "clientapi.auth", "the address has not been confirmed yet"))
+	}
+	return proof{mail: v.address, sid: sid}, nil
+}
+
+// loginName reads who an identifier, or the older members beside it, means.
+// Empty means that none is named; a user that does not exist means somebody
+// whom the hub does not know by the address that was given.
+// Spec: client-server, identifier types.
+func loginName(obj []byte, accounts *account.Accounts) (mxid.UserID, error) {
+	const op = "clientapi.login"
+	name, has := cjson.Lookup(obj, "user")
+	if ident, ok := cjson.Lookup(obj, "identifier"); ok {
+		if cjson.KindOf(ident) != cjson.ObjectKind {
+			return "", fault.E(fault.BadJSON, op, "the identifier must be an object")
+		}
+		typ, _ := cjson.Lookup(ident, "type")
+		switch kind, isText := cjson.String(typ); {
+		case !isText:
+			return "", fault.E(fault.BadJSON, op, "the identifier needs a type")
+		case kind == "m.id.thirdparty":
+			return byAddress(ident, accounts)
+		case kind != "m.id.user":
+			return "", fault.E(fault.Unknown, op, "the hub knows no identifiers of the type %q", kind)
+		}
+		name, has = cjson.Lookup(ident, "user")
+		if !has {
+			return "", fault.E(fault.Missing, op, "the identifier needs a user")
+		}
+	} else if _, ok := cjson.Lookup(obj, "medium"); ok && !has {
+		return byAddress(obj, accounts)
+	}
+	if !has {
+		return "", nil
+	}
+	text, ok := cjson.String(name)
+	if !ok {
+		return "", fault.E(fault.BadJSON, op, "the user must be a string")
+	}
+	if text == "" || text[0] != '@' {
+		return mxid.UserID("@" + text + ":" + string(accounts.Server())), nil
+	}
+	return mxid.UserID(text), nil
+}
+
+// byAddress finds the user who has the address of a third-party identifier.
+func byAddress(obj []byte, accounts *account.Accounts) (mxid.UserID, error) {
+	medium, ok := cjson.LookupString(obj, "medium")
+	address, ok2 := cjson.LookupString(obj, "address")
+	if !ok || !ok2 {
+		return "", fault.E(fault.Missing, "clientapi.login", "a third-party identifier has a medium and an address")
+	}
+	nobody := accounts.ID("") // no user has this name
+	if medium == account.Email {
+		var err error
+		if address, err = account.CanonicalEmail(address); err != nil {
+			return nobody, nil
+		}
+	}
+	num, err := accounts.FindThreepid(medium, address)
+	if err != nil || num == 0 {
+		return nobody, err
+	}
+	u, err := accounts.User(num)
+	return u.ID, err
+}
