@@ -19,6 +19,7 @@ func (e *Engine) Verify(problem func(line string)) error {
 		func() error { return e.Rooms.Verify(bad) },
 		func() error { return e.Accounts.Verify(bad) },
 		func() error { return e.Directory.Verify(e.hasRoom, bad) },
+		func() error { return e.Ephemeral.Verify(e.log.Tip(), bad) },
 		func() error { return e.E2EE.Verify(bad) },
 	} {
 		if err := step(); err != nil {

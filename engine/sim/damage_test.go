@@ -65,7 +65,16 @@ func TestDamagedHubComesUp(t *testing.T) {
 		memTable int  // a large one keeps all in the log
 		steps    int  // of the script before the damage
 		fits     bool // what is left is a state that once was, so all tables agree
-	}{{".log", 3000, 4 << 20, 40, true}, {"MANIFEST-", 60, memTable, 150, true}, {".sst", -60, memTable, 150, false}} {
+	}{
+		{".log", 3000, 4 << 20, 40, true},
+		{"MANIFEST-", 60, memTable, 150, true},
+		{".sst", -60, memTable, 150, false}, // without its end none of a table can be read
+		{".sst", 5000, memTable, 150, false},
+		{".sst", 9000, memTable, 150, false},
+		{".sst", 15000, memTable, 150, false},
+		{".sst", 25000, memTable, 150, false},
+		{".sst", 40000, memTable, 150, false},
+	} {
 		mem := vfs.NewMem()
 		h, err := openSaying(mem, c.memTable, nil)
 		if err != nil {

@@ -2,8 +2,9 @@ package store
 
 import (
 	"encoding/binary"
-	"fmt"
 	"sync"
+
+	"hearth/engine/fault"
 )
 
 // Space is a set of names that share one numbering.
@@ -126,7 +127,7 @@ func (n *Names) Name(id Space, num uint32) (string, error) {
 		return "", err
 	}
 	if !ok {
-		return "", fmt.Errorf("store: name %c %d is missing", id, num)
+		return "", fault.E(fault.Corrupt, "store.Name", "name %c %d is missing", id, num)
 	}
 	sp.remember(string(val), num)
 	return string(val), nil

@@ -111,6 +111,14 @@ func Recover(opts Options) (*Findings, error) {
 		r.files = vfs.Default
 	}
 	r.aside = opts.Dir + damagedSuffix + r.report.Time.UTC().Format(stamp)
+	for base, n := r.aside, 2; ; n++ {
+		if _, err := r.files.Stat(r.aside); errors.Is(err, fs.ErrNotExist) {
+			break
+		} else if err != nil {
+			return nil, fmt.Errorf("store: %w", err)
+		}
+		r.aside = fmt.Sprintf("%s-%d", base, n)
+	}
 	lock, err := pebble.LockDirectory(r.dir, r.files)
 	if err != nil {
 		return nil, fmt.Errorf("store: %w", err)

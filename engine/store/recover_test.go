@@ -388,3 +388,28 @@ func TestPowerCutWhileRecovering(t *testing.T) {
 		}
 	}
 }
+
+// The same on the real disk, where folders are renamed and locked in earnest.
+func TestRecoverOnDisk(t *testing.T) {
+	dir := t.TempDir()
+	if _, err := vfs.Clone(damagedStore(t), vfs.Default, "data", dir+"/data"); err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(dir)
+	for _, kind := range []string{".log", ".sst"} {
+		before := incarnation(t, vfs.Default)
+		name := find(t, vfs.Default, kind)[0]
+		if kind == ".sst" {
+			if err := vfs.Default.Remove("data/db/" + name); err != nil {
+				t.Fatal(err)
+			}
+		} else {
+			edit(t, vfs.Default, name, flip(3*logBlock/2))
+		}
+		missing, report := recovered(t, vfs.Default)
+		if missing == 0 || report == nil || !strings.Contains(report.Text(), name) {
+			t.Errorf("%d rows are lost with %s: %v", missing, name, report)
+		}
+		lossIsWritten(t, vfs.Default, before)
+	}
+}

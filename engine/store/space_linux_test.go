@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"hearth/engine/fault"
 )
 
 // smallExt4 mounts an ext4 of so many bytes on a loop device. It needs root and
@@ -87,10 +89,48 @@ func TestFullExt4(t *testing.T) {
 		}
 		file, err := os.Create(other)
 		if err == nil {
-			err = unix.Fallocate(int(file.Fd()), 0, 0, int64(st.Bavail)*st.Bsize-left)
+			err = unix.Fallocate(int(file.Fd()), 0, 0, int64(st.Bavail)*int64(st.Bsize)-left)
 		}
 		if err != nil || file.Close() != nil {
 			t.Fatal(err)
 		}
 	})
+}
+
+// The kernel makes a file system read-only when its disk fails. The store comes
+// up to be read.
+func TestRemountedReadOnly(t *testing.T) {
+	dir, _ := smallExt4(t, 40<<20)
+	opts := Options{Dir: filepath.Join(dir, "db"), MemTable: 256 << 10}
+	s, err := Open(opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := range 100 {
+		if err := put(s, n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount("", dir, "", unix.MS_REMOUNT|unix.MS_RDONLY, ""); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(opts); !Unwritable(err) {
+		t.Fatalf("it was opened: %v", err)
+	}
+	opts.ReadOnly = true
+	if s, err = Open(opts); err != nil {
+		t.Fatal(err)
+	}
+	if n := rows(t, s); n != 100 {
+		t.Errorf("%d rows can be read", n)
+	}
+	if err := put(s, 1); !fault.Is(err, fault.Full) {
+		t.Error(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
 }
