@@ -10,7 +10,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"strings"
 	"syscall"
 	"time"
@@ -158,13 +157,11 @@ func webPages(c *peer.Client) mediaapi.Get {
 func (h *hub) open(shares budget.Shares) error {
 	c := h.config
 	h.server = httpd.New(httpd.Options{Conns: shares.Conns, Log: h.log})
-	secret, err := c.ReadSecret()
+	forClients, err := h.clientOptions()
 	if err != nil {
 		return err
 	}
-	api := clientapi.New(clientapi.Options{
-		Engine: h.engine, Registration: registrationMode(c.Registration), Guests: c.Guests, Secret: secret, PublicURL: c.PublicURL,
-	})
+	api := clientapi.New(forClients)
 	o := wire.Options{
 		Authenticate: api.Authenticate, Log: h.log, Done: h.server.Done(), BodyMemory: shares.Bodies, AdminContact: c.PublicURL,
 		Gate: wire.NewGate(2, 16, 2*time.Second),
@@ -203,14 +200,6 @@ func (h *hub) open(shares budget.Shares) error {
 		h.doors = append(h.doors, door{"in TLS", "https://" + reachable(addr), note})
 	}
 	return nil
-}
-
-// version is what the program was built from.
-func version() string {
-	if b, ok := debug.ReadBuildInfo(); ok {
-		return b.Main.Version
-	}
-	return "unknown"
 }
 
 // certificate is the owner's, or the hub's own.

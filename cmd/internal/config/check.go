@@ -1,6 +1,7 @@
 package config
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -78,6 +79,7 @@ func (c *Config) Check() []Problem {
 			warn("registration_shared_secret_file", "others on this machine can read %s: chmod 600 keeps them out", c.RegistrationSecret)
 		}
 	}
+	c.checkMail(bad)
 	if c.Registration == "open" {
 		warn("registration", "anyone who reaches the hub can make accounts on it")
 	}
@@ -142,20 +144,23 @@ func checkAddress(addr string) error {
 
 // ReadSecret reads the shared secret for registration; nil where there is none.
 func (c *Config) ReadSecret() ([]byte, error) {
-	if c.RegistrationSecret == "" {
+	b, err := readSecret(c.RegistrationSecret)
+	if err == nil && b != nil && len(b) < leastSecret {
+		err = fmt.Errorf("the secret in %s is shorter than %d bytes", c.RegistrationSecret, leastSecret)
+	}
+	return b, err
+}
+
+// readSecret reads a file without its last line's end; nil where none is named.
+func readSecret(file string) ([]byte, error) {
+	if file == "" {
 		return nil, nil
 	}
-	b, err := os.ReadFile(c.RegistrationSecret)
+	b, err := os.ReadFile(file)
 	if err != nil {
 		return nil, plainly(err)
 	}
-	for len(b) > 0 && (b[len(b)-1] == '\n' || b[len(b)-1] == '\r') {
-		b = b[:len(b)-1]
-	}
-	if len(b) < leastSecret {
-		return nil, fmt.Errorf("the secret in %s is shorter than %d bytes", c.RegistrationSecret, leastSecret)
-	}
-	return b, nil
+	return bytes.TrimRight(b, "\r\n"), nil
 }
 
 // plainly says what is wrong with a file without the name of a system call.

@@ -37,8 +37,16 @@ type Config struct {
 	Registration       string `key:"registration" arg:"closed|token|open" def:"token" help:"who may make an account: nobody, who has a registration token, anyone.\nA fresh hub prints a claim code, the token that makes its first admin; it works\nin every mode. hearth user add makes accounts in every mode too."`
 	RegistrationSecret string `key:"registration_shared_secret_file" arg:"FILE" def:"" help:"file that holds the secret by which a program on this machine may make accounts."`
 	Guests             bool   `key:"guests" arg:"on|off" def:"off" help:"whether anybody may come as a guest, without a password and with few rights."`
+	RegistrationEmail  bool   `key:"registration_needs_email" arg:"on|off" def:"off" help:"whether new users have to prove an e-mail address; it needs mail_server."`
+	TermsURL           string `key:"terms_url" arg:"URL" def:"" help:"where the terms stand that new users have to accept; empty: there are none."`
 	PasswordMinLength  int    `key:"password_min_length" arg:"N" def:"8" least:"1" most:"128" help:"shortest password for a new account, in bytes."`
 	RateLimits         bool   `key:"rate_limits" arg:"on|off" def:"on" help:"whether clients that ask too often are told to wait.\nOff is for benchmarks and for networks where every client is yours."`
+
+	MailServer   string   `key:"mail_server" arg:"URL" def:"" help:"who sends the hub's e-mail, as smtp://name@mail.example:587; empty: it sends none.\nsmtp:// encrypts by STARTTLS, smtps:// from the first byte; plain:// not at all, for\na mail server on this machine. It needs mail_from and public_url."`
+	MailPassword string   `key:"mail_password_file" arg:"FILE" def:"" help:"file that holds the password of the name in mail_server."`
+	MailFrom     string   `key:"mail_from" arg:"ADDRESS" def:"" help:"who the hub's e-mail is from, as \"My hub <hub@example.org>\"."`
+	TURNServers  []string `key:"turn_uris" arg:"URIS" def:"" help:"servers that relay calls, as turn:turn.example:3478?transport=udp, separated by commas."`
+	TURNSecret   string   `key:"turn_secret_file" arg:"FILE" def:"" help:"file that holds the secret shared with them (coturn: static-auth-secret)."`
 
 	RoomVersion string `key:"default_room_version" arg:"1..12" def:"12" help:"the version of rooms made without naming one.\nSoftware that does not know version 12 yet, where a room's creator stands above\nall power levels, may need 11."`
 

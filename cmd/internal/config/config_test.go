@@ -169,6 +169,17 @@ func TestCheck(t *testing.T) {
 		{"registration_shared_secret_file = '" + secret + "'", "chmod 600"},
 		{"registration_shared_secret_file = '" + short + "'", "shorter than 8"},
 		{"registration_shared_secret_file = '/none'", "/none: no such file"},
+		{"mail_server = 'smtp://u@mail.example'\nmail_from = 'Hub <hub@x.org>'\npublic_url = 'https://x.org'", ""},
+		{"mail_server = 'smtp://u@mail.example'\nmail_from = 'hub@x.org'", "need public_url"},
+		{"mail_server = 'smtp://u@mail.example'\npublic_url = 'https://x.org'", "is no address"},
+		{"mail_server = 'mail.example:25'\npublic_url = 'https://x.org'", "is not of the form"},
+		{"mail_server = 'http://mail.example'\npublic_url = 'https://x.org'", "begins with none of"},
+		{"mail_server = 'smtps://u:p@mail.example'\npublic_url = 'https://x.org'", "mail_password_file"},
+		{"registration_needs_email = 'on'", "nobody could prove"},
+		{"turn_uris = ['turn:x']", ""},
+		{"turn_uris = ['http://x']", "is not of the form turn:"},
+		{"turn_secret_file = '" + secret + "'", "turn_uris is empty"},
+		{"terms_url = 'nonsense'", "is not a URL"},
 	} {
 		c, _, err := load(tt.file+"\n", nil)
 		if err != nil {
