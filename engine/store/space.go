@@ -135,6 +135,12 @@ func (sp *headroom) available() (uint64, error) {
 func (sp *headroom) look() {
 	sp.mu.Lock()
 	defer sp.mu.Unlock()
+	sp.judge(true)
+}
+
+// judge is look under mu. Where reopen is false it may run under Pebble's own
+// lock, and does not let in compactions, which would ask for that.
+func (sp *headroom) judge(reopen bool) {
 	sp.written.Store(0)
 	sp.looked.Store(time.Now().UnixNano())
 	avail, err := sp.available()
@@ -146,7 +152,7 @@ func (sp *headroom) look() {
 		sp.full.Store(true)
 		sp.gate.close()
 		sp.log("store: the disk is full: %d MiB are free, %d are needed; nothing new is taken", avail>>20, sp.floor>>20)
-	case full && avail >= sp.floor+sp.floor/4 && (avail >= sp.floor*4 || !time.Now().Before(sp.until)):
+	case full && reopen && avail >= sp.floor+sp.floor/4 && (avail >= sp.floor*4 || !time.Now().Before(sp.until)):
 		if sp.ballast > 0 && !sp.held {
 			sp.takeBallast()
 		}
@@ -252,9 +258,9 @@ func (sp *headroom) admit(bytes int) error {
 // once more after it.
 func (sp *headroom) outOfSpace() {
 	sp.mu.Lock()
+	defer sp.mu.Unlock()
 	sp.dropBallast()
-	sp.mu.Unlock()
-	sp.look()
+	sp.judge(false)
 }
 
 // roomForTable says whether a table may be begun. A flush waits until it may:
