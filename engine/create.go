@@ -140,7 +140,10 @@ func (e *Engine) CreateRoom(n *NewRoom) (mxid.RoomID, error) {
 	if err != nil {
 		return "", err
 	}
-	return id, pending.Wait()
+	if err := pending.Wait(); err != nil {
+		return "", err
+	}
+	return id, e.settleIn(c.w.Head().Room, n.Creator)
 }
 
 // events stages the room's first events in the order the specification gives.

@@ -88,7 +88,13 @@ func (e *Engine) stand(num room.Num, d *room.Draft, j judge) (mxid.EventID, erro
 	if now == room.Join && room.MembershipOf(made.Content) != room.Join {
 		e.silence(num, *d.StateKey)
 	}
-	return made.ID, pending.Wait()
+	if err := pending.Wait(); err != nil {
+		return "", err
+	}
+	if now != room.Join && room.MembershipOf(made.Content) == room.Join {
+		return made.ID, e.settleIn(num, mxid.UserID(*d.StateKey))
+	}
+	return made.ID, nil
 }
 
 // silence ends the typing of a user who is out of the room.
@@ -209,6 +215,14 @@ func (e *Engine) addVoucher(head *room.Head, d *room.Draft) error {
 func (e *Engine) Invite(num room.Num, sender, user mxid.UserID, reason string) error {
 	return e.standing(num, sender, user, "invite", reason, func(*room.Writer, room.Membership) (bool, error) {
 		return true, e.mayInvite(sender, user)
+	})
+}
+
+// Knock asks to be let into a room. Who knocks already stays so.
+// Spec: client-server, POST /knock/{roomIdOrAlias}.
+func (e *Engine) Knock(num room.Num, user mxid.UserID, reason string) error {
+	return e.standing(num, user, user, "knock", reason, func(w *room.Writer, now room.Membership) (bool, error) {
+		return now != room.Knock, e.mayJoin(w, user)
 	})
 }
 

@@ -284,20 +284,33 @@ func (w *Writer) stageState(s *staged) error {
 // where not nil, adds rows and entries to the batch. The result is to be waited
 // for before anybody is told.
 func (w *Writer) Commit(extra func(tx *stream.Tx) error) (stream.Pending, error) {
-	defer w.End()
-	fresh := w.l.num == 0
-	if err := w.enter(); err != nil {
-		return stream.Pending{}, err
-	}
-	for i := range w.staged {
-		if m := w.staged[i].member; m != nil {
-			w.r.standings.begin(w.head.Room, m.user)
-			defer w.r.standings.end(w.head.Room, m.user)
+	return w.r.CommitAll(extra, w)
+}
+
+// CommitAll is Commit of several rooms in one batch.
+func (r *Rooms) CommitAll(extra func(tx *stream.Tx) error, writers ...*Writer) (stream.Pending, error) {
+	var fresh []Num
+	defer func() {
+		for _, w := range writers {
+			w.End()
+		}
+	}()
+	for _, w := range writers {
+		isNew := w.l.num == 0
+		if err := w.enter(); err != nil {
+			r.forget(fresh)
+			return stream.Pending{}, err
+		}
+		if isNew {
+			fresh = append(fresh, w.l.num)
 		}
 	}
-	pending, err := w.r.log.Begin(func(tx *stream.Tx) error {
-		if err := w.append(tx); err != nil {
-			return err
+	defer r.changeStandings(writers)()
+	pending, err := r.log.Begin(func(tx *stream.Tx) error {
+		for _, w := range writers {
+			if err := w.append(tx); err != nil {
+				return err
+			}
 		}
 		if extra != nil {
 			return extra(tx)
@@ -305,13 +318,42 @@ func (w *Writer) Commit(extra func(tx *stream.Tx) error) (stream.Pending, error)
 		return nil
 	})
 	if err != nil {
-		if fresh {
-			w.r.mu.Lock()
-			delete(w.r.live, w.l.num) // it never was
-			w.r.mu.Unlock()
-		}
+		r.forget(fresh)
 		return pending, err
 	}
+	for _, w := range writers {
+		w.publish()
+	}
+	return pending, nil
+}
+
+// changeStandings says that the standings of members are about to change; the
+// result is to be called when they have.
+func (r *Rooms) changeStandings(writers []*Writer) (done func()) {
+	each := func(f func(room Num, user uint32)) {
+		for _, w := range writers {
+			for i := range w.staged {
+				if m := w.staged[i].member; m != nil {
+					f(w.head.Room, m.user)
+				}
+			}
+		}
+	}
+	each(r.standings.begin)
+	return func() { each(r.standings.end) }
+}
+
+// forget takes rooms out of memory that were to be made and never were.
+func (r *Rooms) forget(rooms []Num) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, num := range rooms {
+		delete(r.live, num)
+	}
+}
+
+// publish makes what was committed the room's present.
+func (w *Writer) publish() {
 	w.l.head.Store(w.head)
 	for i := range w.staged {
 		s := &w.staged[i]
@@ -323,7 +365,6 @@ func (w *Writer) Commit(extra func(tx *stream.Tx) error) (stream.Pending, error)
 			w.r.markLinked(s.rel.to)
 		}
 	}
-	return pending, nil
 }
 
 // enter gives a new room its number and its place among the live ones.

@@ -50,6 +50,8 @@ func (a *API) membershipRoutes() []wire.Route {
 	return []wire.Route{
 		{Method: "POST", Pattern: v3 + "/join/{roomIdOrAlias}", Handle: a.join, Flags: maybe | wire.GuestOK, Class: wire.Create},
 		{Method: "POST", Pattern: room + "/join", Handle: a.joinRoom, Flags: maybe | wire.GuestOK, Class: wire.Create},
+		{Method: "POST", Pattern: v3 + "/knock/{roomIdOrAlias}", Handle: a.knock, Flags: late | wire.EmptyBody, Class: wire.Create},
+		{Method: "POST", Pattern: room + "/upgrade", Handle: a.upgrade, Flags: user, Class: wire.Create},
 		{Method: "POST", Pattern: room + "/invite", Handle: a.invite, Flags: user, Class: wire.Create},
 		{Method: "POST", Pattern: room + "/leave", Handle: a.leave, Flags: maybe | wire.GuestOK},
 		{Method: "POST", Pattern: room + "/forget", Handle: a.forget, Flags: maybe},
