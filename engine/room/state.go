@@ -70,6 +70,28 @@ func (r *Rooms) Each(s State, f func(e *Event) (more bool, err error)) error {
 	return nil
 }
 
+// EachOfType is Each for the events of one type. A state may hold thousands of
+// members, which are not read for this.
+func (r *Rooms) EachOfType(s State, typ string, f func(e *Event) (more bool, err error)) error {
+	for _, p := range s {
+		is, _, err := r.KeyName(p.Key)
+		if err != nil {
+			return err
+		}
+		if is != typ {
+			continue
+		}
+		e, err := r.Event(EventNum(p.Event))
+		if err != nil {
+			return err
+		}
+		if more, err := f(e); !more || err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // KeyName gives the event type and state key of an interned key.
 func (r *Rooms) KeyName(key uint32) (typ, stateKey string, err error) {
 	name, err := r.names.Name(store.StateKeys, key)
