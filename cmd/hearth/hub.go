@@ -88,7 +88,7 @@ func openEngine(c *config.Config, shares budget.Shares, log *slog.Logger) (e *en
 		},
 		Log: func(format string, args ...any) { log.Info(fmt.Sprintf(format, args...)) },
 		Fatal: func(format string, args ...any) {
-			log.Error("the disk refused a write; nothing that was acknowledged is lost", "err", fmt.Sprintf(format, args...))
+			log.Error("the store cannot go on", "err", fmt.Sprintf(format, args...))
 			os.Exit(exitLocal)
 		},
 	}

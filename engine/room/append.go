@@ -15,29 +15,33 @@ import (
 // done while staging.
 func (w *Writer) append(tx *stream.Tx) error {
 	before := w.l.head.Load()
+	room := uint32(w.head.Room)
 	var buf, diff []byte
 	replied := map[mxid.EventID]Key{}
 	for i := range w.staged {
 		s := &w.staged[i]
+		for _, n := range s.snaps {
+			snapshot.Put(tx.Batch, room, n.ref.Num, n.parent, n.delta, n.set)
+		}
 		sender, err := w.r.names.Number(store.Users, string(s.ev.Sender))
 		if err != nil {
 			return err
 		}
-		s.ev.At = Key{Pos: tx.Next(), Fill: liveFill}
-		entry := stream.Entry{Kind: stream.RoomEvent, Flags: stream.FlagLocal, Room: uint32(w.head.Room), User: sender, Event: uint64(s.ev.Num)}
-		if s.state != 0 {
-			entry.Flags |= stream.FlagState
-			diff = appendDiff(diff[:0], Change{s.state, s.ev.Replaces, s.ev.Num})
-			entry.Diff = diff
-			snapshot.Put(tx.Batch, uint32(w.head.Room), s.snap.Num, s.parent, []snapshot.Pair{{Key: s.state, Event: uint64(s.ev.Num)}}, s.set)
+		if s.outcome == Accepted {
+			s.ev.At = Key{Pos: tx.Next(), Fill: liveFill}
+			diff = appendDiff(diff[:0], s.changes...)
+			w.head.Last = tx.Put(&stream.Entry{
+				Kind: stream.RoomEvent, Flags: s.entryFlags(), Room: room, User: sender, Event: uint64(s.ev.Num), Diff: diff,
+			})
 		}
-		w.head.Last = tx.Put(&entry)
 		buf = w.appendRows(tx, s, buf)
-		w.appendRelation(tx, s, sender, replied)
-		if s.member != nil {
-			buf = s.member.appendRows(tx, w.head.Room, s.ev, buf)
-			if s.member.local {
-				tx.Wake(s.member.user)
+		if s.outcome == Accepted {
+			w.appendRelation(tx, s, sender, replied)
+		}
+		for _, m := range s.members {
+			buf = m.appendRows(tx, w.head.Room, s.ev.At.Pos, buf)
+			if m.local {
+				tx.Wake(m.user)
 			}
 		}
 	}
@@ -50,22 +54,38 @@ func (w *Writer) append(tx *stream.Tx) error {
 	return nil
 }
 
+// entryFlags are what the log's entry says of an event.
+func (s *staged) entryFlags() (flags uint8) {
+	if s.ev.IsState {
+		flags |= stream.FlagState
+	}
+	if s.ev.Flags&flagLocal != 0 {
+		flags |= stream.FlagLocal
+	}
+	return flags
+}
+
 // appendRows writes the rows of one event; buf is scratch.
 func (w *Writer) appendRows(tx *stream.Tx, s *staged, buf []byte) []byte {
 	e := s.ev
 	var kbuf [300]byte
 	num := binary.AppendUvarint(make([]byte, 0, 10), uint64(e.Num))
 	tx.Set(eventNumberKey(kbuf[:0], e.ID), num)
-	tx.Set(timelineKey(kbuf[:0], w.head.Room, e.At), num)
+	if s.outcome == Accepted {
+		tx.Set(timelineKey(kbuf[:0], w.head.Room, e.At), num)
+	}
 	buf = append(e.appendHeader(buf[:0]), s.packed...)
 	tx.Set(bodyKey(kbuf[:0], e.IsState, e.Num), buf)
-	if s.redacts != nil {
-		gone := *s.redacts
+	for _, r := range s.redacts {
+		gone := *r.target
 		gone.Flags |= flagRedacted
 		gone.RedactedBy = e.Num
-		buf = append(gone.appendHeader(buf[:0]), s.hollow...)
+		buf = append(gone.appendHeader(buf[:0]), r.hollow...)
 		tx.Set(bodyKey(kbuf[:0], gone.IsState, gone.Num), buf)
-		w.appendUnrelation(tx, &s.unrel)
+		w.appendUnrelation(tx, &r.unrel)
+	}
+	for _, id := range s.awaits {
+		tx.Set(store.U64(awaitedPrefix(kbuf[:0], id), uint64(e.Num)), nil)
 	}
 	if e.TxnDevice != 0 {
 		day := w.r.day()
@@ -78,6 +98,12 @@ func (w *Writer) appendRows(tx *stream.Tx, s *staged, buf []byte) []byte {
 		}
 	}
 	return buf
+}
+
+// awaitedPrefix begins the rows of the events that point at one that is not
+// here: they are settled when it comes.
+func awaitedPrefix(dst []byte, id mxid.EventID) []byte {
+	return appendID(store.Awaited.Key(dst), id)
 }
 
 // relationPrefix begins the rows of what relates to an event. They are keyed

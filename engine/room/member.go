@@ -43,38 +43,39 @@ func MembershipOf(content []byte) Membership {
 	return ParseMembership(s)
 }
 
-// memberChange is what a member event changes in the indexes.
+// memberChange is what a change of a room's state does to the member indexes.
 type memberChange struct {
 	user     uint32
-	id       mxid.UserID
+	event    EventNum
 	local    bool
 	old, new Membership
 }
 
-// memberChange works out a member event's change and counts it in the working head.
-func (w *Writer) memberChange(e *Event) (*memberChange, error) {
-	user, err := w.r.names.Number(store.Users, e.StateKey)
-	if err != nil {
+// memberChange works out the change from one member event of a user to another,
+// either of which may be nil, and counts it in the working head.
+func (w *Writer) memberChange(old, new *Event) (*memberChange, error) {
+	c := &memberChange{}
+	id := mxid.UserID("")
+	if old != nil {
+		id, c.old = mxid.UserID(old.StateKey), MembershipOf(old.Content)
+	}
+	if new != nil {
+		id, c.new, c.event = mxid.UserID(new.StateKey), MembershipOf(new.Content), new.Num
+	}
+	var err error
+	if c.user, err = w.r.names.Number(store.Users, string(id)); err != nil {
 		return nil, err
 	}
-	c := &memberChange{user: user, id: mxid.UserID(e.StateKey), new: MembershipOf(e.Content)}
-	c.local = c.id.Server() == w.r.Server()
-	if e.Replaces != 0 {
-		old, err := w.event(e.Replaces)
-		if err != nil {
-			return nil, err
-		}
-		c.old = MembershipOf(old.Content)
-	}
+	c.local = id.Server() == w.r.Server()
 	h := w.head
 	h.Joined += count(c.new, Join) - count(c.old, Join)
 	h.Invited += count(c.new, Invite) - count(c.old, Invite)
 	if c.local && (c.old == Join) != (c.new == Join) {
 		local := slices.Clone(h.Local)
 		if c.new == Join {
-			h.Local = append(local, user)
+			h.Local = append(local, c.user)
 		} else {
-			h.Local = slices.DeleteFunc(local, func(u uint32) bool { return u == user })
+			h.Local = slices.DeleteFunc(local, func(u uint32) bool { return u == c.user })
 		}
 	}
 	return c, nil
@@ -111,8 +112,8 @@ const (
 )
 
 // appendRows writes both indexes of a member's standing.
-func (c *memberChange) appendRows(tx *stream.Tx, room Num, e *Event, buf []byte) []byte {
-	m := Member{Membership: c.new, Event: e.Num, Pos: e.At.Pos, Local: c.local}
+func (c *memberChange) appendRows(tx *stream.Tx, room Num, pos stream.Pos, buf []byte) []byte {
+	m := Member{Membership: c.new, Event: c.event, Pos: pos, Local: c.local}
 	buf = m.appendTo(buf[:0])
 	var kbuf [9]byte
 	tx.Set(userRoomKey(kbuf[:0], c.user, room), buf)

@@ -149,8 +149,10 @@ const (
 	flagState    uint8 = 1 << iota // a state event; its body lies in StateBody
 	flagLocal                      // made on this hub
 	flagRedacted                   // its body has been redacted
-	flagRejected                   // it failed authorisation and is not part of the room
-	flagOutlier                    // its state is not known; it has no place in the timeline
+	flagRejected                   // its own auth events refuse it: it authorises nothing and no state holds it
+	flagDenied                     // the state before it refuses it: it authorises nothing
+	flagSoft                       // the room's present refused it: no extremity, not shown, but part of the graph
+	flagOutlier                    // its state is not known; it has no place in the graph
 )
 
 // Event is a stored event with what the hub knows about it. Shared and never

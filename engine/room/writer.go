@@ -5,7 +5,6 @@ import (
 	"hearth/engine/event"
 	"hearth/engine/fault"
 	"hearth/engine/mxid"
-	"hearth/engine/snapshot"
 	"hearth/engine/store"
 	"hearth/engine/stream"
 )
@@ -35,21 +34,6 @@ type Writer struct {
 	head   *Head // the working copy
 	staged []staged
 	done   bool
-}
-
-// staged is an event on its way to the disk.
-type staged struct {
-	ev      *Event
-	state   uint32 // interned key of a state event; 0 for others
-	packed  []byte
-	redacts *Event // the event it empties; nil where none
-	hollow  []byte // that event's new body, packed
-	member  *memberChange
-	unrel   unrelation // what the redaction takes out of the relations
-	rel     relation
-	snap    snapshot.Ref // its own snapshot, where it changed the state
-	parent  snapshot.Ref
-	set     snapshot.Set
 }
 
 // Write begins writing to a room. It waits for the room's other writers.
@@ -156,7 +140,7 @@ func (w *Writer) Add(d *Draft) (*Event, error) {
 		}
 		return nil, err
 	}
-	return w.stage(made, target, d.Txn)
+	return w.stageLocal(made, target, d.Txn)
 }
 
 // link points the event at the extremities and at the events that authorise it.
@@ -199,85 +183,6 @@ func (w *Writer) redactable(d *Draft) (*Event, error) {
 		return nil, fault.E(fault.Forbidden, "room.Redact", "redacting the events of others takes power level %d", w.head.Levels.Redact())
 	}
 	return target, nil
-}
-
-// stage gives an event its number and works out what it changes.
-func (w *Writer) stage(made *event.Event, target *Event, txn Txn) (*Event, error) {
-	if w.head.ID == "" {
-		w.head.ID = made.Room
-	}
-	e := &Event{
-		Event: made, Num: EventNum(w.r.lastEvent.Add(1)), In: w.head.Room, Flags: flagLocal,
-		Before: w.head.snap.Num, After: w.head.snap.Num, links: newLinks(linksUnknown),
-	}
-	if txn.Device != 0 {
-		e.TxnDevice, e.Txn = txn.Device, txn.ID
-	}
-	if w.head.Version.IDs != event.IDInEvent {
-		e.links.Store(linksNone) // its id is a hash: nobody knew it before
-	}
-	s := staged{ev: e, redacts: target}
-	if err := w.relate(&s); err != nil {
-		return nil, err
-	}
-	if made.IsState {
-		e.Flags |= flagState
-		if err := w.stageState(&s); err != nil {
-			return nil, err
-		}
-	}
-	if target != nil {
-		hollow, err := target.Event.Redacted()
-		if err != nil {
-			return nil, err
-		}
-		s.hollow = w.r.codec.pack(nil, hollow.JSON)
-		if s.unrel, err = w.unrelate(target); err != nil {
-			return nil, err
-		}
-	}
-	s.packed = w.r.codec.pack(make([]byte, 0, len(made.JSON)/2+64), made.JSON)
-	w.head.ext = []extremity{{e.Num, made.ID, made.Depth}}
-	w.staged = append(w.staged, s)
-	return e, nil
-}
-
-// stageState moves the working state on by a state event.
-func (w *Writer) stageState(s *staged) error {
-	e, h := s.ev, w.head
-	key, err := w.r.names.Number(store.StateKeys, stateName(e.Type, e.StateKey))
-	if err != nil {
-		return err
-	}
-	s.state = key
-	e.Replaces = EventNum(h.State.Get(key))
-	h.State = h.State.With([]snapshot.Pair{{Key: key, Event: uint64(e.Num)}})
-	h.lastSnap++
-	e.After = h.lastSnap
-	s.parent, s.set = h.snap, h.State
-	// The depth is what Put will find; both follow from the same numbers.
-	s.snap = snapshot.Next(h.snap, h.lastSnap, 1, len(h.State))
-	h.snap = s.snap
-	if e.Type == "m.room.member" {
-		if s.member, err = w.memberChange(e); err != nil {
-			return err
-		}
-	}
-	if e.StateKey == "" {
-		switch e.Type {
-		case "m.room.create":
-			h.create = e
-		case "m.room.power_levels":
-			h.levels = e
-		case "m.room.join_rules":
-			h.rules = e
-			return nil
-		default:
-			return nil
-		}
-		h.Levels = auth.ParsePowerLevels(plain(h.create), plain(h.levels))
-	}
-	return nil
 }
 
 // Commit writes what was staged as one batch and lets the next writer in. extra,
@@ -333,7 +238,7 @@ func (r *Rooms) changeStandings(writers []*Writer) (done func()) {
 	each := func(f func(room Num, user uint32)) {
 		for _, w := range writers {
 			for i := range w.staged {
-				if m := w.staged[i].member; m != nil {
+				for _, m := range w.staged[i].members {
 					f(w.head.Room, m.user)
 				}
 			}
@@ -357,8 +262,11 @@ func (w *Writer) publish() {
 	w.l.head.Store(w.head)
 	for i := range w.staged {
 		s := &w.staged[i]
-		if s.redacts != nil {
-			w.r.cache.drop(s.redacts.Num)
+		for _, r := range s.redacts {
+			w.r.cache.drop(r.target.Num)
+		}
+		if s.known {
+			w.r.cache.drop(s.ev.Num)
 		}
 		w.r.cache.put(s.ev, w.r.cache.epoch.Load())
 		if s.rel.to != "" {

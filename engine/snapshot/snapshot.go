@@ -204,6 +204,13 @@ func (s *Snapshots) read(room uint32, num Num, buf []byte, r *row) ([]byte, erro
 	return val, r.parse(val)
 }
 
+// Ref finds a snapshot's place in its chain. num must not be 0.
+func (s *Snapshots) Ref(room uint32, num Num) (Ref, error) {
+	var r row
+	_, err := s.read(room, num, nil, &r)
+	return Ref{Num: num, Depth: r.depth}, err
+}
+
 // Get finds one key's event in a snapshot without building the whole set; 0
 // where the key is not there. num must not be 0.
 func (s *Snapshots) Get(room uint32, num Num, key uint32) (uint64, error) {

@@ -52,6 +52,8 @@ const (
 	Relation Table = 0x28
 	// Thread: room u32, position u64 and fill u16 of the last reply, id of the root → empty. room.
 	Thread Table = 0x29
+	// Awaited: id of an event that is not here, event number u64 of one that points at it → empty. room.
+	Awaited Table = 0x2e
 	// Alias: alias → room u32, creator. directory.
 	Alias Table = 0x2a
 	// RoomAlias: room u32, alias → empty. directory.

@@ -1,0 +1,345 @@
+package room
+
+import (
+	"slices"
+
+	"hearth/engine/auth"
+	"hearth/engine/event"
+	"hearth/engine/fault"
+	"hearth/engine/mxid"
+	"hearth/engine/snapshot"
+	"hearth/engine/store"
+)
+
+// Outcome is what became of an event that another server sent.
+// Spec: server-server, checks performed on receipt of a PDU.
+type Outcome uint8
+
+// The outcomes.
+const (
+	Accepted   Outcome = iota // part of the room, in its timeline
+	Known                     // it was here already
+	Rejected                  // refused by its auth events or by the state before it
+	SoftFailed                // refused by the room's present: kept, but not shown nor built upon
+	Missing                   // the Gap has to be filled first
+	Aside                     // kept as an outlier, without a place in the graph
+)
+
+// Gap names the events that have to be here before another can be accepted.
+// Package room never asks for them: who can, does, and calls again.
+type Gap struct {
+	Prev []mxid.EventID // events it follows, whose state is needed
+	Auth []mxid.EventID // events that authorise it
+}
+
+// Empty says whether nothing is lacking.
+func (g *Gap) Empty() bool { return len(g.Prev)+len(g.Auth) == 0 }
+
+// Accept checks an event from elsewhere against the room and stages it. Its
+// form, hash and signatures were checked before. given is the state before the
+// event where another server told it, because what lies between is not to be
+// had; nil where the events it follows are here. The ids in given have to be
+// here, as outliers at least.
+//
+// Spec: server-server, checks performed on receipt of a PDU 4 to 6.
+func (w *Writer) Accept(e *event.Event, given []mxid.EventID) (Outcome, Gap, error) {
+	old, err := w.byID(e.ID)
+	switch {
+	case err == nil && old.Flags&flagOutlier == 0:
+		return Known, Gap{}, nil
+	case err != nil && !fault.Is(err, fault.NotFound):
+		return 0, Gap{}, err
+	}
+	authority, gap, err := w.authority(e)
+	if err != nil {
+		return 0, gap, err
+	}
+	prev, missing, err := w.prev(e)
+	if err != nil {
+		return 0, gap, err
+	}
+	if given == nil {
+		gap.Prev = missing
+	}
+	if !gap.Empty() {
+		return Missing, gap, nil
+	}
+	s := staged{ev: &Event{Event: e, In: w.head.Room, links: newLinks(linksUnknown)}, awaits: missing}
+	w.adopt(&s, old)
+	if err := authority.check(e); err != nil {
+		s.ev.Flags |= flagRejected
+		return w.refuse(&s)
+	}
+	before, set, err := w.before(&s, prev, given)
+	if err != nil {
+		return 0, gap, err
+	}
+	s.ev.Before, s.ev.After = before.Num, before.Num
+	if denied, err := w.denies(set, e); err != nil {
+		return 0, gap, err
+	} else if denied {
+		s.ev.Flags |= flagDenied
+		return w.refuse(&s)
+	}
+	if len(w.head.ext) == 0 {
+		return Accepted, gap, w.join(&s, before, set) // the first event here: there is no present yet
+	}
+	if denied, err := w.denies(w.head.State, e); err != nil {
+		return 0, gap, err
+	} else if denied {
+		s.outcome = SoftFailed
+		s.ev.Flags |= flagSoft
+	}
+	return s.outcome, gap, w.join(&s, before, set)
+}
+
+// adopt gives the event the number it had as an outlier, or a new one.
+func (w *Writer) adopt(s *staged, old *Event) {
+	if s.ev.IsState {
+		s.ev.Flags |= flagState
+	}
+	if old != nil {
+		s.known, s.ev.Num = true, old.Num
+		if old.Redacted() {
+			s.ev.Flags |= flagRedacted
+			s.ev.Event, s.ev.RedactedBy = old.Event, old.RedactedBy
+		}
+		return
+	}
+	s.ev.Num = EventNum(w.r.lastEvent.Add(1))
+}
+
+// refuse stages an event that is kept only so that it is known to be bad.
+func (w *Writer) refuse(s *staged) (Outcome, Gap, error) {
+	s.outcome, s.awaits = Rejected, nil
+	w.pack(s)
+	w.staged = append(w.staged, *s)
+	return Rejected, Gap{}, nil
+}
+
+// authority is the events that an event names as authorising it.
+type authority struct {
+	list   []*event.Event
+	create *event.Event // where the version does not name it
+}
+
+func (a *authority) check(e *event.Event) error {
+	if err := auth.CheckAuthEvents(e, a.list); err != nil {
+		return err
+	}
+	list := a.list
+	if a.create != nil {
+		list = append(slices.Clone(list), a.create)
+	}
+	return auth.Check(e, auth.StateOf(list))
+}
+
+// authority collects the auth events; those that are not here are the gap.
+func (w *Writer) authority(e *event.Event) (a authority, gap Gap, err error) {
+	for _, id := range e.Auth {
+		ev, err := w.byID(id)
+		switch {
+		case fault.Is(err, fault.NotFound):
+			gap.Auth = append(gap.Auth, id)
+			continue
+		case err != nil:
+			return a, gap, err
+		case ev.Flags&(flagRejected|flagDenied) != 0:
+			a.list = append(a.list, nil)
+			continue
+		}
+		a.list = append(a.list, ev.Event)
+	}
+	if !w.head.Version.RoomIDIsCreate || e.Type == "m.room.create" {
+		return a, gap, nil
+	}
+	create, err := w.byID(auth.CreateID(w.head.ID))
+	if fault.Is(err, fault.NotFound) {
+		gap.Auth = append(gap.Auth, auth.CreateID(w.head.ID))
+		return a, gap, nil
+	}
+	a.create = plain(create)
+	return a, gap, err
+}
+
+// Keep stages an event from elsewhere as an outlier: part of a state or of an
+// auth chain, with no place in the graph. What authorises it has to be here
+// before. An outlier may join the graph later, by Accept.
+func (w *Writer) Keep(e *event.Event) (Outcome, Gap, error) {
+	_, err := w.byID(e.ID)
+	if err == nil {
+		return Known, Gap{}, nil
+	}
+	if !fault.Is(err, fault.NotFound) {
+		return 0, Gap{}, err
+	}
+	authority, gap, err := w.authority(e)
+	if err != nil {
+		return 0, gap, err
+	}
+	if !gap.Empty() {
+		return Missing, gap, nil
+	}
+	s := staged{ev: &Event{Event: e, In: w.head.Room, Flags: flagOutlier, links: newLinks(linksUnknown)}, outcome: Aside}
+	w.adopt(&s, nil)
+	if authority.check(e) != nil {
+		s.ev.Flags |= flagRejected
+		s.outcome = Rejected
+	}
+	w.pack(&s)
+	w.staged = append(w.staged, s)
+	return s.outcome, Gap{}, nil
+}
+
+// prev collects the events that e follows, and the ids of those that are not
+// here or whose state is not known.
+func (w *Writer) prev(e *event.Event) (list []*Event, missing []mxid.EventID, err error) {
+	for _, id := range e.Prev {
+		ev, err := w.byID(id)
+		if err != nil && !fault.Is(err, fault.NotFound) {
+			return nil, nil, err
+		}
+		if err != nil || ev.After == 0 {
+			missing = append(missing, id)
+			continue
+		}
+		list = append(list, ev)
+	}
+	return list, missing, nil
+}
+
+// before works out the state before an event.
+func (w *Writer) before(s *staged, prev []*Event, given []mxid.EventID) (snapshot.Ref, State, error) {
+	if given == nil {
+		return w.resolved(s, prev)
+	}
+	set, err := w.stateOfIDs(given)
+	if err != nil {
+		return snapshot.Ref{}, nil, err
+	}
+	return w.snapshot(s, snapshot.Ref{}, nil, set), set, nil
+}
+
+// stateOfIDs makes a state of events that are here.
+func (w *Writer) stateOfIDs(ids []mxid.EventID) (State, error) {
+	var set State
+	for _, id := range ids {
+		e, err := w.byID(id)
+		if err != nil {
+			return nil, err
+		}
+		if !e.IsState || e.Flags&(flagRejected|flagDenied) != 0 {
+			continue
+		}
+		key, err := w.r.names.Number(store.StateKeys, stateName(e.Type, e.StateKey))
+		if err != nil {
+			return nil, err
+		}
+		set = append(set, snapshot.Pair{Key: key, Event: uint64(e.Num)})
+	}
+	slices.SortStableFunc(set, func(a, b snapshot.Pair) int { return int(int64(a.Key) - int64(b.Key)) })
+	return slices.CompactFunc(set, func(a, b snapshot.Pair) bool { return a.Key == b.Key }), nil
+}
+
+// denies says whether the auth rules refuse the event in a state.
+func (w *Writer) denies(set State, e *event.Event) (bool, error) {
+	var failed error
+	err := auth.Check(e, func(typ, stateKey string) *event.Event {
+		ev, err := w.stateIn(set, typ, stateKey)
+		if err != nil && failed == nil {
+			failed = err
+		}
+		return plain(ev)
+	})
+	return err != nil, failed
+}
+
+// stateIn finds a state event in a set that may hold staged ones.
+func (w *Writer) stateIn(set State, typ, stateKey string) (*Event, error) {
+	key, err := w.r.names.Find(store.StateKeys, stateName(typ, stateKey))
+	if err != nil || key == 0 {
+		return nil, err
+	}
+	num := set.Get(key)
+	if num == 0 {
+		return nil, nil
+	}
+	return w.event(EventNum(num))
+}
+
+// join stages an event that becomes part of the graph: it takes the place of
+// what it follows among the extremities, and the room's present is resolved anew.
+func (w *Writer) join(s *staged, before snapshot.Ref, set State) error {
+	e := s.ev
+	if e.IsState {
+		key, err := w.r.names.Number(store.StateKeys, stateName(e.Type, e.StateKey))
+		if err != nil {
+			return err
+		}
+		e.Replaces = EventNum(set.Get(key))
+		delta := []snapshot.Pair{{Key: key, Event: uint64(e.Num)}}
+		set = set.With(delta)
+		before = w.snapshot(s, before, delta, set)
+		e.After = before.Num
+	}
+	w.pack(s)
+	if s.outcome == SoftFailed {
+		w.staged = append(w.staged, *s)
+		return nil
+	}
+	if err := w.relate(s); err != nil {
+		return err
+	}
+	if err := w.redactions(s); err != nil {
+		return err
+	}
+	// From here on the event can be found by what is worked out from it.
+	w.staged = append(w.staged, *s)
+	s = &w.staged[len(w.staged)-1]
+	w.head.ext = slices.DeleteFunc(slices.Clone(w.head.ext), func(x extremity) bool { return slices.Contains(e.Prev, x.id) })
+	followed, err := w.followed(e.ID)
+	if err != nil {
+		return err
+	}
+	if !followed {
+		w.head.ext = append(w.head.ext, extremity{e.Num, e.ID, e.Depth})
+	}
+	return w.present(s)
+}
+
+// followed says whether an event of the graph points at this one already: it
+// came late.
+func (w *Writer) followed(id mxid.EventID) (bool, error) {
+	found := false
+	err := w.r.st.ScanPrefix(awaitedPrefix(nil, id), func(key, _ []byte) (bool, error) {
+		e, err := w.awaiting(key)
+		if err != nil {
+			return false, err
+		}
+		found = e.At.Pos != 0 && slices.Contains(e.Prev, id)
+		return !found, nil
+	})
+	return found, err
+}
+
+// present resolves the state of all extremities into the room's present.
+func (w *Writer) present(s *staged) error {
+	ends := make([]*Event, 0, len(w.head.ext))
+	for _, x := range w.head.ext {
+		e, err := w.event(x.num)
+		if err != nil {
+			return err
+		}
+		ends = append(ends, e)
+	}
+	old := w.head.State
+	ref, set, err := w.resolved(s, ends)
+	if err != nil {
+		return err
+	}
+	var changes []Change
+	for _, p := range snapshot.Diff(old, set) {
+		changes = append(changes, Change{p.Key, EventNum(old.Get(p.Key)), EventNum(p.Event)})
+	}
+	return w.move(s, ref, set, changes)
+}
