@@ -14,6 +14,7 @@ import (
 	"hearth/engine/fault"
 	"hearth/engine/media"
 	"hearth/engine/mxid"
+	"hearth/engine/push"
 	"hearth/engine/room"
 	"hearth/engine/store"
 	"hearth/engine/stream"
@@ -37,6 +38,7 @@ type Options struct {
 	ReadOnly bool // write nothing; a disk that cannot be written is opened so by itself
 
 	Accounts account.Options
+	Push     push.Options                     // the ways out to push gateways and mailboxes; without Post nobody is told
 	Media    media.Options                    // Dir, FS, Server, Now and Log are the engine's
 	Now      func() time.Time                 // nil: the system's clock
 	Log      func(format string, args ...any) // nil: dropped
@@ -55,6 +57,7 @@ type Engine struct {
 	Ephemeral *ephemeral.Records
 	E2EE      *e2ee.Records
 	Sync      *esync.Sync
+	Push      *push.Push
 	Media     *media.Records
 
 	st    *store.Store
@@ -64,6 +67,7 @@ type Engine struct {
 	clock clock
 
 	unread *unread.Unread
+	mails  bool // there is a way to send mail
 
 	created atomic.Int64   // time of the last create event made here, milliseconds
 	stop    chan struct{}  // closed when the engine ends
@@ -146,6 +150,10 @@ func (e *Engine) open(o *Options) (err error) {
 	if err := e.takeUp(); err != nil && !fault.Is(err, fault.Full) && !fault.Is(err, fault.Corrupt) {
 		return err
 	}
+	o.Push.Now, o.Push.Log, e.mails = e.clock.now, o.Log, o.Push.Mail != nil
+	if e.Push, err = push.Open(push.Parts{Store: e.st, Log: e.log, Rooms: e.Rooms, Accounts: e.Accounts, Unread: e.unread}, o.Push); err != nil {
+		return err
+	}
 	e.stop = make(chan struct{})
 	e.running.Go(e.tell)
 	e.running.Go(func() { e.Media.Run(e.stop) })
@@ -184,7 +192,7 @@ func (e *Engine) Close() error {
 	e.Sync.Close() // whoever waits is answered while there is something to answer from
 	close(e.stop)
 	e.running.Wait()
-	return errors.Join(e.unread.Close(), e.Media.Close(), e.st.Close())
+	return errors.Join(e.Push.Close(), e.unread.Close(), e.Media.Close(), e.st.Close())
 }
 
 // Tip is the position up to which everything is on disk, for metrics.

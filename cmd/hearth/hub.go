@@ -21,6 +21,7 @@ import (
 	"hearth/engine/fault"
 	"hearth/engine/media"
 	"hearth/engine/mxid"
+	"hearth/engine/push"
 	"hearth/httpd"
 	"hearth/httpd/adminapi"
 	"hearth/httpd/clientapi"
@@ -38,6 +39,7 @@ type hub struct {
 	log     *slog.Logger
 	engine  *engine.Engine
 	server  *httpd.Server
+	peers   *peer.Client
 	control *control
 	doors   []door
 	fresh   bool // the data folder was made by this start
@@ -63,7 +65,12 @@ func startHub(c *config.Config, log *slog.Logger) (h *hub, err error) {
 			err = errors.Join(err, more)
 		}
 	}()
-	if h.engine, h.fresh, err = openEngine(c, shares, log); err != nil {
+	allow, err := peer.ParseNetworks(c.AllowNetworks)
+	if err != nil {
+		return h, err
+	}
+	h.peers = peer.New(peer.Options{Allow: allow, Agent: "Hearth"})
+	if h.engine, h.fresh, err = openEngine(c, shares, log, push.Options{Post: h.peers.PostJSON}); err != nil {
 		return h, err
 	}
 	if h.control, err = listenControl(c.DataDir, admin{h.engine}, log); err != nil && !h.engine.ReadOnly() {
@@ -73,12 +80,12 @@ func startHub(c *config.Config, log *slog.Logger) (h *hub, err error) {
 }
 
 // openEngine opens the data folder with the name it has, or makes it.
-func openEngine(c *config.Config, shares budget.Shares, log *slog.Logger) (e *engine.Engine, fresh bool, err error) {
+func openEngine(c *config.Config, shares budget.Shares, log *slog.Logger, ways push.Options) (e *engine.Engine, fresh bool, err error) {
 	if err := os.MkdirAll(c.DataDir, 0o700); err != nil {
 		return nil, false, err
 	}
 	o := engine.Options{
-		Dir: c.DataDir, Server: mxid.Server(c.ServerName), RoomVersion: c.RoomVersion,
+		Dir: c.DataDir, Server: mxid.Server(c.ServerName), RoomVersion: c.RoomVersion, Push: ways,
 		CacheBytes: shares.BlockCache, MemTable: int(shares.MemTable), RecordBytes: int(shares.Records),
 		Ballast:  true,
 		Accounts: account.Options{PasswordMin: c.PasswordMinLength},

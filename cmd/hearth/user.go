@@ -15,6 +15,7 @@ import (
 	"hearth/cmd/internal/config"
 	"hearth/engine/account"
 	"hearth/engine/budget"
+	"hearth/engine/push"
 )
 
 const userHelp = `hearth user add NAME [--admin] [--password-file FILE]
@@ -228,7 +229,7 @@ func ownEngine(c *config.Config) (admin, func(), error) {
 	if err != nil {
 		return admin{}, nil, err
 	}
-	e, _, err := openEngine(c, shares, slog.New(slog.DiscardHandler))
+	e, _, err := openEngine(c, shares, slog.New(slog.DiscardHandler), push.Options{})
 	if err != nil {
 		return admin{}, nil, err
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"time"
 
@@ -154,24 +155,27 @@ func (a *Accounts) RenameDevice(user uint32, id, name string) error {
 }
 
 // DropDevices deletes those devices of a user that gone picks, and their
-// tokens. The caller holds the user, and calls Purge when the batch is applied.
+// tokens and pushers. The caller holds the user, and calls Purge when the batch is applied.
 func (a *Accounts) DropDevices(tx *stream.Tx, user uint32, gone func(d *Device) bool) error {
 	list, err := a.Devices(user)
 	if err != nil {
 		return err
 	}
-	any := false
+	var ended []uint64
 	for i := range list {
 		d := &list[i]
 		if !gone(d) {
 			continue
 		}
-		any = true
+		ended = append(ended, d.Num)
 		tx.Delete(deviceKey(user, d.ID))
 		d.now.drop(tx.Batch)
 		d.next.drop(tx.Batch)
 	}
-	if any {
+	if len(ended) > 0 {
+		if err := a.dropPushersOf(tx, user, func(device uint64) bool { return slices.Contains(ended, device) }); err != nil {
+			return err
+		}
 		tx.Frees()
 		tx.Put(&stream.Entry{Kind: stream.Devices, User: user})
 		tx.Wake(user) // its parked requests learn that their token is gone

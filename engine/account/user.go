@@ -326,6 +326,9 @@ func (a *Accounts) Deactivate(tx *stream.Tx, user uint32, erase bool) error {
 	if err := a.dropThreepids(tx, user); err != nil {
 		return err
 	}
+	if err := a.dropPushersOf(tx, user, func(uint64) bool { return true }); err != nil {
+		return err
+	}
 	for _, t := range [...]store.Table{store.Profile, store.AccountData, store.AccountDataAt, store.Filter} {
 		prefix := store.U32(t.Prefix(), user)
 		tx.DeleteRange(prefix, store.After(prefix))

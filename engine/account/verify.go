@@ -18,7 +18,7 @@ type verifier struct {
 // Nobody may be writing meanwhile. The error is one of reading.
 func (a *Accounts) Verify(bad func(format string, args ...any)) error {
 	v := verifier{a, bad}
-	for _, step := range [...]func() error{v.users, v.devices, v.tokens, v.data, v.dataAt, v.owned} {
+	for _, step := range [...]func() error{v.users, v.devices, v.tokens, v.data, v.dataAt, v.owned, v.pushers} {
 		if err := step(); err != nil {
 			return err
 		}
@@ -157,4 +157,35 @@ func (v *verifier) owned() error {
 		}
 	}
 	return nil
+}
+
+// pushers holds each pusher to its owner and to the index by id.
+func (v *verifier) pushers() error {
+	err := v.scan(store.Pusher, "pusher", 20, func(key, val []byte) error {
+		user, id := binary.BigEndian.Uint32(key), PusherID(key[4:20])
+		p, err := parsePusher(val)
+		if err != nil || p.ID() != id {
+			v.bad("pusher %x of user %d: not under its own id, or cut", id, user)
+		}
+		indexed, err := v.a.st.Has(pusherUserKey(id, user))
+		if err != nil {
+			return err
+		}
+		if !indexed {
+			v.bad("pusher %x of user %d is not indexed", id, user)
+		}
+		_, err = v.user(user, "a pusher")
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return v.scan(store.PusherUser, "index of pushers", 20, func(key, _ []byte) error {
+		user := binary.BigEndian.Uint32(key[16:])
+		known, err := v.a.st.Has(pusherKey(user, PusherID(key[:16])))
+		if err == nil && !known {
+			v.bad("pusher %x of user %d is indexed and not there", key[:16], user)
+		}
+		return err
+	})
 }

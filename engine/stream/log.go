@@ -220,6 +220,20 @@ func (l *Log) Read(after, upto Pos, f func(pos Pos, e *Entry) (more bool)) error
 	})
 }
 
+// ReadBack is Read from the entry at upto back to the one behind after.
+func (l *Log) ReadBack(after, upto Pos, f func(pos Pos, e *Entry) (more bool)) error {
+	var e Entry
+	var lo, hi [9]byte
+	lower := store.U64(store.Log.Key(lo[:0]), uint64(after)+1)
+	upper := store.U64(store.Log.Key(hi[:0]), uint64(upto)+1)
+	return l.st.ScanBack(lower, upper, func(key, val []byte) (bool, error) {
+		if err := e.parse(val); err != nil {
+			return false, err
+		}
+		return f(Pos(binary.BigEndian.Uint64(key[1:])), &e), nil
+	})
+}
+
 // WaitTip returns when the tip has reached pos, which must have been given
 // to a batch that is applied.
 func (l *Log) WaitTip(pos Pos) {

@@ -123,7 +123,7 @@ func (f *fold) take(e *room.Event) error {
 		return err
 	}
 	thread, _ := r.thread(root, true)
-	r.add(note{e.At.Pos, thread, a.Highlight})
+	r.add(note{e.At.Pos, thread, a.Highlight, e.Type == "m.call.invite" && !e.IsState})
 	return nil
 }
 

@@ -24,10 +24,12 @@ type note struct {
 	pos       stream.Pos
 	thread    uint16 // 0: in no thread; else index in threads, plus one
 	highlight bool
+	call      bool // the event is a call
 }
 
 const (
-	rowForm  = 1
+	rowForm  = 2
+	oldForm  = 1 // its notes have no mark of calls
 	flagOut  = 1
 	maxNames = 255 // bytes of an event id
 )
@@ -46,9 +48,12 @@ func (r *row) appendTo(dst []byte) []byte {
 	last := stream.Pos(0)
 	for _, n := range r.notes {
 		dst = binary.AppendUvarint(dst, uint64(n.pos-last))
-		mark := uint64(n.thread) << 1
+		mark := uint64(n.thread) << 2
 		if n.highlight {
 			mark |= 1
+		}
+		if n.call {
+			mark |= 2
 		}
 		dst, last = binary.AppendUvarint(dst, mark), n.pos
 	}
@@ -57,9 +62,10 @@ func (r *row) appendTo(dst []byte) []byte {
 
 // parse says whether the row could be read.
 func (r *row) parse(src []byte) bool {
-	if len(src) < 2 || src[0] != rowForm {
+	if len(src) < 2 || src[0] != rowForm && src[0] != oldForm {
 		return false
 	}
+	old := src[0] == oldForm
 	r.out, src = src[1]&flagOut != 0, src[2:]
 	ok := true
 	num := func() uint64 {
@@ -83,10 +89,13 @@ func (r *row) parse(src []byte) bool {
 	for ok && len(src) > 0 {
 		pos += stream.Pos(num())
 		mark := num()
-		if mark>>1 > uint64(len(r.threads)) {
+		if old {
+			mark = mark&^1<<1 | mark&1
+		}
+		if mark>>2 > uint64(len(r.threads)) {
 			return false
 		}
-		r.notes = append(r.notes, note{pos, uint16(mark >> 1), mark&1 != 0})
+		r.notes = append(r.notes, note{pos, uint16(mark >> 2), mark&1 != 0, mark&2 != 0})
 	}
 	return ok
 }
@@ -174,6 +183,9 @@ func (r *row) tally() Tally {
 	var threads []Thread
 	for _, n := range r.notes {
 		t.All.count(n)
+		if n.call {
+			t.Calls++
+		}
 		if n.thread == 0 {
 			t.Main.count(n)
 			continue

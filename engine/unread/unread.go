@@ -13,6 +13,7 @@
 package unread
 
 import (
+	"slices"
 	"sync"
 
 	"hearth/engine/account"
@@ -86,6 +87,7 @@ type Tally struct {
 	All     Counts   // of all threads together
 	Main    Counts   // of what is in no thread
 	Threads []Thread // those that have any
+	Calls   int      // how many of All are calls that nobody took or turned down
 }
 
 // News is what the caller knows of a room already: all events behind a position
@@ -98,23 +100,49 @@ type News struct {
 // Count brings a joined user's row of a room up to the position, which is not
 // past the tip, and gives the counts. news may be nil. Spec: client-server, receiving
 // notifications; unread_thread_notifications.
-func (u *Unread) Count(rd *Reader, h *room.Head, upto stream.Pos, news *News) (Tally, error) {
+func (u *Unread) Count(rd *Reader, h *room.Head, upto stream.Pos, news *News) (t Tally, err error) {
+	err = u.look(rd, h, upto, news, func(r *row) { t = r.tally() })
+	return t, err
+}
+
+// Pending says whether a joined user has an event at a position yet to read that
+// they were to be notified of. upto is as for Count.
+func (u *Unread) Pending(rd *Reader, h *room.Head, upto, pos stream.Pos) (is bool, err error) {
+	err = u.look(rd, h, upto, nil, func(r *row) {
+		is = slices.ContainsFunc(r.notes, func(n note) bool { return n.pos == pos })
+	})
+	return is, err
+}
+
+// Judge says what a user is to be told about an event, whether or not they have
+// read it: the actions of their push rules in the room as it is now. There are
+// none for what is their own, of somebody they ignore, or redacted.
+func (u *Unread) Judge(rd *Reader, h *room.Head, e *room.Event) (pushrule.Actions, error) {
+	if e.Redacted() || e.Sender == rd.ID || rd.Ignores != nil && rd.Ignores(e.Sender) {
+		return pushrule.Actions{}, nil
+	}
+	f := fold{u: u, rd: rd, h: h}
+	return f.actions(e)
+}
+
+// look brings a row up to a position and shows it.
+func (u *Unread) look(rd *Reader, h *room.Head, upto stream.Pos, news *News, show func(r *row)) error {
 	lock := &u.folding[rd.User%uint32(len(u.folding))]
 	lock.Lock()
 	defer lock.Unlock()
 	k := rowKey{rd.User, uint32(h.Room)}
 	r, err := u.row(k)
 	if err != nil {
-		return Tally{}, err
+		return err
 	}
 	notes := len(r.notes)
 	f := fold{u: u, rd: rd, h: h, r: r}
 	if err := f.run(upto, news); err != nil {
-		return Tally{}, err
+		return err
 	}
 	if r.heard == 0 || u.eph.Moved(r.heard) {
 		if err := u.eph.ReceiptsOf(k.room, k.user, r.read); err != nil {
-			return Tally{}, err
+			return err
 		}
 	}
 	r.heard = max(r.heard, upto)
@@ -123,11 +151,12 @@ func (u *Unread) Count(rd *Reader, h *room.Head, upto stream.Pos, news *News) (T
 		u.save(b, k, r)
 		// On a disk that takes nothing the counts are known all the same.
 		if err := u.st.Apply(b); err != nil && !fault.Is(err, fault.Full) {
-			return Tally{}, err
+			return err
 		}
 	}
 	u.grown(len(r.notes) - notes)
-	return r.tally(), nil
+	show(r)
+	return nil
 }
 
 // row gives a row, from memory or disk; a new one has position 0.

@@ -21,7 +21,7 @@ const (
 func (a *API) Routes() []wire.Route {
 	var all []wire.Route
 	for _, section := range [...][]wire.Route{
-		a.serverRoutes(), a.accountRoutes(), a.deviceRoutes(), a.profileRoutes(), a.dataRoutes(), a.ruleRoutes(), a.keyRoutes(),
+		a.serverRoutes(), a.accountRoutes(), a.deviceRoutes(), a.profileRoutes(), a.dataRoutes(), a.ruleRoutes(), a.pushRoutes(), a.keyRoutes(),
 		a.roomRoutes(), a.syncRoutes(), a.adminRoutes(), a.peopleRoutes(), a.addressRoutes(),
 	} {
 		all = append(all, section...)
@@ -181,5 +181,14 @@ func (a *API) ruleRoutes() []wire.Route {
 		{Method: "PUT", Pattern: rule + "/enabled", Handle: a.setRuleEnabled, Flags: user},
 		{Method: "GET", Pattern: rule + "/actions", Handle: a.ruleActions, Flags: user},
 		{Method: "PUT", Pattern: rule + "/actions", Handle: a.setRuleActions, Flags: user},
+	}
+}
+
+// Spec: client-server, push notifications.
+func (a *API) pushRoutes() []wire.Route {
+	return []wire.Route{
+		{Method: "GET", Pattern: v3 + "/pushers", Handle: a.pushers, Flags: user},
+		{Method: "POST", Pattern: v3 + "/pushers/set", Handle: a.setPusher, Flags: user, Class: wire.Create},
+		{Method: "GET", Pattern: v3 + "/notifications", Handle: a.notifications, Flags: user, Class: wire.Read},
 	}
 }

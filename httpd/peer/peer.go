@@ -117,6 +117,15 @@ func (c *Client) Do(ctx context.Context, r *Request) (*Answer, error) {
 	return &Answer{Status: resp.StatusCode, Header: resp.Header, Body: body}, nil
 }
 
+// PostJSON is Do for a question that is a short exchange of JSON.
+func (c *Client) PostJSON(ctx context.Context, url string, body []byte) (status int, answer []byte, err error) {
+	a, err := c.Do(ctx, &Request{Method: http.MethodPost, URL: url, Body: body, MaxAnswer: 64 << 10})
+	if err != nil {
+		return 0, nil, err
+	}
+	return a.Status, a.Body, nil
+}
+
 // Open asks, and leaves the answer's body to be read and closed by the caller,
 // who bounds it; ctx bounds the time, also that of reading. Errors are those of Do.
 func (c *Client) Open(ctx context.Context, r *Request) (*http.Response, error) {

@@ -64,6 +64,9 @@ func (c *Config) Check() []Problem {
 	if _, err := peer.ParseNetworks(c.URLPreviewsAllow); err != nil {
 		bad("url_previews_allow", "%v", err)
 	}
+	if _, err := peer.ParseNetworks(c.AllowNetworks); err != nil {
+		bad("allow_networks", "%v", err)
+	}
 	if len(c.AppServices) > 0 {
 		bad("appservices", "this version has no application services yet; leave it empty")
 	}

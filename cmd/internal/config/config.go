@@ -58,6 +58,8 @@ type Config struct {
 	URLPreviews      bool     `key:"url_previews" arg:"on|off" def:"on" help:"whether the hub fetches web pages to show clients what a link leads to."`
 	URLPreviewsAllow []string `key:"url_previews_allow" arg:"NETWORKS" def:"" help:"networks that link previews may reach besides the public internet,\nas 192.168.1.0/24, separated by commas. Anyone with an account can look into them."`
 
+	AllowNetworks []string `key:"allow_networks" arg:"NETWORKS" def:"" help:"networks that the hub's own requests, to push gateways for one, may reach\nbesides the public internet, as 192.168.1.0/24, separated by commas."`
+
 	MemoryLimit Size     `key:"memory_limit" arg:"SIZE" def:"" help:"how much memory the hub may take, as 96MiB; at least 40MiB.\nEmpty: a quarter of what the machine or its control group has, at most 128MiB."`
 	AppServices []string `key:"appservices" arg:"FILES" def:"" help:"registration files of application services, separated by commas.\nThis version has none yet and refuses to start with files here."`
 	LogLevel    string   `key:"log_level" arg:"debug|info|warn|error" def:"info" help:"the least important lines that are logged, on standard error."`
