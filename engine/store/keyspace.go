@@ -85,9 +85,9 @@ const (
 	ThreepidUser Table = 0x4a
 
 	// Pusher: user u32, hash of app_id and pushkey u128 → pusher. account.
-	Pusher Table = 0x48
+	Pusher Table = 0x4c
 	// PusherUser: hash u128, user u32 → empty: who has a pusher of that app_id and pushkey. account.
-	PusherUser Table = 0x49
+	PusherUser Table = 0x4d
 
 	// Receipt: room u32, user u32, type, thread → event id, time, position. ephemeral.
 	Receipt Table = 0x50
