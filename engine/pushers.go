@@ -28,12 +28,20 @@ func (e *Engine) SetPusher(s *account.Session, p account.Pusher, alone bool) err
 
 // mayMail refuses addresses that the user has not proven to be theirs: a hub
 // must not be a way to fill somebody else's mailbox.
-func (e *Engine) mayMail(uint32, string) error {
+func (e *Engine) mayMail(user uint32, address string) error {
 	const op = "engine.SetPusher"
 	if !e.mails {
 		return fault.E(fault.Invalid, op, "this hub sends no mail: its owner has set no mail server")
 	}
-	return fault.E(fault.Invalid, op, "the pushkey of a mail pusher must be an address of yours that was proven")
+	address, err := account.CanonicalEmail(address)
+	if err != nil {
+		return err
+	}
+	owner, err := e.Accounts.FindThreepid("email", address)
+	if err == nil && owner != user {
+		err = fault.E(fault.Invalid, op, "the pushkey of a mail pusher must be an address of yours that was proven")
+	}
+	return err
 }
 
 // DropPusher deletes a pusher, if the user has it.

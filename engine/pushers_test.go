@@ -15,6 +15,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"hearth/engine/account"
+	"hearth/engine/fault"
 	"hearth/engine/mxid"
 	"hearth/engine/push"
 	"hearth/engine/room"
@@ -271,5 +272,45 @@ func TestPushRejected(t *testing.T) {
 		h.say(num, a, "four")
 		wantTold(t, g.told(t), "m.room.message four 4")
 		h.ok(h.Verify(func(line string) { t.Error(line) }))
+	})
+}
+
+// Mail comes once for all that has been unread for a while, to proven addresses
+// only, and never for what was read in time.
+func TestPushMail(t *testing.T) {
+	pushing(t, "", func(h *hub, g *gateway, num room.Num) {
+		mail := account.Pusher{Kind: account.PushEmail, App: "m.email", Key: "B@Example.org", AppName: "Mail", DeviceName: "Mail", Lang: "en", Data: []byte(`{}`)}
+		h.is(h.SetPusher(h.session(b), mail, true), fault.Invalid)
+		h.ok(h.Accounts.AddThreepid(h.nums[b], "email", "b@example.org", time.Now()))
+		h.ok(h.SetPusher(h.session(b), mail, true))
+		mails := func() []string {
+			synctest.Wait()
+			g.mu.Lock()
+			defer g.mu.Unlock()
+			all := g.mails
+			g.mails = nil
+			return all
+		}
+		read := h.say(num, a, "read in time")
+		synctest.Wait()
+		time.Sleep(5 * time.Minute)
+		head, err := h.Rooms.Head(num)
+		h.ok(err)
+		h.ok(h.Mark(h.nums[b], head.ID, &Marks{Read: read}))
+		h.say(num, a, "one\\nFrom: x")
+		time.Sleep(6 * time.Minute)
+		wantTold(t, mails())
+		h.say(num, a, "two")
+		time.Sleep(5 * time.Minute)
+		wantTold(t, mails(), "B@Example.org|[hub] 2 unread|What @b:hub has not read on hub:\n\nDen\n  @a:hub: one From: x\n  @a:hub: two\n")
+		h.say(num, a, "three")
+		h.ok(h.Accounts.DropThreepid(h.nums[b], "email", "b@example.org"))
+		time.Sleep(time.Hour)
+		wantTold(t, mails())
+		list, err := h.Accounts.Pushers(h.nums[b])
+		h.ok(err)
+		if len(list) != 1 || list[0].Kind != account.PushHTTP {
+			t.Fatal(list)
+		}
 	})
 }

@@ -39,7 +39,8 @@ type hub struct {
 	log     *slog.Logger
 	engine  *engine.Engine
 	server  *httpd.Server
-	peers   *peer.Client
+	peers   *peer.Client                         // all that the hub asks others
+	mail    func(to, subject, text string) error // nil: the hub sends none
 	control *control
 	doors   []door
 	fresh   bool // the data folder was made by this start
@@ -65,12 +66,11 @@ func startHub(c *config.Config, log *slog.Logger) (h *hub, err error) {
 			err = errors.Join(err, more)
 		}
 	}()
-	allow, err := peer.ParseNetworks(c.AllowNetworks)
+	ways, err := h.ways()
 	if err != nil {
 		return h, err
 	}
-	h.peers = peer.New(peer.Options{Allow: allow, Agent: "Hearth"})
-	if h.engine, h.fresh, err = openEngine(c, shares, log, push.Options{Post: h.peers.PostJSON}); err != nil {
+	if h.engine, h.fresh, err = openEngine(c, shares, log, ways); err != nil {
 		return h, err
 	}
 	if h.control, err = listenControl(c.DataDir, admin{h.engine}, log); err != nil && !h.engine.ReadOnly() {

@@ -108,7 +108,7 @@ func (p *Push) toGateway(ctx context.Context, l *letter, hits []hit, moved bool,
 			return acked, err
 		}
 		if gone {
-			return upto, p.drop(l)
+			return upto, p.drop(l, "is rejected by its gateway")
 		}
 		acked = hits[i].pos
 	}
@@ -148,10 +148,10 @@ func (p *Push) post(ctx context.Context, l *letter, h *hit, counts tally) (gone 
 	return gone, err
 }
 
-// drop deletes a pusher that its gateway has rejected.
+// drop deletes a pusher that its gateway has rejected, or that is void otherwise.
 // Spec: push gateway, POST /notify, rejected.
-func (p *Push) drop(l *letter) error {
-	p.o.Log("push: the gateway of %s rejects a pushkey of %s; the pusher is dropped", l.pusher.App, l.s.r.ID)
+func (p *Push) drop(l *letter, why string) error {
+	p.o.Log("push: a pushkey of %s for %s %s; the pusher is dropped", l.s.r.ID, l.pusher.App, why)
 	_, err := p.Log.Commit(func(tx *stream.Tx) error { return p.Accounts.DropPusher(tx, l.s.r.User, l.pusher.ID()) })
 	p.forget(l.dest)
 	if fault.Is(err, fault.Full) {

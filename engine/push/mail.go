@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"hearth/engine/account"
 	"hearth/engine/cjson"
 	"hearth/engine/outbox"
 	"hearth/engine/room"
@@ -17,6 +18,17 @@ import (
 func (p *Push) toMail(ctx context.Context, l *letter, hits []hit, from stream.Pos) (stream.Pos, error) {
 	if len(hits) == 0 || p.o.Mail == nil {
 		return l.s.upto, nil
+	}
+	address, err := account.CanonicalEmail(l.pusher.Key)
+	if err != nil {
+		return l.s.upto, p.drop(l, "is no address")
+	}
+	owner, err := p.Accounts.FindThreepid("email", address)
+	if err != nil {
+		return from, err
+	}
+	if owner != l.s.r.User {
+		return l.s.upto, p.drop(l, "is their address no more")
 	}
 	now := p.o.Now()
 	// An event's time is what its sender says: never in the future.
