@@ -16,6 +16,7 @@ import (
 	"hearth/engine/mxid"
 	"hearth/engine/push"
 	"hearth/engine/room"
+	"hearth/engine/search"
 	"hearth/engine/store"
 	"hearth/engine/stream"
 	esync "hearth/engine/sync"
@@ -58,6 +59,7 @@ type Engine struct {
 	E2EE      *e2ee.Records
 	Sync      *esync.Sync
 	Push      *push.Push
+	Search    *search.Index
 	Media     *media.Records
 
 	st    *store.Store
@@ -154,7 +156,17 @@ func (e *Engine) open(o *Options) (err error) {
 	if e.Push, err = push.Open(push.Parts{Store: e.st, Log: e.log, Rooms: e.Rooms, Accounts: e.Accounts, Unread: e.unread}, o.Push); err != nil {
 		return err
 	}
+	if e.Search, err = search.Open(e.st, e.log, e.Rooms); err != nil {
+		return err
+	}
 	e.stop = make(chan struct{})
+	e.running.Go(func() {
+		e.Search.Run(e.stop, func(err error) {
+			if o.Log != nil {
+				o.Log("the search index stands still: %v", err)
+			}
+		})
+	})
 	e.running.Go(e.tell)
 	e.running.Go(func() { e.Media.Run(e.stop) })
 	return nil

@@ -5,6 +5,7 @@ import (
 
 	"hearth/engine/cjson"
 	"hearth/engine/fault"
+	"hearth/engine/filter"
 	"hearth/engine/room"
 )
 
@@ -112,4 +113,51 @@ func (v *View) search(ts int64) (room.Key, error) {
 		}
 	}
 	return low, nil
+}
+
+// Shows says whether the user may see an event and a filter lets it pass.
+func (v *View) Shows(e *room.Event, part *filter.Part) (bool, error) {
+	if !e.At.Before(v.end) || e.Redacted() {
+		return false, nil
+	}
+	return v.shows(e, part)
+}
+
+// AppendAround appends what surrounds an event, as search results tell it, with
+// the profiles that those who sent it had, where these are asked for.
+// Spec: client-server, POST /search, event_context.
+func (v *View) AppendAround(dst []byte, e *room.Event, before, after int, profiles bool) ([]byte, error) {
+	earlier, err := v.read(room.Key{}, e.At, &Query{Back: true, Limit: before})
+	if err != nil {
+		return dst, err
+	}
+	later, err := v.read(e.At.Next(), v.end, &Query{Limit: after})
+	if err != nil {
+		return dst, err
+	}
+	dst = cjson.AppendString(append(dst, `{"end":`...), later.next.String())
+	if dst, err = v.appendList(append(dst, `,"events_after":`...), later.events, v.append); err != nil {
+		return dst, err
+	}
+	if dst, err = v.appendList(append(dst, `,"events_before":`...), earlier.events, v.append); err != nil {
+		return dst, err
+	}
+	if profiles {
+		members, err := v.senders(e, append(append([]*room.Event{e}, earlier.events...), later.events...))
+		if err != nil {
+			return dst, err
+		}
+		dst = append(dst, `,"profile_info":{`...)
+		for i, m := range members {
+			if i > 0 {
+				dst = append(dst, ',')
+			}
+			dst = append(cjson.AppendString(dst, m.StateKey), `:{"avatar_url":`...)
+			dst = append(appendText(dst, m.Content, "avatar_url"), `,"displayname":`...)
+			dst = append(appendText(dst, m.Content, "displayname"), '}')
+		}
+		dst = append(dst, '}')
+	}
+	dst = cjson.AppendString(append(dst, `,"start":`...), earlier.next.String())
+	return append(dst, '}'), nil
 }

@@ -95,6 +95,10 @@ const (
 	ReceiptAt Table = 0x51
 	// Presence: user u32 → last presence. ephemeral.
 	Presence Table = 0x52
+	// Word: room u32, hash of a word u32, event number u64 → empty; the event holds the word. search.
+	Word Table = 0x59
+	// EventWords: event number u64 → the hashes of its words, u32 each. search.
+	EventWords Table = 0x5a
 	// Unread: user u32, room u32 → position, counts by thread. unread.
 	Unread Table = 0x58
 

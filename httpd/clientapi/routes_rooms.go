@@ -40,6 +40,7 @@ func (a *API) historyRoutes() []wire.Route {
 		{Method: "GET", Pattern: room + "/messages", Handle: a.messages, Flags: guest, Class: wire.Read},
 		{Method: "GET", Pattern: room + "/context/{eventId}", Handle: a.context, Flags: guest, Class: wire.Read},
 		{Method: "GET", Pattern: room + "/event/{eventId}", Handle: a.event, Flags: guest},
+		{Method: "POST", Pattern: v3 + "/search", Handle: a.search, Flags: user | wire.Heavy, Class: wire.Read},
 		{Method: "GET", Pattern: v3 + "/joined_rooms", Handle: a.joinedRooms, Flags: user},
 	}
 }

@@ -15,7 +15,7 @@ var levels = map[string]int{
 	"store": 20, "stream": 20, "snapshot": 20,
 	"room": 30, "account": 30, "e2ee": 30, "ephemeral": 30, "media": 30, "threepid": 30, "outbox": 30, "directory": 30,
 	"unread": 35, "history": 35,
-	"sync": 40, "federation": 40, "push": 40, "appservice": 40, "mqtt": 40, "backup": 40,
+	"sync": 40, "search": 40, "federation": 40, "push": 40, "appservice": 40, "mqtt": 40, "backup": 40,
 }
 
 // top is what the module's root may hold, besides names that begin with a dot.
