@@ -28,6 +28,7 @@ type page struct {
 	events []*room.Event // in the order asked for
 	next   room.Key      // where the next page begins
 	more   bool          // whether there may be one
+	passed bool          // the filter passed over events
 }
 
 // AppendPage appends a page of the room's past as /messages answers it. Each
@@ -61,7 +62,10 @@ func (v *View) AppendPage(dst []byte, q *Query) ([]byte, error) {
 	if dst, err = v.appendList(dst, p.events, v.append); err != nil {
 		return dst, err
 	}
-	if p.more {
+	// A filtered page has an end also at the beginning of the room, as long as it
+	// shows something: clients take its absence for the end of all events, and
+	// other servers give it. The page behind it is empty and has none.
+	if p.more || p.passed && len(p.events) > 0 {
 		dst = cjson.AppendString(append(dst, `,"end":`...), p.next.String())
 	}
 	dst = cjson.AppendString(append(dst, `,"start":`...), start.String())
@@ -118,6 +122,8 @@ func (v *View) read(lower, upper room.Key, q *Query) (page, error) {
 		ok, err := v.shows(e, q.Part)
 		if ok {
 			p.events = append(p.events, e)
+		} else {
+			p.passed = p.passed || !q.Part.Passes(e.Type, e.Sender, e.Content)
 		}
 		return true, err
 	})
