@@ -134,6 +134,15 @@ func (a *API) refresh(r *wire.Req) error {
 	return r.OK(append(appendTokens(append(r.Out(), '{'), &tokens), '}'))
 }
 
+// refreshOld is the refresh of the oldest clients, which the specification had
+// dropped before anybody gave out tokens for it. Spec: r0.0.1, POST /tokenrefresh.
+func (a *API) refreshOld(r *wire.Req) error {
+	if _, err := r.Object(); err != nil {
+		return err
+	}
+	return fault.E(fault.Forbidden, "clientapi.refreshOld", "there are no such tokens any more; use /v3/refresh")
+}
+
 // Spec: client-server, POST /login/get_token.
 func (a *API) getLoginToken(r *wire.Req) error {
 	body, err := r.Object()

@@ -81,6 +81,8 @@ func TestReports(t *testing.T) {
 	h.want(400, "M_INVALID_PARAM", "POST", path+event, bob, `{"score":1}`)
 	h.want(400, "M_INVALID_PARAM", "POST", path+event, bob, `{"reason":"`+strings.Repeat("x", 5000)+`"}`)
 	h.want(200, "{}", "POST", v3+"/rooms/"+room+"/report", eve, `{"reason":"sad"}`)
+	h.want(400, "M_MISSING_PARAM", "POST", v3+"/rooms/"+room+"/report", eve, `{}`)
+	h.want(400, "M_MISSING_PARAM", "POST", v3+"/users/@bob:hub.test/report", eve, `{}`)
 	h.want(200, "{}", "POST", v3+"/rooms/!none:hub.test/report", eve, `{"reason":"sad"}`)
 	h.want(200, "{}", "POST", v3+"/users/@bob:hub.test/report", eve, `{"reason":"sad"}`)
 	h.want(200, "{}", "POST", v3+"/users/@x:elsewhere/report", eve, `{"reason":"sad"}`)

@@ -16,8 +16,12 @@ func readReport(r *wire.Req, kind account.ReportKind) (account.Report, error) {
 	if err != nil {
 		return p, err
 	}
-	if p.Reason, _, err = text(body, "reason"); err != nil {
+	reason, said, err := text(body, "reason")
+	if err != nil {
 		return p, err
+	}
+	if p.Reason = reason; !said && kind != account.EventReport {
+		return p, fault.E(fault.Missing, "clientapi.report", "the body has no reason")
 	}
 	val, ok := cjson.Lookup(body, "score")
 	if ok && kind == account.EventReport && cjson.KindOf(val) != cjson.NullKind {

@@ -51,6 +51,7 @@ func (a *API) accountRoutes() []wire.Route {
 		{Method: "POST", Pattern: v3 + "/login", Handle: a.login, Flags: open, Class: wire.Login},
 		{Method: "POST", Pattern: v1 + "/login/get_token", Handle: a.getLoginToken, Flags: late | wire.EmptyBody, Class: wire.Login},
 		{Method: "POST", Pattern: v3 + "/refresh", Handle: a.refresh, Class: wire.Read},
+		{Method: "POST", Pattern: "/_matrix/client/r0/tokenrefresh", Handle: a.refreshOld, Flags: late | wire.EmptyBody},
 		{Method: "POST", Pattern: v3 + "/logout", Handle: a.logout, Flags: maybe | wire.GuestOK | wire.LockedOK},
 		{Method: "POST", Pattern: v3 + "/logout/all", Handle: a.logoutAll, Flags: maybe | wire.GuestOK | wire.LockedOK},
 		{Method: "POST", Pattern: v3 + "/register", Handle: a.register, Flags: open, Class: wire.Register},
