@@ -2,6 +2,7 @@ package account
 
 import (
 	"encoding/binary"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -18,7 +19,7 @@ const Email = "email"
 const (
 	maxThreepids = 32
 	maxMedium    = 64
-	maxAddress   = 254
+	maxAddress   = 255
 )
 
 // Threepid is an address elsewhere that a user has proved to be theirs.
@@ -43,7 +44,7 @@ func threepidUserKey(medium, address string) []byte {
 func CanonicalEmail(address string) (string, error) {
 	bad := fault.E(fault.Invalid, "account.CanonicalEmail", "this is no e-mail address")
 	name, host, ok := strings.Cut(address, "@")
-	if !ok || name == "" || host == "" || len(name) > 64 || len(address) > maxAddress || strings.Contains(host, "@") {
+	if !ok || name == "" || host == "" || len(name) > 64 || len(address) > 254 || strings.Contains(host, "@") {
 		return "", bad
 	}
 	for _, c := range address {
@@ -59,6 +60,42 @@ func CanonicalEmail(address string) (string, error) {
 
 // Threepids lists the addresses of a user.
 func (a *Accounts) Threepids(user uint32) ([]Threepid, error) {
+	list, err := a.allThreepids(user)
+	return slices.DeleteFunc(list, Threepid.external), err
+}
+
+// externalPrefix marks media that are no addresses but who the user is to an
+// identity provider, whose name follows. Those stay when an account is
+// deactivated: its user would otherwise come back as another.
+const externalPrefix = "sso/"
+
+func (t Threepid) external() bool { return strings.HasPrefix(t.Medium, externalPrefix) }
+
+// Externals lists who a user is to identity providers, whose names stand in
+// place of media.
+func (a *Accounts) Externals(user uint32) ([]Threepid, error) {
+	list, err := a.allThreepids(user)
+	list = slices.DeleteFunc(list, func(t Threepid) bool { return !t.external() })
+	for i := range list {
+		list[i].Medium = strings.TrimPrefix(list[i].Medium, externalPrefix)
+	}
+	return list, err
+}
+
+// FindExternal gives the user whom an identity provider calls so; 0 where there
+// is none.
+func (a *Accounts) FindExternal(provider, subject string) (uint32, error) {
+	return a.FindThreepid(externalPrefix+provider, subject)
+}
+
+// LinkExternal notes what an identity provider calls a user.
+//
+// Errors: ThreepidInUse where that is another's.
+func (a *Accounts) LinkExternal(user uint32, provider, subject string) error {
+	return a.AddThreepid(user, externalPrefix+provider, subject, a.now())
+}
+
+func (a *Accounts) allThreepids(user uint32) ([]Threepid, error) {
 	var list []Threepid
 	err := a.st.ScanPrefix(threepidKey(user, "", "")[:5], func(key, val []byte) (bool, error) {
 		medium, address, _ := strings.Cut(string(key[5:]), "\x00")
@@ -97,7 +134,7 @@ func (a *Accounts) AddThreepid(user uint32, medium, address string, validated ti
 	if row.has(flagDeactivated) {
 		return fault.E(fault.Deactivated, op, "this account has been deactivated")
 	}
-	list, err := a.Threepids(user)
+	list, err := a.allThreepids(user)
 	if err != nil {
 		return err
 	}

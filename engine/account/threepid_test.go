@@ -27,7 +27,18 @@ func TestThreepids(t *testing.T) {
 	must(t, h.DropThreepid(eve, Email, "b@x.org"))
 	must(t, h.DropThreepid(bob, Email, "b@x.org"))
 	must(t, h.AddThreepid(eve, Email, "b@x.org", h.at))
+	must(t, h.LinkExternal(bob, "oidc", "42"))
+	wants(t, h.LinkExternal(eve, "oidc", "42"), fault.ThreepidInUse)
+	if list, err := h.Externals(bob); len(list) != 1 || list[0].Medium != "oidc" || list[0].Address != "42" || err != nil {
+		t.Fatalf("%+v %v", list, err)
+	}
+	if list, err := h.Threepids(bob); len(list) != 1 || err != nil {
+		t.Fatalf("%+v %v", list, err)
+	}
 	must(t, h.End(bob, false))
+	if user, err := h.FindExternal("oidc", "42"); user != bob || err != nil {
+		t.Fatal("whom a provider knows was forgotten", user, err)
+	}
 	if user, err := h.FindThreepid(Email, "b2@x.org"); user != 0 || err != nil {
 		t.Fatal("an address outlived its user", user, err)
 	}

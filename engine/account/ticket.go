@@ -93,7 +93,7 @@ func (a *Accounts) newTicket(kind ticketKind, user uint32, life time.Duration) (
 }
 
 // LoginToken makes a token that lets its bearer log in as the user once, within
-// LoginTokenLife. Spec: client-server, POST /login/get_token.
+// LoginTokenLife. Spec: client-server, POST /login/get_token and single sign-on.
 func (a *Accounts) LoginToken(user uint32) (string, error) {
 	return a.newTicket(loginTicket, user, LoginTokenLife)
 }

@@ -196,10 +196,35 @@ func (a *API) answerUser(r *wire.Req, status int, num uint32) error {
 	if err != nil {
 		return err
 	}
+	type external struct {
+		Provider string `json:"auth_provider"`
+		ID       string `json:"external_id"`
+	}
+	type threepid struct {
+		Medium    string `json:"medium"`
+		Address   string `json:"address"`
+		Added     int64  `json:"added_at"`
+		Validated int64  `json:"validated_at"`
+	}
+	externals, threepids := []external{}, []threepid{}
+	list, err := a.accounts.Externals(num)
+	for _, t := range list {
+		externals = append(externals, external{t.Medium, t.Address})
+	}
+	if err == nil {
+		list, err = a.accounts.Threepids(num)
+	}
+	if err != nil {
+		return err
+	}
+	for _, t := range list {
+		threepids = append(threepids, threepid{t.Medium, t.Address, t.Added.UnixMilli(), t.Validated.UnixMilli()})
+	}
 	out, err := json.Marshal(struct {
 		userJSON
-		External []struct{} `json:"external_ids"`
-	}{j, []struct{}{}})
+		External  []external `json:"external_ids"`
+		Threepids []threepid `json:"threepids"`
+	}{j, externals, threepids})
 	if err != nil {
 		return err
 	}

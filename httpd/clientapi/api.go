@@ -30,15 +30,17 @@ const (
 type Options struct {
 	Engine       *engine.Engine
 	Registration Mode
-	Guests       bool             // whether anybody may come as a guest, with few rights and no password
-	Secret       []byte           // by which a program may make accounts; empty: none
-	Terms        []Policy         // what new users have to accept
-	Mail         Mail             // sends an e-mail; nil: the hub sends none. It needs PublicURL
-	NeedEmail    bool             // with Mail: no account without an address
-	TURN         TURN             // what relays calls
-	PublicURL    string           // where clients reach the hub; empty: not told
-	Support      json.RawMessage  // body of /.well-known/matrix/support; empty: none
-	Now          func() time.Time // nil: time.Now
+	Guests       bool                         // whether anybody may come as a guest, with few rights and no password
+	Secret       []byte                       // by which a program may make accounts; empty: none
+	Terms        []Policy                     // what new users have to accept
+	Mail         Mail                         // sends an e-mail; nil: the hub sends none. It needs PublicURL
+	NeedEmail    bool                         // with Mail: no account without an address
+	Providers    []Provider                   // where people log in besides; they need PublicURL
+	Failed       func(what string, err error) // told what went wrong elsewhere; may be nil
+	TURN         TURN                         // what relays calls
+	PublicURL    string                       // where clients reach the hub; empty: not told
+	Support      json.RawMessage              // body of /.well-known/matrix/support; empty: none
+	Now          func() time.Time             // nil: time.Now
 }
 
 // API is the handlers and what they share.
@@ -48,6 +50,7 @@ type API struct {
 	o        Options
 	uia      interactive
 	proofs   *validations
+	sso      signOns
 	terms    string        // parameters of the stage; empty: there are no terms
 	accepted []byte        // account data of who has accepted them
 	shared   *sharedSecret // nil: none
@@ -62,6 +65,7 @@ func New(o Options) *API {
 	a.proofs = &validations{now: o.Now, open: map[string]*validation{}}
 	a.uia = interactive{accounts: a.accounts, now: o.Now, proofs: a.proofs, open: map[string]*exchange{}}
 	a.terms, a.accepted = policies(o.Terms)
+	a.sso.open = map[string]*signOn{}
 	a.shared = newSharedSecret(o.Secret)
 	return a
 }

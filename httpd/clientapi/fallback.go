@@ -46,10 +46,28 @@ func (a *API) stagePage(r *wire.Req) error {
 	a.uia.mu.Lock()
 	done := slices.Contains(x.done, r.Path("authType"))
 	a.uia.mu.Unlock()
-	if done {
+	switch {
+	case done:
 		return passedPage(r)
+	case r.Path("authType") == stageSSO:
+		return a.ssoStage(r, x)
 	}
 	return a.askStage(r, x, 200, "")
+}
+
+// ssoStage sends the browser to a provider that knows the user.
+// Spec: client-server, single sign-on, user-interactive authentication.
+func (a *API) ssoStage(r *wire.Req, x *exchange) error {
+	list, err := a.accounts.Externals(x.q.user)
+	if err != nil {
+		return err
+	}
+	for _, e := range list {
+		if p := a.provider(e.Medium); p != nil {
+			return a.sendAway(r, &signOn{provider: p, session: x.id})
+		}
+	}
+	return show(r, page{status: 400, title: "This is not possible", body: paragraph("The identity provider that knows you is no longer used here.")})
 }
 
 // askStage shows the form of a stage.

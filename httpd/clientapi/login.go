@@ -16,7 +16,8 @@ const loginToken = "m.login.token"
 
 // Spec: client-server, GET /login.
 func (a *API) loginFlows(r *wire.Req) error {
-	return r.OK(append(r.Out(), `{"flows":[{"type":"m.login.password"},{"get_login_token":true,"type":"m.login.token"}]}`...))
+	dst := append(r.Out(), `{"flows":[{"type":"m.login.password"},{"get_login_token":true,"type":"m.login.token"}`...)
+	return r.OK(append(a.appendSSOFlows(dst), `]}`...))
 }
 
 // newDevice are the members that login and register share.

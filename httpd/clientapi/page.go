@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"html"
+	"net/url"
 	"strings"
 
 	"github.com/valyala/fasthttp"
@@ -171,10 +172,23 @@ const loginScript = `const f=document.forms[0],e=document.getElementById("e"),q=
 func (a *API) loginPage(r *wire.Req) error {
 	return show(r, page{
 		status: 200, title: "Log in to " + string(a.engine.Server),
-		body: form(lineField("User name", "user", "text", "username")+lineField("Password", "password", "password", "current-password"), "Log in") +
+		body: a.ssoLinks(r) + form(lineField("User name", "user", "text", "username")+lineField("Password", "password", "password", "current-password"), "Log in") +
 			`<p class="bad" id="e"></p><noscript>` + paragraph("This page needs JavaScript.") + `</noscript>`,
 		script: loginScript,
 	})
+}
+
+// ssoLinks offers the login at a provider on the page of the hub's own.
+func (a *API) ssoLinks(r *wire.Req) string {
+	if !a.signs() {
+		return ""
+	}
+	back := strings.TrimSuffix(a.o.PublicURL, "/") + "/_matrix/static/client/login/"
+	if q := string(r.Ctx.URI().QueryString()); q != "" {
+		back += "?" + q
+	}
+	link := v3 + "/login/sso/redirect?" + url.Values{"redirectUrl": {back}}.Encode()
+	return `<p><a href="` + html.EscapeString(link) + `">Log in with another account of yours</a></p>`
 }
 
 // Policy is a document that new users have to accept.

@@ -26,11 +26,33 @@ func (a *API) challenged(r *wire.Req, err error) error {
 	return r.Reply(401, c.append(r.Out(), code, text))
 }
 
-// proved asks a logged-in user for their password before op is done. It gives
+// ways are how a logged-in user proves who they are: by their password, or where
+// they log in at a provider, there.
+func (a *API) ways(user uint32) ([][]string, error) {
+	password := [][]string{{stagePassword}}
+	if user == 0 || !a.signs() {
+		return password, nil
+	}
+	external, err := a.accounts.Externals(user)
+	if err != nil || len(external) == 0 {
+		return password, err
+	}
+	u, err := a.accounts.User(user)
+	if err != nil || !u.HasPassword {
+		return [][]string{{stageSSO}}, err
+	}
+	return append(password, []string{stageSSO}), nil
+}
+
+// proved asks a logged-in user to prove who they are before op is done. It gives
 // the exchange to end, and the body that holds the parameters; an answer of its
 // own makes x nil without an error.
 func (a *API) proved(r *wire.Req, op string, body []byte) (x *exchange, full []byte, err error) {
-	q := question{op: op, user: r.Session.User, id: r.Session.UserID, flows: [][]string{{stagePassword}}, body: body}
+	flows, err := a.ways(r.Session.User)
+	if err != nil {
+		return nil, nil, err
+	}
+	q := question{op: op, user: r.Session.User, id: r.Session.UserID, flows: flows, body: body}
 	x, full, err = a.uia.prove(&q)
 	if err != nil {
 		return nil, nil, a.challenged(r, err)
@@ -62,9 +84,11 @@ func (a *API) password(r *wire.Req) error {
 			return err
 		}
 	}
-	ask := question{op: "password", user: r.Session.User, id: r.Session.UserID, flows: [][]string{{stagePassword}}, body: body, purpose: forPassword}
-	if !r.LoggedIn {
-		ask.flows = [][]string{{stageEmail}}
+	ask := question{op: "password", user: r.Session.User, id: r.Session.UserID, flows: [][]string{{stageEmail}}, body: body, purpose: forPassword}
+	if r.LoggedIn {
+		if ask.flows, err = a.ways(r.Session.User); err != nil {
+			return err
+		}
 	}
 	x, full, err := a.uia.prove(&ask)
 	if err != nil {

@@ -22,7 +22,7 @@ func (a *API) Routes() []wire.Route {
 	var all []wire.Route
 	for _, section := range [...][]wire.Route{
 		a.serverRoutes(), a.accountRoutes(), a.deviceRoutes(), a.profileRoutes(), a.dataRoutes(), a.ruleRoutes(), a.pushRoutes(), a.keyRoutes(),
-		a.roomRoutes(), a.syncRoutes(), a.adminRoutes(), a.peopleRoutes(), a.addressRoutes(),
+		a.roomRoutes(), a.syncRoutes(), a.adminRoutes(), a.peopleRoutes(), a.addressRoutes(), a.ssoRoutes(),
 	} {
 		all = append(all, section...)
 	}
@@ -90,6 +90,18 @@ func (a *API) addressRoutes() []wire.Route {
 			wire.Route{Method: "POST", Pattern: base + "/msisdn/requestToken", Handle: a.requestPhone(p), Flags: open, Class: wire.Register})
 	}
 	return routes
+}
+
+// Spec: client-server, single sign-on; r0.4.0, CAS-based login.
+func (a *API) ssoRoutes() []wire.Route {
+	const r0 = "/_matrix/client/r0"
+	return []wire.Route{
+		{Method: "GET", Pattern: v3 + "/login/sso/redirect", Handle: a.ssoRedirect, Flags: open, Class: wire.Login},
+		{Method: "GET", Pattern: v3 + "/login/sso/redirect/{idpId}", Handle: a.ssoRedirectTo, Class: wire.Login},
+		{Method: "GET", Pattern: r0 + "/login/cas/redirect", Handle: a.casRedirect, Class: wire.Login},
+		{Method: "GET", Pattern: r0 + "/login/cas/ticket", Handle: a.ssoCallback, Class: wire.Login},
+		{Method: "GET", Pattern: callbackPath, Handle: a.ssoCallback, Class: wire.Login},
+	}
 }
 
 // Spec: client-server, user directory; reporting content; VoIP; OpenID.

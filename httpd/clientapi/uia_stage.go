@@ -48,6 +48,8 @@ func (u *interactive) stage(x *exchange, q *question, auth []byte) error {
 		p, err = u.byToken(x, q, auth)
 	case stageEmail:
 		p, err = u.byEmail(x, q, auth)
+	case stageSSO:
+		err = u.challenge(x, fault.E(fault.Unauthorised, "clientapi.auth", "this stage is passed in a browser"))
 	}
 	if err != nil {
 		return err
@@ -70,6 +72,19 @@ func (u *interactive) stage(x *exchange, q *question, auth []byte) error {
 		x.got.mail, x.got.sid = p.mail, p.sid
 	}
 	return nil
+}
+
+// pass marks a stage as passed that the user has proved elsewhere; false where
+// it is not theirs to pass, or could not come now.
+func (u *interactive) pass(x *exchange, stage string, user uint32) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if x.q.user != user || u.open[x.id] != x || !x.next(stage) {
+		return false
+	}
+	x.done = append(x.done, stage)
+	x.got.who = user
+	return true
 }
 
 // byPassword takes the stage of that name: it must be the password of the user
