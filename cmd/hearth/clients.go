@@ -2,12 +2,15 @@ package main
 
 import (
 	"context"
+	"net/netip"
+	"net/url"
 	"runtime/debug"
 
 	"hearth/engine/push"
 	"hearth/httpd/clientapi"
 	"hearth/httpd/mail"
 	"hearth/httpd/peer"
+	"hearth/httpd/sso"
 )
 
 // clientOptions is the client-server API as the settings want it.
@@ -26,7 +29,9 @@ func (h *hub) clientOptions() (o clientapi.Options, err error) {
 		o.Terms = []clientapi.Policy{{ID: "terms_of_service", Version: "1", Language: "en", Name: "Terms of " + string(h.engine.Server), URL: c.TermsURL}}
 	}
 	o.Mail = h.mail
-	return o, nil
+	o.Failed = func(what string, err error) { h.log.Warn(what+" failed", "err", err) }
+	o.Providers, err = h.providers()
+	return o, err
 }
 
 // sender makes the way to the owner's mail server; nil where there is none.
@@ -70,6 +75,61 @@ func (h *hub) ways() (o push.Options, err error) {
 		}
 	}
 	return o, nil
+}
+
+// providers are where people log in besides.
+func (h *hub) providers() (list []clientapi.Provider, err error) {
+	c := h.config
+	if c.OIDCIssuer == "" && c.CASServer == "" {
+		return nil, nil
+	}
+	// The owner named them, so they may stand in the owner's own network.
+	out := peer.New(peer.Options{Allow: []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}, Agent: "Hearth"})
+	ask := func(ctx context.Context, q *sso.Question) (int, []byte, error) {
+		r := peer.Request{Method: q.Method, URL: q.URL, Type: q.Type, Header: map[string][]string{}, Body: q.Body}
+		for k, v := range q.Header {
+			r.Header.Set(k, v)
+		}
+		a, err := out.Do(ctx, &r)
+		if err != nil {
+			return 0, nil, err
+		}
+		return a.Status, a.Body, nil
+	}
+	if c.OIDCIssuer != "" {
+		p, err := c.OIDC(ask)
+		if err != nil {
+			return nil, err
+		}
+		u, err := url.Parse(c.OIDCIssuer)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, provider("oidc", u.Hostname(), p.Begin, p.Finish))
+	}
+	if c.CASServer != "" {
+		p, err := sso.NewCAS(c.CASServer, ask)
+		if err != nil {
+			return nil, err
+		}
+		one := provider("cas", "CAS", p.Begin, p.Finish)
+		one.CAS = true
+		list = append(list, one)
+	}
+	return list, nil
+}
+
+// provider is a protocol of package sso as the client-server API takes it.
+func provider(id, name string, begin func(context.Context, sso.Login) (string, error),
+	finish func(context.Context, sso.Login, func(string) string) (sso.Person, error)) clientapi.Provider {
+	return clientapi.Provider{
+		ID: id, Name: name,
+		Begin: func(ctx context.Context, l clientapi.SignOn) (string, error) { return begin(ctx, sso.Login(l)) },
+		Finish: func(ctx context.Context, l clientapi.SignOn, query func(string) string) (clientapi.Identity, error) {
+			p, err := finish(ctx, sso.Login(l), query)
+			return clientapi.Identity(p), err
+		},
+	}
 }
 
 // version is what the program was built from.

@@ -44,8 +44,10 @@ type SignOn struct {
 
 // Identity is who somebody is to a provider. All but Subject may be empty.
 type Identity struct {
-	Subject, Username, Name string
-	Email                   string // only where the provider has proved it
+	Subject  string
+	Username string
+	Name     string
+	Email    string // only where the provider has proved it
 }
 
 const (

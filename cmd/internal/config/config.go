@@ -42,6 +42,11 @@ type Config struct {
 	PasswordMinLength  int    `key:"password_min_length" arg:"N" def:"8" least:"1" most:"128" help:"shortest password for a new account, in bytes."`
 	RateLimits         bool   `key:"rate_limits" arg:"on|off" def:"on" help:"whether clients that ask too often are told to wait.\nOff is for benchmarks and for networks where every client is yours."`
 
+	OIDCIssuer string `key:"oidc_issuer" arg:"URL" def:"" help:"an identity provider that speaks OpenID Connect, by which people log in; empty: none.\nWho it lets in gets an account. It has to let browsers back to the path\n/_matrix/client/unstable/sso/callback of public_url."`
+	OIDCClient string `key:"oidc_client_id" arg:"NAME" def:"" help:"what the hub is called at oidc_issuer."`
+	OIDCSecret string `key:"oidc_client_secret_file" arg:"FILE" def:"" help:"file that holds the secret by which it proves that; empty: there is none."`
+	CASServer  string `key:"cas_server" arg:"URL" def:"" help:"the same by a CAS server, as https://cas.example/cas."`
+
 	MailServer   string   `key:"mail_server" arg:"URL" def:"" help:"who sends the hub's e-mail, as smtp://name@mail.example:587; empty: it sends none.\nsmtp:// encrypts by STARTTLS, smtps:// from the first byte; plain:// not at all, for\na mail server on this machine. It needs mail_from and public_url."`
 	MailPassword string   `key:"mail_password_file" arg:"FILE" def:"" help:"file that holds the password of the name in mail_server."`
 	MailFrom     string   `key:"mail_from" arg:"ADDRESS" def:"" help:"who the hub's e-mail is from, as \"My hub <hub@example.org>\"."`

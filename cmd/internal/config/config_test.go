@@ -180,6 +180,11 @@ func TestCheck(t *testing.T) {
 		{"turn_uris = ['http://x']", "is not of the form turn:"},
 		{"turn_secret_file = '" + secret + "'", "turn_uris is empty"},
 		{"terms_url = 'nonsense'", "is not a URL"},
+		{"oidc_issuer = 'https://id.example'\noidc_client_id = 'hub'\npublic_url = 'https://x.org'", ""},
+		{"oidc_issuer = 'https://id.example'\npublic_url = 'https://x.org'", "what is the hub called"},
+		{"oidc_issuer = 'http://id.example'\noidc_client_id = 'hub'\npublic_url = 'https://x.org'", "by https"},
+		{"oidc_issuer = 'https://id.example'\noidc_client_id = 'hub'", "come back from the identity provider"},
+		{"cas_server = 'nonsense'\npublic_url = 'https://x.org'", "is not a URL"},
 	} {
 		c, _, err := load(tt.file+"\n", nil)
 		if err != nil {

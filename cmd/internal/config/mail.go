@@ -8,6 +8,7 @@ import (
 
 	"hearth/httpd/clientapi"
 	"hearth/httpd/mail"
+	"hearth/httpd/sso"
 )
 
 // Mail reads what the hub needs to send e-mail; the server is empty where it is
@@ -61,7 +62,19 @@ func (c *Config) TURN() (t clientapi.TURN, err error) {
 	return clientapi.TURN{URIs: c.TURNServers, Secret: string(secret)}, err
 }
 
-// checkMail judges mail, calls and terms.
+// OIDC makes the identity provider of the settings; nil where there is none.
+func (c *Config) OIDC(ask sso.Ask) (*sso.OIDC, error) {
+	if c.OIDCIssuer == "" {
+		return nil, nil
+	}
+	secret, err := readSecret(c.OIDCSecret)
+	if err != nil {
+		return nil, err
+	}
+	return sso.NewOIDC(sso.OIDCOptions{Issuer: c.OIDCIssuer, Client: c.OIDCClient, Secret: string(secret), Ask: ask})
+}
+
+// checkMail judges mail, calls, terms and identity providers.
 func (c *Config) checkMail(bad say) {
 	if _, err := c.Mail(); err != nil {
 		bad("mail_server", "%v", err)
@@ -76,6 +89,17 @@ func (c *Config) checkMail(bad say) {
 		bad("registration_needs_email", "without mail_server nobody could prove an address")
 	case len(c.TURNServers) == 0 && c.TURNSecret != "":
 		bad("turn_secret_file", "no server shares the secret: turn_uris is empty")
+	}
+	if _, err := c.OIDC(nil); err != nil {
+		bad("oidc_issuer", "%v", err)
+	}
+	if c.CASServer != "" {
+		if _, err := sso.NewCAS(c.CASServer, nil); err != nil {
+			bad("cas_server", "%v", err)
+		}
+	}
+	if (c.OIDCIssuer != "" || c.CASServer != "") && c.PublicURL == "" {
+		bad("public_url", "it is needed for browsers to come back from the identity provider")
 	}
 	if c.TermsURL != "" {
 		if u, err := url.Parse(c.TermsURL); err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
