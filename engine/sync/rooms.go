@@ -1,6 +1,7 @@
 package sync
 
 import (
+	"hearth/engine/account"
 	"hearth/engine/cjson"
 	"hearth/engine/mxid"
 	"hearth/engine/room"
@@ -80,7 +81,8 @@ func (a *answer) appendSection(name string, is func(t *touch) bool, add func(t *
 	return nil
 }
 
-// appendInvite writes a room that the user is invited to.
+// appendInvite writes a room that the user is invited to, where they want to know
+// of it. Spec: client-server, ignoring users; invite permission.
 func (a *answer) appendInvite(t *touch, _ mxid.RoomID) error {
 	if !a.changedStanding(t) {
 		return nil
@@ -89,8 +91,9 @@ func (a *answer) appendInvite(t *touch, _ mxid.RoomID) error {
 	if err != nil {
 		return err
 	}
-	if a.ignores(invite.Sender) {
-		return nil
+	action, err := a.s.accounts.InvitesFrom(a.req.User, invite.Sender)
+	if err != nil || action != account.TakeInvites {
+		return err // ignored or blocked, also where it came before it was
 	}
 	return a.appendStripped(t, `"invite_state":{"events":[`)
 }

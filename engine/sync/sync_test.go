@@ -314,6 +314,21 @@ func TestIgnoredUsers(t *testing.T) {
 	if len(rep.Rooms.Invite) != 0 || rep.Rooms.Join[h.id(r)].Unread["notification_count"] != 0 {
 		t.Fatalf("%s", c.raw)
 	}
+	h.send(h.create(alice, ""), member(alice, bob, "invite"))
+	if rep = c.sync(); len(rep.Rooms.Invite) != 1 {
+		t.Fatalf("%s", c.raw)
+	}
+	for _, config := range [][2]string{
+		{"m.invite_permission_config", `{"default_action":"block"}`}, {"m.invite_permission_config", `{}`},
+		{"org.matrix.msc4155.invite_permission_config", `{"ignored_servers":["hub"]}`},
+	} {
+		_, err := h.acc.SetData(h.user(bob), 0, config[0], []byte(config[1]))
+		h.must(err)
+		c = h.client(bob, "")
+		if rep = c.sync(); (len(rep.Rooms.Invite) == 1) != (config[1] == "{}") {
+			t.Fatalf("%s: %s", config[1], c.raw)
+		}
+	}
 }
 
 func TestPresence(t *testing.T) {

@@ -17,7 +17,7 @@ const specVersions = `"r0.0.1","r0.1.0","r0.2.0","r0.3.0","r0.4.0","r0.5.0","r0.
 
 // Spec: client-server, GET /_matrix/client/versions.
 func (a *API) versions(r *wire.Req) error {
-	return r.OK(append(r.Out(), `{"unstable_features":{"org.matrix.e2e_cross_signing":true,"org.matrix.msc3814":true},"versions":[`+specVersions+`]}`...))
+	return r.OK(append(r.Out(), `{"unstable_features":{"org.matrix.e2e_cross_signing":true,"org.matrix.msc3814":true,"org.matrix.msc4155":true},"versions":[`+specVersions+`]}`...))
 }
 
 // appendWellKnown appends the discovery object.
