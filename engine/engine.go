@@ -75,6 +75,8 @@ type Engine struct {
 	stop    chan struct{}  // closed when the engine ends
 	running sync.WaitGroup // the engine's own goroutines
 
+	watching atomic.Int32 // those who wait at rooms they are not in
+
 	notices notices
 	beat    atomic.Uint64 // the tip at the last look of a watchdog
 	aliases sync.Mutex    // held while an alias is looked for and then taken or dropped

@@ -92,6 +92,28 @@ func earlier(a, b room.Key) room.Key {
 	return b
 }
 
+// AppendSince appends what has come since a place, oldest first, as GET /events
+// answers it. Spec: client-server, GET /events.
+func (v *View) AppendSince(dst []byte, from room.Key, limit int) ([]byte, error) {
+	p, err := v.read(from, v.end, &Query{Limit: limit})
+	if err != nil {
+		return dst, err
+	}
+	end := v.end
+	if p.more {
+		end = p.next
+	}
+	if dst, err = v.appendList(append(dst, `{"chunk":`...), p.events, v.append); err != nil {
+		return dst, err
+	}
+	dst = cjson.AppendString(append(dst, `,"end":`...), end.String())
+	dst = cjson.AppendString(append(dst, `,"start":`...), from.String())
+	return append(dst, '}'), nil
+}
+
+// End is the place behind the last event there is for the user.
+func (v *View) End() room.Key { return v.end }
+
 // read collects the events between two places that the user may see and the
 // query asks for.
 func (v *View) read(lower, upper room.Key, q *Query) (page, error) {
@@ -259,4 +281,20 @@ func (v *View) stateAround(last *room.Event, around []*room.Event, part *filter.
 		return true, nil
 	})
 	return list, err
+}
+
+// AppendRecent appends the newest events, oldest first, with the places around
+// them. Spec: client-server, GET /rooms/{roomId}/initialSync, messages.
+func (v *View) AppendRecent(dst []byte, limit int) ([]byte, error) {
+	p, err := v.read(room.Key{}, v.end, &Query{Back: true, Limit: limit})
+	if err != nil {
+		return dst, err
+	}
+	slices.Reverse(p.events)
+	if dst, err = v.appendList(append(dst, `{"chunk":`...), p.events, v.append); err != nil {
+		return dst, err
+	}
+	dst = cjson.AppendString(append(dst, `,"end":`...), v.end.String())
+	dst = cjson.AppendString(append(dst, `,"start":`...), p.next.String())
+	return append(dst, '}'), nil
 }

@@ -60,6 +60,19 @@ func parseToken(s string) (t token, ok bool) {
 	return t, true
 }
 
+// Latest is the token of this moment, for clients that ask for what comes from
+// now on.
+func (s *Sync) Latest() string {
+	t := token{incarnation: s.incarnation, pos: s.log.Tip(), stamp: s.eph.Stamp()}
+	return string(t.appendTo(nil))
+}
+
+// IsToken says whether a text has the form of a since token.
+func IsToken(text string) bool {
+	_, ok := parseToken(text)
+	return ok
+}
+
 // Place reads a token of any kind that clients hand in as a place in a room's
 // timeline: a prev_batch or end, or a next_batch of /sync.
 func Place(s string) (room.Key, error) {
