@@ -47,6 +47,8 @@ func TestThreepids(t *testing.T) {
 		must(t, h.AddThreepid(eve, Email, fmt.Sprintf("e%d@x.org", i), h.at))
 	}
 	wants(t, h.AddThreepid(eve, Email, "more@x.org", h.at), fault.Forbidden)
+	must(t, h.AddReport(Report{Kind: UserReport, By: eve, User: "@bob:hub.test"}))
+	must(t, h.Verify(t.Errorf))
 }
 
 func TestCanonicalEmail(t *testing.T) {

@@ -18,7 +18,7 @@ type verifier struct {
 // Nobody may be writing meanwhile. The error is one of reading.
 func (a *Accounts) Verify(bad func(format string, args ...any)) error {
 	v := verifier{a, bad}
-	for _, step := range [...]func() error{v.users, v.devices, v.tokens, v.data, v.dataAt, v.owned, v.pushers} {
+	for _, step := range [...]func() error{v.users, v.devices, v.tokens, v.data, v.dataAt, v.owned, v.pushers, v.threepids, v.threepidUsers, v.reports} {
 		if err := step(); err != nil {
 			return err
 		}
@@ -186,6 +186,50 @@ func (v *verifier) pushers() error {
 		if err == nil && !known {
 			v.bad("pusher %x of user %d is indexed and not there", key[:16], user)
 		}
+		return err
+	})
+}
+
+// threepids holds each address to the index by address; threepidUsers does the
+// reverse.
+func (v *verifier) threepids() error {
+	return v.scan(store.Threepid, "address", 5, func(key, _ []byte) error {
+		user := binary.BigEndian.Uint32(key)
+		val, ok, err := v.a.st.Get(nil, append(store.ThreepidUser.Prefix(), key[4:]...))
+		if err != nil {
+			return err
+		}
+		if !ok || len(val) != 4 || binary.BigEndian.Uint32(val) != user {
+			v.bad("an address of user %d is indexed as no or another user's", user)
+		}
+		_, err = v.user(user, "an address")
+		return err
+	})
+}
+
+func (v *verifier) threepidUsers() error {
+	return v.scan(store.ThreepidUser, "index of addresses", 1, func(key, val []byte) error {
+		if len(val) != 4 {
+			v.bad("index of addresses: a cut row")
+			return nil
+		}
+		has, err := v.a.st.Has(append(append(store.Threepid.Prefix(), val...), key...))
+		if err == nil && !has {
+			v.bad("an address is indexed as that of user %d, who has it not", binary.BigEndian.Uint32(val))
+		}
+		return err
+	})
+}
+
+func (v *verifier) reports() error {
+	return v.scan(store.Reported, "report", 8, func(key, val []byte) error {
+		num := binary.BigEndian.Uint64(key)
+		p, err := parseReport(num, val)
+		if err != nil {
+			v.bad("report %d: %v", num, err)
+			return nil
+		}
+		_, err = v.user(p.By, "a report")
 		return err
 	})
 }

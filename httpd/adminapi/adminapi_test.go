@@ -15,6 +15,7 @@ import (
 	"hearth/engine"
 	"hearth/engine/account"
 	"hearth/engine/fault"
+	"hearth/engine/media"
 	"hearth/engine/mxid"
 	"hearth/engine/room"
 	"hearth/httpd/wire"
@@ -130,7 +131,7 @@ func TestEveryRoute(t *testing.T) {
 	h := start(t)
 	for _, rt := range New(Options{Engine: h.e}).Routes() {
 		path := rt.Pattern
-		for _, p := range []string{"userId", "roomId", "deviceId", "token", "deleteId", "txnId", "reportId"} {
+		for _, p := range []string{"userId", "roomId", "deviceId", "token", "deleteId", "txnId", "reportId", "serverName", "mediaId"} {
 			path = strings.ReplaceAll(path, "{"+p+"}", "x")
 		}
 		if a := h.do(rt.Method, path, "", "{}"); a.get("errcode") != "M_MISSING_TOKEN" {
@@ -412,4 +413,27 @@ func TestReports(t *testing.T) {
 	h.want(200, "{}", "DELETE", v1+"/event_reports/1", "")
 	h.want(404, "M_NOT_FOUND", "GET", v1+"/event_reports/1", "")
 	h.want(400, "M_INVALID_PARAM", "GET", v1+"/event_reports/x", "")
+}
+
+func TestMedia(t *testing.T) {
+	h := start(t)
+	m, err := h.e.Media.Upload(&media.Upload{Owner: h.nums["bob"], Type: "text/plain", Name: "a.txt", Length: 5}, strings.NewReader("hello"))
+	h.ok(err)
+	if a := h.want(200, "", "GET", v1+"/users/@bob:hub.test/media", ""); a.get("total") != 1.0 || !strings.Contains(a.body, `"upload_name":"a.txt"`) {
+		t.Fatal(a.body)
+	}
+	h.want(200, `{"users":[{"user_id":"@bob:hub.test","displayname":null,"media_count":1,"media_length":5}],"total":1}`, "GET", v1+"/statistics/users/media", "")
+	path := "/hub.test/" + m.ID
+	h.want(200, `{}`, "POST", v1+"/media/quarantine"+path, "")
+	if _, err := h.e.Media.Find("hub.test", m.ID); !fault.Is(err, fault.NotFound) {
+		t.Fatal(err)
+	}
+	h.want(200, `{}`, "POST", v1+"/media/unquarantine"+path, "")
+	_, err = h.e.Media.Find("hub.test", m.ID)
+	h.ok(err)
+	h.want(200, `{"deleted":0}`, "POST", v1+"/purge_media_cache?before_ts=9999999999999", "")
+	h.want(400, "M_MISSING_PARAM", "POST", v1+"/purge_media_cache", "")
+	h.want(200, fmt.Sprintf(`{"deleted_media":[%q],"total":1}`, m.ID), "DELETE", v1+"/media"+path, "")
+	h.want(404, "M_NOT_FOUND", "DELETE", v1+"/media"+path, "")
+	h.want(200, `{"pushers":[],"total":0}`, "GET", v1+"/users/@bob:hub.test/pushers", "")
 }
