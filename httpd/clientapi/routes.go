@@ -99,7 +99,7 @@ func (a *API) ssoRoutes() []wire.Route {
 		{Method: "GET", Pattern: v3 + "/login/sso/redirect", Handle: a.ssoRedirect, Flags: open, Class: wire.Login},
 		{Method: "GET", Pattern: v3 + "/login/sso/redirect/{idpId}", Handle: a.ssoRedirectTo, Class: wire.Login},
 		{Method: "GET", Pattern: r0 + "/login/cas/redirect", Handle: a.casRedirect, Class: wire.Login},
-		{Method: "GET", Pattern: r0 + "/login/cas/ticket", Handle: a.ssoCallback, Class: wire.Login},
+		{Method: "GET", Pattern: r0 + "/login/cas/ticket", Handle: a.casTicket, Class: wire.Login},
 		{Method: "GET", Pattern: callbackPath, Handle: a.ssoCallback, Class: wire.Login},
 	}
 }

@@ -137,12 +137,29 @@ func (a *API) ssoRedirectTo(r *wire.Req) error { return a.redirectTo(r, r.Path("
 
 // Spec: r0.4.0, GET /login/cas/redirect.
 func (a *API) casRedirect(r *wire.Req) error {
+	p, err := a.cas()
+	if err != nil {
+		return err
+	}
+	return a.redirectTo(r, p.ID)
+}
+
+// Spec: r0.4.0, GET /login/cas/ticket.
+func (a *API) casTicket(r *wire.Req) error {
+	if _, err := a.cas(); err != nil {
+		return err
+	}
+	return a.ssoCallback(r)
+}
+
+// cas is the CAS server among the providers.
+func (a *API) cas() (*Provider, error) {
 	for i := range a.o.Providers {
 		if a.o.Providers[i].CAS {
-			return a.redirectTo(r, a.o.Providers[i].ID)
+			return &a.o.Providers[i], nil
 		}
 	}
-	return fault.E(fault.NotFound, "clientapi.sso", "the hub knows no CAS server")
+	return nil, fault.E(fault.NotFound, "clientapi.sso", "the hub knows no CAS server")
 }
 
 func (a *API) redirectTo(r *wire.Req, id string) error {

@@ -95,6 +95,7 @@ func TestSingleSignOn(t *testing.T) {
 	redirect := v3 + "/login/sso/redirect"
 	h.want(404, "M_NOT_FOUND", "GET", redirect+"?redirectUrl=https://x.org", "", "")
 	h.want(404, "M_NOT_FOUND", "GET", "/_matrix/client/r0/login/cas/redirect?redirectUrl=https://x.org", "", "")
+	h.want(404, "M_NOT_FOUND", "GET", "/_matrix/client/r0/login/cas/ticket?redirectUrl=x&ticket=y", "", "")
 	who := Identity{Subject: "42", Username: "Bob Bär", Name: "Bob", Email: "b@x.org"}
 	h.provide(&who, "oidc")
 	if a := h.want(200, "", "GET", v3+"/login", "", ""); !strings.Contains(a.body, `{"identity_providers":[{"id":"oidc","name":"The <oidc>"}],"type":"m.login.sso"}`) || strings.Contains(a.body, "m.login.cas") {
