@@ -68,10 +68,8 @@ func Open(rooms *room.Rooms, id mxid.RoomID, user mxid.UserID, device uint64) (*
 // for everybody since then is readable for the user as well.
 func (v *View) depart() error {
 	v.allowed = true
-	left, err := v.rooms.Event(v.Member.Event)
-	if err != nil {
-		return err
-	}
+	left := v.viewer.Left()
+	var err error
 	if v.State, err = v.rooms.StateAfter(left); err != nil {
 		return err
 	}

@@ -16,7 +16,7 @@ type Viewer struct {
 	room    Num
 	user    mxid.UserID
 	now     Member
-	joined  bool // was joined before it left, where it is not joined now
+	left    *Event // what ended the user's being joined; nil where they are, never were, or forgot
 	visKey  uint32
 	userKey uint32
 	memo    map[snapshot.Num]sight
@@ -50,32 +50,33 @@ func (r *Rooms) Viewer(room Num, user mxid.UserID) (*Viewer, error) {
 		return nil, err
 	}
 	if (v.now.Membership == Leave || v.now.Membership == Ban) && !v.now.Forgotten {
-		v.joined, err = r.hadJoined(v.now.Event)
+		v.left, err = r.parting(v.now.Event)
 	}
 	return v, err
 }
 
-// hadJoined says whether a member event ended a joined membership.
-func (r *Rooms) hadJoined(num EventNum) (bool, error) {
-	for range 10 { // a ban after a leave after a join: the join counts
+// parting finds the event that ended a joined membership: the member event
+// itself or, where a ban came after a leaving, the leaving. Nil where there is none.
+func (r *Rooms) parting(num EventNum) (*Event, error) {
+	for range 10 { // a ban after a leave after a join: the leave counts
 		e, err := r.Event(num)
 		if err != nil || e.Replaces == 0 {
-			return false, err
+			return nil, err
 		}
 		old, err := r.Event(e.Replaces)
 		if err != nil {
-			return false, err
+			return nil, err
 		}
 		switch MembershipOf(old.Content) {
 		case Join:
-			return true, nil
+			return e, nil
 		case Leave, Ban:
 			num = old.Num
 		default:
-			return false, nil
+			return nil, nil
 		}
 	}
-	return false, nil
+	return nil, nil
 }
 
 // Member is the user's standing in the room now.
@@ -84,7 +85,11 @@ func (v *Viewer) Member() Member { return v.now }
 // Departed says whether the user is out of the room now after having been
 // joined, and has not forgotten it: such a user still reads what was there until
 // then.
-func (v *Viewer) Departed() bool { return v.joined }
+func (v *Viewer) Departed() bool { return v.left != nil }
+
+// Left is the event with which the user ceased to be joined; nil where Departed
+// is false. A ban may have come after it, and is not what the user last saw.
+func (v *Viewer) Left() *Event { return v.left }
 
 // MembershipAt is the user's membership at an event, as clients are told it:
 // Leave where there is none, None where the state is not known.
@@ -134,7 +139,7 @@ func (v *Viewer) allows(s sight, e *Event) bool {
 	}
 	switch s.visibility {
 	case "shared":
-		return v.now.Membership == Join || v.joined && e.At.Pos <= v.now.Pos
+		return v.now.Membership == Join || v.left != nil && e.At.Pos <= v.left.At.Pos
 	case "invited":
 		return s.membership == Invite
 	}

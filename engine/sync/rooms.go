@@ -160,7 +160,9 @@ func (a *answer) appendLeft(t *touch, id mxid.RoomID) error {
 	if w.part = a.f.Room.Timeline; !w.part.PassesRoom(id) {
 		w.part = nothing()
 	}
-	if !v.Departed() { // an invite was turned down, or a knock, or all is forgotten: only the end is the user's to see
+	if gone := v.Left(); gone == nil || gone.At.Pos <= a.since.pos && gone.Num != own.Num {
+		// An invite was turned down, or a knock, or all is forgotten, or a ban came after the leaving that the
+		// client knows of: only the end is the user's to see.
 		w.from = room.Key{Pos: end}
 	}
 	if err := w.load(); err != nil {
@@ -173,7 +175,7 @@ func (a *answer) appendLeft(t *touch, id mxid.RoomID) error {
 	}
 	var state []*room.Event
 	if v.Departed() {
-		if state, err = a.leftState(&w, own); err != nil {
+		if state, err = a.leftState(&w, v.Left()); err != nil {
 			return err
 		}
 	}
@@ -201,11 +203,11 @@ func (a *answer) part(num room.Num) error {
 
 // leftState is the state that a departed user is told: up to the leaving, and
 // not beyond.
-func (a *answer) leftState(w *window, own *room.Event) ([]*room.Event, error) {
-	end, err := a.s.rooms.StateAfter(own)
+func (a *answer) leftState(w *window, left *room.Event) ([]*room.Event, error) {
+	end, err := a.s.rooms.StateAfter(left)
 	if err != nil {
 		return nil, err
 	}
-	c := changes{a: a, w: w, end: end, full: w.full}
+	c := changes{a: a, w: w, end: end, full: w.full, last: left.Num != w.own.Num}
 	return c.list()
 }

@@ -20,6 +20,7 @@ type changes struct {
 	w    *window
 	end  room.State // at the end of the timeline
 	full bool       // all of the state, not the difference to the token
+	last bool       // end is the last the user may know, though the timeline goes on
 	lazy bool
 
 	users []mxid.UserID // whose member events are wanted beside the senders'
@@ -61,7 +62,7 @@ func (c *changes) list() ([]*room.Event, error) {
 // begin finds the state that is told: at the start of the timeline, or its end.
 func (c *changes) begin() error {
 	c.start = c.end
-	if c.a.req.UseStateAfter || len(c.w.events) == 0 {
+	if c.a.req.UseStateAfter || c.last || len(c.w.events) == 0 {
 		return nil
 	}
 	start, err := c.a.s.rooms.StateBefore(c.w.events[0])

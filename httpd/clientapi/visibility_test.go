@@ -73,3 +73,35 @@ func TestHistoryVisibility(t *testing.T) {
 		}
 	}
 }
+
+// Who left and is banned later sees what was there until the leaving, and not
+// what was said between the two.
+func TestBanAfterLeavingShowsNothingNew(t *testing.T) {
+	h := start(t, Anyone)
+	bob, eve := h.join("bob"), h.join("eve")
+	id := h.create(bob, `{"preset":"public_chat","name":"before"}`)
+	h.want(200, "", "POST", inRoom(id, "/join"), eve, ``)
+	seen := h.say(bob, id, "seen", "seen")
+	joined := h.want(200, "", "GET", "/_matrix/client/v3/sync", eve, "").str("next_batch")
+	h.want(200, "", "POST", inRoom(id, "/leave"), eve, ``)
+	left := h.want(200, "", "GET", "/_matrix/client/v3/sync?since="+joined, eve, "").str("next_batch")
+	hidden := h.say(bob, id, "hidden", "hidden")
+	h.want(200, "", "PUT", inRoom(id, "/state/m.room.name"), bob, `{"name":"after"}`)
+	h.want(200, "", "POST", inRoom(id, "/ban"), bob, `{"user_id":"@eve:hub.test"}`)
+
+	h.want(200, "", "GET", inRoom(id, "/event/"+seen), eve, "")
+	h.want(404, "M_NOT_FOUND", "GET", inRoom(id, "/event/"+hidden), eve, "")
+	for _, path := range []string{
+		inRoom(id, "/messages?dir=b&limit=100"), inRoom(id, "/state"), "/_matrix/client/v3/sync?since=" + joined,
+		"/_matrix/client/v3/sync?since=" + left, "/_matrix/client/v3/sync?filter=" + `{"room":{"include_leave":true}}`,
+		"/_matrix/client/v3/sync?use_state_after=true&since=" + joined,
+	} {
+		a := h.want(200, "", "GET", path, eve, "")
+		if strings.Contains(a.body, hidden) || strings.Contains(a.body, `"after"`) {
+			t.Errorf("%s shows what came after the leaving: %s", path, a.body)
+		}
+		if strings.Contains(path, "sync?since") && !strings.Contains(a.body, `"ban"`) {
+			t.Errorf("%s does not tell of the ban: %s", path, a.body)
+		}
+	}
+}
