@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"slices"
 
+	"hearth/engine/account"
 	"hearth/engine/ephemeral"
+	"hearth/engine/fault"
 	"hearth/engine/filter"
 	"hearth/engine/mxid"
 	"hearth/engine/room"
@@ -34,6 +36,7 @@ type answer struct {
 	arrived []uint32   // users who are new in the user's rooms, or whose rooms are new to the user
 	parted  []uint32   // users who left the user's rooms, or whose rooms the user left
 	devices bool       // somebody's devices changed
+	own     bool       // the user's did
 
 	short   bool // lines are all that happened since the token
 	lines   []line
@@ -76,6 +79,9 @@ func (a *answer) make() (behind stream.Pos, err error) {
 	if err := a.collect(); err != nil {
 		return 0, err
 	}
+	if err := a.still(); err != nil {
+		return 0, err
+	}
 	if err := a.place(); err != nil || a.behind > 0 {
 		return a.behind, err
 	}
@@ -93,6 +99,18 @@ func (a *answer) make() (behind stream.Pos, err error) {
 	a.dst = append(a.next.appendTo(a.dst), `"}`...)
 	a.news = a.news || a.initial
 	return 0, nil
+}
+
+// still refuses a device that was logged out while its request waited.
+func (a *answer) still() error {
+	if !a.own || !a.req.parked || a.req.Device == 0 {
+		return nil
+	}
+	list, err := a.s.accounts.Devices(a.req.User)
+	if err != nil || slices.ContainsFunc(list, func(d account.Device) bool { return d.Num == a.req.Device }) {
+		return err
+	}
+	return fault.E(fault.UnknownToken, "sync.Wait", "the device was logged out")
 }
 
 // ignores says whether the user ignores another. Spec: client-server, ignoring
@@ -177,6 +195,7 @@ func (a *answer) collectShort() (data bool, err error) {
 			data = data || l.user == a.req.User
 		case stream.Devices:
 			a.devices = true
+			a.own = a.own || l.user == a.req.User
 		}
 	}
 	return data, nil

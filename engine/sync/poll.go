@@ -28,7 +28,7 @@ type Poll struct {
 // the hub stops; the body is valid during the call.
 func (s *Sync) Wait(req *Request, done func(body []byte, err error)) {
 	p := &Poll{s: s, req: *req, done: done, busy: true} // nobody else looks until everything is in place
-	p.req.Since = ""
+	p.req.Since, p.req.parked = "", true
 	p.since = req.seen
 	s.mu.Lock()
 	p.expired = s.closed

@@ -6,7 +6,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	"hearth/engine/fault"
 	"hearth/engine/room"
+	"hearth/engine/stream"
 )
 
 // answerOf is what a poll was told.
@@ -237,5 +239,24 @@ func TestLongAbsence(t *testing.T) {
 	want(t, bodies(b.Ephemeral.Events), "m.receipt")
 	if b.Timeline.Events[0].ID != string(last) || !b.Timeline.Limited {
 		t.Fatalf("%s", c.raw)
+	}
+}
+
+// A device that is logged out while its request waits is told nothing more.
+func TestPollOfADeviceThatIsGone(t *testing.T) {
+	h := start(t)
+	num := h.create(alice, "")
+	c := h.client(alice, "")
+	c.sync()
+	ch := c.wait(time.Hour)
+	if _, err := h.log.Commit(func(tx *stream.Tx) error {
+		tx.Put(&stream.Entry{Kind: stream.Devices, User: c.req.User})
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	h.say(num, alice, "secret")
+	if got := <-ch; !fault.Is(got.err, fault.UnknownToken) {
+		t.Fatalf("%s, %v", got.body, got.err)
 	}
 }

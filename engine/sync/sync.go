@@ -92,7 +92,8 @@ type Request struct {
 	FullState     bool
 	UseStateAfter bool
 
-	seen token // what Now looked at, where it found nothing
+	seen   token // what Now looked at, where it found nothing
+	parked bool  // it waits, so that what let it in may not hold any more
 }
 
 // MaxTimeout is the longest a request waits; a longer timeout counts as this.
