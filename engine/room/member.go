@@ -290,6 +290,11 @@ func (r *Rooms) localMembers(room Num) (users []uint32, err error) {
 // Forget marks a room as forgotten by a user who is not in it any more.
 // Errors: Unknown where the user still is.
 func (r *Rooms) Forget(room Num, user uint32) error {
+	w, err := r.Write(room) // a join at the same moment comes before or after, and is never written over
+	if err != nil {
+		return err
+	}
+	defer w.End()
 	m, err := r.MemberOf(room, user)
 	if err != nil {
 		return err
@@ -304,12 +309,16 @@ func (r *Rooms) Forget(room Num, user uint32) error {
 	m.Forgotten = true
 	r.standings.begin(room, user)
 	defer r.standings.end(room, user)
-	_, err = r.log.Commit(func(tx *stream.Tx) error {
+	pending, err := r.log.Begin(func(tx *stream.Tx) error {
 		m.Pos = tx.Put(&stream.Entry{Kind: stream.Local, Room: uint32(room), User: user})
 		row := m.appendTo(nil)
 		tx.Set(userRoomKey(nil, user, room), row)
 		tx.Set(memberKey(nil, room, user), row)
 		return nil
 	})
-	return err
+	if err != nil {
+		return err
+	}
+	w.End()
+	return pending.Wait()
 }

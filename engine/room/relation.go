@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"slices"
+	"strings"
 	"sync/atomic"
 
 	"hearth/engine/cjson"
@@ -253,7 +254,8 @@ func (w *Writer) appendRelation(tx *stream.Tx, s *staged, sender uint32, replied
 	}
 	var kbuf [300]byte
 	e := s.ev
-	row := appendRelation(nil, s.rel.relType, e.Type, sender, e.At)
+	typ, _, _ := strings.Cut(e.Type, "\x00") // NUL ends it in the row; no client of ours can ask for more
+	row := appendRelation(nil, s.rel.relType, typ, sender, e.At)
 	tx.Set(store.U64(relationPrefix(kbuf[:0], w.head.Room, s.rel.to), uint64(e.Num)), row)
 	if s.rel.relType != RelThread {
 		return

@@ -77,7 +77,8 @@ func (w *Writer) stageLocal(made *event.Event, target *Event, txn Txn) (*Event, 
 		}
 	}
 	w.pack(&s)
-	w.head.ext = []extremity{{e.Num, made.ID, made.Depth}}
+	// What had no place among the events it follows remains to be followed.
+	w.head.ext = append([]extremity{{e.Num, made.ID, made.Depth}}, w.head.ext[min(len(w.head.ext), maxPrev):]...)
 	w.staged = append(w.staged, s)
 	return e, nil
 }
@@ -97,7 +98,24 @@ func (w *Writer) redact(s *staged, target *Event) error {
 		return err
 	}
 	s.redacts = append(s.redacts, redaction{target, w.r.codec.pack(nil, hollow.JSON), unrel})
+	w.hollowOut(target, hollow, s.ev.Num)
 	return nil
+}
+
+// hollowOut has the working head hold what is left of an event: what is in
+// memory must judge as what a restart would read.
+func (w *Writer) hollowOut(target *Event, hollow *event.Event, by EventNum) {
+	h := w.head
+	for _, held := range [...]**Event{&h.create, &h.levels, &h.rules} {
+		if *held == nil || (*held).Num != target.Num {
+			continue
+		}
+		gone := *target
+		gone.Event, gone.RedactedBy = hollow, by
+		gone.Flags |= flagRedacted
+		*held = &gone
+		h.Levels = auth.ParsePowerLevels(plain(h.create), plain(h.levels))
+	}
 }
 
 // snapshot stages a new state, a difference to its parent.

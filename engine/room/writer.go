@@ -1,6 +1,8 @@
 package room
 
 import (
+	"strings"
+
 	"hearth/engine/auth"
 	"hearth/engine/event"
 	"hearth/engine/fault"
@@ -124,6 +126,9 @@ func (w *Writer) Add(d *Draft) (*Event, error) {
 	if b.Time == 0 {
 		b.Time = w.r.opts.Now().UnixMilli()
 	}
+	if strings.ContainsRune(d.Type, 0) { // it parts type and state key in the names of states
+		return nil, fault.E(fault.BadJSON, "room.Add", "the type of an event has no NUL in it")
+	}
 	if err := w.mayRelate(d); err != nil {
 		return nil, err
 	}
@@ -217,6 +222,12 @@ func (r *Rooms) CommitAll(extra func(tx *stream.Tx) error, writers ...*Writer) (
 				return err
 			}
 		}
+		// Whoever may read these events has to find them in the room's present too.
+		tx.Then(func() {
+			for _, w := range writers {
+				w.l.head.Store(w.head)
+			}
+		})
 		if extra != nil {
 			return extra(tx)
 		}
@@ -257,9 +268,8 @@ func (r *Rooms) forget(rooms []Num) {
 	}
 }
 
-// publish makes what was committed the room's present.
+// publish keeps what was committed in memory, and forgets what it changed.
 func (w *Writer) publish() {
-	w.l.head.Store(w.head)
 	for i := range w.staged {
 		s := &w.staged[i]
 		for _, r := range s.redacts {

@@ -74,6 +74,7 @@ type Tx struct {
 	pos  Pos
 	wake [][]uint32
 	put  []recentEntry
+	then func()
 }
 
 // Put gives the entry the next position and writes it.
@@ -96,6 +97,11 @@ func (tx *Tx) Wake(users ...uint32) {
 		tx.wake = append(tx.wake, users)
 	}
 }
+
+// Then has f called once the batch is applied, still under the log's lock: so
+// before the tip can reach the batch, by another's sync too. f must be quick and
+// not call the log. There is one f for a batch.
+func (tx *Tx) Then(f func()) { tx.then = f }
 
 // Pending is a batch that is applied but perhaps not on disk.
 type Pending struct {
@@ -126,6 +132,9 @@ func (l *Log) Begin(fill func(tx *Tx) error) (Pending, error) {
 	}
 	l.last = tx.pos
 	l.recent.add(tx.put)
+	if tx.then != nil {
+		tx.then()
+	}
 	if len(tx.wake) > 0 {
 		l.wakeMu.Lock()
 		l.pending = append(l.pending, pendingWake{tx.pos, tx.wake})
@@ -137,6 +146,9 @@ func (l *Log) Begin(fill func(tx *Tx) error) (Pending, error) {
 // Wait returns when the batch is on disk, and moves the tip.
 func (p Pending) Wait() error {
 	if p.b == nil {
+		if p.l != nil {
+			p.l.WaitTip(p.Pos) // nothing to write: it was there, and perhaps not yet on disk
+		}
 		return nil
 	}
 	if err := p.b.Wait(); err != nil {
