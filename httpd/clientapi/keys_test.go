@@ -278,7 +278,8 @@ func TestDehydratedDevice(t *testing.T) {
 	}
 	next := a.str("next_batch")
 	h.want(200, `{"events":[],"next_batch":"`+next+`"}`, "POST", at+"/DREAM/events", bob, `{"next_batch":"`+next+`"}`)
-	h.want(200, `{"events":[],"next_batch":"`+next+`"}`, "GET", at+"/DREAM/events?next_batch="+next, bob, "")
+	h.want(200, `{"events":[]}`, "GET", at+"/DREAM/events?from="+next, bob, "")
+	h.want(200, a.body, "GET", at+"/DREAM/events", bob, "")
 	h.want(200, a.body, "POST", at+"/DREAM/events", bob, "")
 	h.want(400, "M_INVALID_PARAM", "POST", at+"/DREAM/events", bob, `{"next_batch":"x"}`)
 	h.want(403, "M_FORBIDDEN", "POST", at+"/DEV/events", bob, `{}`)

@@ -82,6 +82,9 @@ func (a *API) deviceID(r *wire.Req, id string) error {
 
 // Spec: MSC3814, /dehydrated_device/{device_id}/events. The messages stay until the
 // device goes: who reads them may fail before it has made use of them.
+//
+// Who asks with GET reads until next_batch is missing. Who asks with POST, as the
+// proposal once was, reads until no events come, and begins anew without a next_batch.
 func (a *API) dehydratedEvents(r *wire.Req) error {
 	const op = "clientapi.dehydratedEvents"
 	d, err := a.engine.E2EE.Dehydrated(r.Session.User)
@@ -98,21 +101,24 @@ func (a *API) dehydratedEvents(r *wire.Req) error {
 	var since uint64
 	if from != "" {
 		if since, err = strconv.ParseUint(from, 10, 64); err != nil {
-			return fault.E(fault.Invalid, op, "next_batch is none of ours")
+			return fault.E(fault.Invalid, op, "this next_batch is none of ours")
 		}
 	}
 	dst, last, err := a.engine.AppendToDevice(append(r.Out(), `{"events":[`...), d.Num, since)
 	if err != nil {
 		return err
 	}
-	dst = strconv.AppendUint(append(dst, `],"next_batch":"`...), last, 10)
-	return r.OK(append(dst, '"', '}'))
+	dst = append(dst, ']')
+	if last != since || r.Route().Method == "POST" {
+		dst = append(strconv.AppendUint(append(dst, `,"next_batch":"`...), last, 10), '"')
+	}
+	return r.OK(append(dst, '}'))
 }
 
-// eventsFrom reads next_batch: of the body in a POST, of the query in a GET.
+// eventsFrom reads where to go on: next_batch of the body in a POST, from of the query in a GET.
 func (a *API) eventsFrom(r *wire.Req) (string, error) {
 	if r.Route().Method == "GET" {
-		return r.QueryOr("next_batch", ""), nil
+		return r.QueryOr("from", ""), nil
 	}
 	body, err := r.Object()
 	if err != nil {
