@@ -27,14 +27,19 @@ run: ## start a hub on 127.0.0.1:8008, its data in ./hearth-data (ARGS='--log-le
 build: ## build bin/hearth for this machine
 	$(GO) build $(STRIP) -o $(BIN)/hearth ./cmd/hearth
 
-test: ## all unit tests, those of store and rooms once more in 32 bits, and e2e
+test: ## all unit tests, those of store and rooms once more in 32 bits, e2e and e2e-js
 	$(GO) test $(PKG)
 	@if [ "$$($(GO) env GOHOSTARCH)" = amd64 ]; then $(MAKE) --no-print-directory test-386; fi
-	@$(MAKE) --no-print-directory e2e
+	@$(MAKE) --no-print-directory e2e e2e-js
 
 e2e: ## drive a hub process with an independent client library, and with pub and sub
 	$(GO) build -o $(BIN)/hearth ./cmd/hearth
-	HEARTH=$(CURDIR)/$(BIN)/hearth $(GO) test -C cmd/internal/e2e -count=1 ./...
+	HEARTH=$(CURDIR)/$(BIN)/hearth $(GO) test -C cmd/internal/e2e -count=1 -skip '^TestJS' ./...
+
+# -v, so that a machine without Node.js or without a registry says what it did not test.
+e2e-js: ## drive a hub process with matrix-js-sdk: encryption, verification, key backup; needs Node.js and npm
+	$(GO) build -o $(BIN)/hearth ./cmd/hearth
+	HEARTH=$(CURDIR)/$(BIN)/hearth $(GO) test -C cmd/internal/e2e -count=1 -v -run '^TestJS' ./...
 
 test-386: ## the store and room tests as a 32-bit program, on an amd64 machine
 	GOARCH=386 $(GO) test $(ONDISK)
@@ -96,5 +101,5 @@ fuzz: ## every fuzz test for FUZZ=10s each
 clean: ## remove what was built; data folders stay
 	rm -rf $(BIN)
 
-.PHONY: help run build test e2e test-386 test-arm race check fmt vet staticcheck check-arm packages \
+.PHONY: help run build test e2e e2e-js test-386 test-arm race check fmt vet staticcheck check-arm packages \
 	cross cross-amd64 cross-arm64 cross-armv7 cross-armv6 cross-riscv64 bench fuzz clean
