@@ -36,7 +36,7 @@ export const lastWords = () => log.slice(-150).map((l) => l.slice(0, 400)).join(
 // patience is when a condition is given up. It decides nothing that passes.
 const patience = 60_000;
 
-export const { ClientEvent, EventType, Preset } = sdk;
+export const { EventType, Preset } = sdk;
 export { CryptoEvent };
 
 export function must(holds, what) {
@@ -44,7 +44,7 @@ export function must(holds, what) {
 }
 
 // within gives what the promise gives, or says what was waited for in vain.
-export async function within(what, promise) {
+async function within(what, promise) {
   let timer;
   const late = new Promise((_, reject) => {
     timer = setTimeout(() => reject(new Error(`not within ${patience} ms: ${what}`)), patience);
