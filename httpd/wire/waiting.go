@@ -27,6 +27,10 @@ type Waiting struct {
 // descriptor and about a kilobyte.
 const maxWaiting = 8192
 
+// joinBody is the longest body that is written together with its head: copying
+// it costs less than a second packet.
+const joinBody = 32 << 10
+
 // writeWait bounds how long a peer may take to accept an answer.
 const writeWait = 30 * time.Second
 
@@ -91,7 +95,12 @@ func (w *Waiting) take(c net.Conn) {
 // request. It may block for as long as the peer takes the answer.
 func (w *Waiting) Reply(status int, body []byte) {
 	defer w.mux.waiting.Add(-1)
-	head := make([]byte, 0, 384)
+	joined := len(body) <= joinBody
+	room := 384
+	if joined {
+		room += len(body)
+	}
+	head := make([]byte, 0, room)
 	head = append(head, "HTTP/1.1 "...)
 	head = strconv.AppendInt(head, int64(status), 10)
 	head = append(append(head, ' '), fasthttp.StatusMessage(status)...)
@@ -105,12 +114,17 @@ func (w *Waiting) Reply(status int, body []byte) {
 		head = append(head, "\r\nConnection: close"...)
 	}
 	head = append(head, "\r\n\r\n"...)
-	bufs := net.Buffers{head, body}
-	err := w.conn.SetWriteDeadline(time.Now().Add(writeWait))
-	if err == nil {
-		_, err = bufs.WriteTo(w.conn)
+	if joined {
+		head, body = append(head, body...), nil
 	}
-	if err != nil || w.close || w.mux.stopping() || w.conn.SetWriteDeadline(time.Time{}) != nil {
+	// The deadline stays: the server sets its own before it writes again.
+	err := w.conn.SetWriteDeadline(time.Now().Add(writeWait))
+	for _, part := range [...][]byte{head, body} {
+		if err == nil && len(part) > 0 {
+			_, err = w.conn.Write(part)
+		}
+	}
+	if err != nil || w.close || w.mux.stopping() {
 		_ = w.conn.Close() // the peer is gone or told to go
 		return
 	}
