@@ -60,6 +60,9 @@ func (e *Engine) dropDevices(tx *stream.Tx, user uint32, gone func(d *account.De
 		var had bool
 		had, err = e.E2EE.DropDevice(tx, user, list[i].ID, list[i].Num)
 		hadKeys = hadKeys || had
+		if err == nil {
+			err = e.Accounts.DropDeviceData(tx, user, list[i].ID)
+		}
 	}
 	return hadKeys, err
 }

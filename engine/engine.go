@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"hearth/engine/account"
+	"hearth/engine/delay"
 	"hearth/engine/directory"
 	"hearth/engine/e2ee"
 	"hearth/engine/ephemeral"
@@ -74,6 +75,9 @@ type Engine struct {
 	created atomic.Int64   // time of the last create event made here, milliseconds
 	stop    chan struct{}  // closed when the engine ends
 	running sync.WaitGroup // the engine's own goroutines
+
+	delayed *delay.Queue
+	sending sync.Mutex // held while events that waited are sent
 
 	watching atomic.Int32 // those who wait at rooms they are not in
 
@@ -161,14 +165,19 @@ func (e *Engine) open(o *Options) (err error) {
 	if e.Search, err = search.Open(e.st, e.log, e.Rooms); err != nil {
 		return err
 	}
+	if e.delayed, err = delay.Open(e.st); err != nil {
+		return err
+	}
 	e.stop = make(chan struct{})
-	e.running.Go(func() {
-		e.Search.Run(e.stop, func(err error) {
+	complain := func(what string) func(error) {
+		return func(err error) {
 			if o.Log != nil {
-				o.Log("the search index stands still: %v", err)
+				o.Log("%s: %v", what, err)
 			}
-		})
-	})
+		}
+	}
+	e.running.Go(func() { e.Search.Run(e.stop, complain("the search index stands still")) })
+	e.running.Go(func() { e.runDelayed(complain("an event that waited was not sent")) })
 	e.running.Go(e.tell)
 	e.running.Go(func() { e.Media.Run(e.stop) })
 	return nil

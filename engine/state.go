@@ -11,6 +11,18 @@ import (
 //
 // Errors: Invalid, BadAlias, Forbidden, TooLarge, BadJSON.
 func (e *Engine) State(num room.Num, d *room.Draft) (mxid.EventID, error) {
+	id, err := e.state(num, d)
+	if err != nil {
+		return "", err
+	}
+	in, err := e.Rooms.RoomID(num)
+	if err != nil {
+		return "", err
+	}
+	return id, e.delayed.Supersede(in, d.Type, *d.StateKey, d.Sender)
+}
+
+func (e *Engine) state(num room.Num, d *room.Draft) (mxid.EventID, error) {
 	switch d.Type {
 	case "m.room.create":
 		return "", fault.E(fault.Invalid, "engine.State", "a room is created once only")

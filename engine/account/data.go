@@ -28,6 +28,44 @@ func dataAtKey(user uint32, pos stream.Pos) []byte {
 	return store.U64(store.U32(store.AccountDataAt.Prefix(), user), uint64(pos))
 }
 
+// IsDeleted says whether a piece of account data stands for none: an empty
+// object, which is told to clients that are there and to nobody who comes later.
+// Push rules have an empty row where nothing is changed. Spec: MSC3391.
+func IsDeleted(typ string, content []byte) bool {
+	return string(content) == "{}" && typ != TypePushRules
+}
+
+// DeleteData deletes a piece of account data, and tells the user's clients.
+func (a *Accounts) DeleteData(user, room uint32, typ string) error {
+	if room == 0 {
+		defer a.forgetContacts(user, typ)
+	}
+	_, err := a.log.Commit(func(tx *stream.Tx) error { return a.dropData(tx, user, room, typ) })
+	return err
+}
+
+func (a *Accounts) dropData(tx *stream.Tx, user, room uint32, typ string) error {
+	content, ok, err := a.Data(nil, user, room, typ)
+	if err != nil || !ok || IsDeleted(typ, content) {
+		return err
+	}
+	return a.PutData(tx, user, room, typ, []byte("{}"))
+}
+
+// DropDeviceData deletes, in a batch, the account data that is of one device and
+// has no use without it. Spec: MSC3890.
+func (a *Accounts) DropDeviceData(tx *stream.Tx, user uint32, device string) error {
+	for _, prefix := range [...]string{"m.local_notification_settings.", "org.matrix.msc3890.local_notification_settings."} {
+		if len(prefix)+len(device) > maxDataType {
+			continue
+		}
+		if err := a.dropData(tx, user, 0, prefix+device); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // CheckData judges the type and content of account data that a client sends,
 // and gives the content as it is to be stored.
 func CheckData(typ string, content []byte) ([]byte, error) {

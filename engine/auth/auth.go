@@ -79,7 +79,9 @@ func CheckWith(e *event.Event, state State, pl *PowerLevels) error {
 	}
 	// Spec: rooms v12, auth rule 9.
 	if e.IsState && len(e.StateKey) > 0 && e.StateKey[0] == '@' && e.StateKey != string(e.Sender) {
-		return deny("the state key is another user's id")
+		if err := c.owned(levels, level); err != nil {
+			return err
+		}
 	}
 	switch {
 	case e.Type == typePowerLevels:
@@ -88,6 +90,31 @@ func CheckWith(e *event.Event, state State, pl *PowerLevels) error {
 		return c.redaction(level)
 	}
 	return nil // Spec: rooms v12, auth rule 11.
+}
+
+// owned judges a state key that begins as a user id and is not the sender's.
+// Spec: rooms v12, auth rule 9; MSC3757.
+func (c *check) owned(levels *PowerLevels, level int64) error {
+	if !c.v.OwnedState {
+		return deny("the state key is another user's id")
+	}
+	// A server name holds no "_", so the first one behind it ends the user id.
+	key := c.e.StateKey
+	colon := strings.IndexByte(key, ':')
+	if colon < 0 {
+		return fault.E(fault.BadJSON, "auth.Check", "the state key is no user id")
+	}
+	if end := strings.IndexByte(key[colon:], '_'); end >= 0 {
+		key = key[:colon+end]
+	}
+	owner, err := mxid.ParseUser(key)
+	if err != nil {
+		return fault.E(fault.BadJSON, "auth.Check", "the state key does not begin with a user id: %w", err)
+	}
+	if owner != c.e.Sender && levels.UserLevel(owner) >= level {
+		return deny("the state key is of a user with no lower power level than the sender")
+	}
+	return nil
 }
 
 // room applies what holds for every event but the create event.

@@ -44,7 +44,7 @@ func TestRedactionTable(t *testing.T) {
 		if row.content != "" {
 			content = row.content
 		}
-		until := len(versions)
+		until := len(Versions())
 		if i+1 < len(redactionRows) && redactionRows[i+1].content == "" {
 			until = redactionRows[i+1].from - 1
 		}

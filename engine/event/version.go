@@ -43,10 +43,13 @@ type Version struct {
 	ImplicitCreator  bool // 11: the creator is the create event's sender, no content.creator
 	RedactByDomain   bool // 1 and 2: a redaction is authorised by the domains of the two event ids
 	RoomIDIsCreate   bool // 12: the room id is the create event's id; create has no room_id and is no auth event
+	OwnedState       bool // MSC3757: a state key may be a user id and more behind "_", and who stands above may set it
+	Unstable         bool // of no release of the specification
 	Creators         bool // 12: creators stand above all power levels; additional_creators
 }
 
-// versions is the one table of room versions, oldest first.
+// versions is the one table of room versions, oldest first, and those behind
+// them that are of no release.
 var versions = [...]Version{
 	{ID: "1", IDs: IDInEvent, Res: ResV1, Since: "r0.0.0", AliasesOwned: true, RedactByDomain: true},
 	{ID: "2", IDs: IDInEvent, Res: ResV2, Since: "r0.4.0", AliasesOwned: true, RedactByDomain: true},
@@ -67,6 +70,11 @@ var versions = [...]Version{
 	{ID: "12", IDs: IDHashURL, Res: ResV21, Since: "v1.16", KeyValidity: true, StrictJSON: true, NotificationsPL: true, Knock: true,
 		Restricted: true, KeepAuthorised: true, KnockRestricted: true, IntegerPL: true, Redaction11: true, RedactsInContent: true,
 		ImplicitCreator: true, RoomIDIsCreate: true, Creators: true},
+	{ID: "org.matrix.msc3757.10", IDs: IDHashURL, Res: ResV2, KeyValidity: true, StrictJSON: true, NotificationsPL: true, Knock: true,
+		Restricted: true, KeepAuthorised: true, KnockRestricted: true, IntegerPL: true, OwnedState: true, Unstable: true},
+	{ID: "org.matrix.msc3757.11", IDs: IDHashURL, Res: ResV2, KeyValidity: true, StrictJSON: true, NotificationsPL: true, Knock: true,
+		Restricted: true, KeepAuthorised: true, KnockRestricted: true, IntegerPL: true, Redaction11: true, RedactsInContent: true,
+		ImplicitCreator: true, OwnedState: true, Unstable: true},
 }
 
 // DefaultVersion is the room version of a room made without naming one.
@@ -83,11 +91,18 @@ func LookupVersion(id string) *Version {
 	return nil
 }
 
-// Versions lists the names of all room versions, oldest first.
-func Versions() []string {
-	ids := make([]string, len(versions))
+// Versions lists the names of the room versions of the specification, oldest
+// first.
+func Versions() []string { return names(false) }
+
+// Drafts lists the names of the room versions that are of no release.
+func Drafts() []string { return names(true) }
+
+func names(unstable bool) (ids []string) {
 	for i := range versions {
-		ids[i] = versions[i].ID
+		if versions[i].Unstable == unstable {
+			ids = append(ids, versions[i].ID)
+		}
 	}
 	return ids
 }

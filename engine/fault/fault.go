@@ -70,6 +70,8 @@ const (
 	NoticeRoom         // M_CANNOT_LEAVE_SERVER_NOTICE_ROOM
 	ServerOwned        // account data that only the server writes; M_BAD_JSON with status 405
 	BadSignature       // M_INVALID_SIGNATURE
+	NotInThread        // IO.ELEMENT.MSC4306.M_NOT_IN_THREAD
+	Unsubscribed       // IO.ELEMENT.MSC4306.M_CONFLICTING_UNSUBSCRIPTION
 	Busy               // the hub is starting, stopping or out of a resource; 503
 	NumKinds           // how many there are; no kind itself
 )

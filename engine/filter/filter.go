@@ -44,6 +44,8 @@ type Part struct {
 	RelatedSenders []string
 	RelatedTypes   []string
 
+	relTypes, notRelTypes []string // of the relation an event has itself; MSC3874
+
 	limit int // -1: not given
 	url   urlRule
 
@@ -90,6 +92,9 @@ func (p *Part) Passes(typ string, sender mxid.UserID, content []byte) bool {
 	if !p.PassesType(typ) || !p.PassesSender(sender) {
 		return false
 	}
+	if !p.passesRelation(content) {
+		return false
+	}
 	if p.url == urlAny {
 		return true
 	}
@@ -97,16 +102,27 @@ func (p *Part) Passes(typ string, sender mxid.UserID, content []byte) bool {
 	return has == (p.url == urlWith)
 }
 
+// passesRelation says whether the part shows events that relate to another as
+// this one does. Spec: MSC3874.
+func (p *Part) passesRelation(content []byte) bool {
+	if p.relTypes == nil && len(p.notRelTypes) == 0 {
+		return true
+	}
+	val, _ := cjson.LookupPath(content, "m.relates_to", "rel_type")
+	relType, ok := cjson.String(val)
+	return !(ok && slices.Contains(p.notRelTypes, relType)) && (p.relTypes == nil || ok && slices.Contains(p.relTypes, relType))
+}
+
 // Nothing says whether the part can show no event at all, which spares the
 // reader the search.
 func (p *Part) Nothing() bool {
-	return p != nil && (empty(p.types) || empty(p.senders) || empty(p.rooms) || slices.Contains(p.notTypes, "*"))
+	return p != nil && (empty(p.types) || empty(p.senders) || empty(p.rooms) || empty(p.relTypes) || slices.Contains(p.notTypes, "*"))
 }
 
 // Everything says whether the part leaves nothing out of a room it shows.
 func (p *Part) Everything() bool {
 	return p == nil || p.types == nil && p.senders == nil && len(p.notTypes) == 0 && len(p.notSenders) == 0 &&
-		p.url == urlAny && p.RelatedSenders == nil && p.RelatedTypes == nil
+		p.url == urlAny && p.relTypes == nil && len(p.notRelTypes) == 0 && p.RelatedSenders == nil && p.RelatedTypes == nil
 }
 
 // Limit is how many events to give: what the filter asks for, at most max, or

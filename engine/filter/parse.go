@@ -111,6 +111,10 @@ func (p *Part) set(key string, val []byte) (err error) {
 		p.RelatedSenders, err = list(key, val, "@")
 	case "related_by_rel_types":
 		p.RelatedTypes, err = list(key, val, "")
+	case "rel_types", "org.matrix.msc3874.rel_types":
+		p.relTypes, err = list(key, val, "")
+	case "not_rel_types", "org.matrix.msc3874.not_rel_types":
+		p.notRelTypes, err = list(key, val, "")
 	case "limit":
 		p.limit, err = limit(val)
 	case "contains_url":

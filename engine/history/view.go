@@ -117,6 +117,10 @@ func (v *View) find(id mxid.EventID) (*room.Event, error) {
 	return e, nil
 }
 
+// Find is the event of the room with this id, if the user may read it; NotFound
+// for any other.
+func (v *View) Find(id mxid.EventID) (*room.Event, error) { return v.find(id) }
+
 // AppendEvent appends one event in client form.
 func (v *View) AppendEvent(dst []byte, id mxid.EventID) ([]byte, error) {
 	e, err := v.find(id)

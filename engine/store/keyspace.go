@@ -89,6 +89,11 @@ const (
 	// PusherUser: hash u128, user u32 → empty: who has a pusher of that app_id and pushkey. account.
 	PusherUser Table = 0x4d
 
+	// ThreadSubscription: user u32, room u32, id of the root → position, flags. account.
+	ThreadSubscription Table = 0x4f
+	// Delayed: delay id → the event that waits, as JSON. delay.
+	Delayed Table = 0x5b
+
 	// Receipt: room u32, user u32, type, thread → event id, time, position. ephemeral.
 	Receipt Table = 0x50
 	// ReceiptAt: room u32, position u64 → user u32, type, thread; newest only. ephemeral.

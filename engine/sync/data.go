@@ -21,6 +21,7 @@ func (a *answer) collectData() error {
 	err := a.s.accounts.DataSince(a.req.User, since, a.next.pos, func(c *account.Change) bool {
 		switch {
 		case c.Room != 0 && a.initial: // each room's are read with the room
+		case a.initial && account.IsDeleted(c.Type, c.Content):
 		case c.Room != 0:
 			a.data = append(a.data, datum{room.Num(c.Room), c.Type, slices.Clone(c.Content)})
 			a.touch(room.Num(c.Room))
@@ -209,7 +210,12 @@ func (a *answer) appendRoomData(num room.Num, id mxid.RoomID, all bool) error {
 		}
 	}
 	if all {
-		if err := a.s.accounts.RoomData(a.req.User, uint32(num), add); err != nil {
+		err := a.s.accounts.RoomData(a.req.User, uint32(num), func(typ string, content []byte) {
+			if !account.IsDeleted(typ, content) {
+				add(typ, content)
+			}
+		})
+		if err != nil {
 			return err
 		}
 	} else {

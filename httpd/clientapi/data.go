@@ -41,11 +41,12 @@ func (a *API) roomAccountData(r *wire.Req) error {
 }
 
 func (a *API) answerData(r *wire.Req, room uint32) error {
-	dst, ok, err := a.accounts.Data(r.Out(), r.Session.User, room, r.Path("type"))
+	typ := r.Path("type")
+	dst, ok, err := a.accounts.Data(r.Out(), r.Session.User, room, typ)
 	if err != nil {
 		return err
 	}
-	if !ok {
+	if !ok || account.IsDeleted(typ, dst) {
 		return fault.E(fault.NotFound, "clientapi.accountData", "there is no account data of this type")
 	}
 	return r.OK(dst)
@@ -76,6 +77,32 @@ func (a *API) putData(r *wire.Req, ofRoom bool) error {
 		}
 	}
 	if _, err := a.accounts.SetData(r.Session.User, room, typ, body); err != nil {
+		return err
+	}
+	return r.Empty()
+}
+
+// Spec: MSC3391, DELETE of account data.
+func (a *API) deleteAccountData(r *wire.Req) error { return a.dropData(r, false) }
+
+func (a *API) deleteRoomAccountData(r *wire.Req) error { return a.dropData(r, true) }
+
+func (a *API) dropData(r *wire.Req, ofRoom bool) error {
+	if err := me(r); err != nil {
+		return err
+	}
+	typ := r.Path("type")
+	if account.ServerOwned(typ) {
+		return fault.E(fault.ServerOwned, "clientapi.deleteAccountData", "%s has requests of its own to set it", typ)
+	}
+	var room uint32
+	if ofRoom {
+		var err error
+		if room, err = a.dataRoom(r); err != nil {
+			return err
+		}
+	}
+	if err := a.accounts.DeleteData(r.Session.User, room, typ); err != nil {
 		return err
 	}
 	return r.Empty()

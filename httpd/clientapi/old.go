@@ -7,6 +7,7 @@ import (
 
 	"github.com/valyala/fasthttp"
 
+	"hearth/engine/account"
 	"hearth/engine/cjson"
 	"hearth/engine/ephemeral"
 	"hearth/engine/fault"
@@ -312,6 +313,9 @@ func (a *API) roomInitialSync(r *wire.Req) error {
 	dst = append(dst, `,"presence":[],"receipts":[],"account_data":[`...)
 	first := true
 	err = a.accounts.RoomData(r.Session.User, uint32(v.Room), func(typ string, content []byte) {
+		if account.IsDeleted(typ, content) {
+			return
+		}
 		if !first {
 			dst = append(dst, ',')
 		}

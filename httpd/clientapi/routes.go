@@ -165,12 +165,16 @@ func (a *API) dataRoutes() []wire.Route {
 	const (
 		mine = v3 + "/user/{userId}"
 		room = mine + "/rooms/{roomId}"
+
+		msc3391 = "/_matrix/client/unstable/org.matrix.msc3391/user/{userId}"
 	)
 	return []wire.Route{
 		{Method: "GET", Pattern: mine + "/account_data/{type}", Handle: a.accountData, Flags: user},
 		{Method: "PUT", Pattern: mine + "/account_data/{type}", Handle: a.setAccountData, Flags: user},
 		{Method: "GET", Pattern: room + "/account_data/{type}", Handle: a.roomAccountData, Flags: user},
 		{Method: "PUT", Pattern: room + "/account_data/{type}", Handle: a.setRoomAccountData, Flags: user},
+		{Method: "DELETE", Pattern: msc3391 + "/account_data/{type}", Handle: a.deleteAccountData, Flags: late},
+		{Method: "DELETE", Pattern: msc3391 + "/rooms/{roomId}/account_data/{type}", Handle: a.deleteRoomAccountData, Flags: late},
 		{Method: "GET", Pattern: room + "/tags", Handle: a.tags, Flags: user},
 		{Method: "PUT", Pattern: room + "/tags/{tag}", Handle: a.setTag, Flags: maybe},
 		{Method: "DELETE", Pattern: room + "/tags/{tag}", Handle: a.deleteTag, Flags: user},

@@ -7,7 +7,7 @@ import "hearth/httpd/wire"
 func (a *API) roomRoutes() []wire.Route {
 	var all []wire.Route
 	for _, section := range [...][]wire.Route{
-		a.eventRoutes(), a.historyRoutes(), a.relationRoutes(), a.exploreRoutes(), a.membershipRoutes(), a.directoryRoutes(), a.readingRoutes(),
+		a.eventRoutes(), a.historyRoutes(), a.relationRoutes(), a.exploreRoutes(), a.delayedRoutes(), a.subscriptionRoutes(), a.membershipRoutes(), a.directoryRoutes(), a.readingRoutes(),
 	} {
 		all = append(all, section...)
 	}

@@ -47,6 +47,16 @@ func (a *API) sent(r *wire.Req, id mxid.EventID) error {
 
 // Spec: client-server, PUT /rooms/{roomId}/send/{eventType}/{txnId}.
 func (a *API) send(r *wire.Req) error {
+	if wait, ok, err := delayOf(r); ok {
+		if err != nil {
+			return err
+		}
+		txn, err := transaction(r)
+		if err != nil {
+			return err
+		}
+		return a.later(r, &room.Draft{Type: r.Path("eventType"), Txn: txn}, wait)
+	}
 	content, err := r.Object()
 	if err != nil {
 		return err
@@ -106,6 +116,13 @@ func (a *API) redact(r *wire.Req) error {
 
 // Spec: client-server, PUT /rooms/{roomId}/state/{eventType}/{stateKey}.
 func (a *API) setState(r *wire.Req) error {
+	if wait, ok, err := delayOf(r); ok {
+		if err != nil {
+			return err
+		}
+		key := r.Path("stateKey")
+		return a.later(r, &room.Draft{Type: r.Path("eventType"), StateKey: &key}, wait)
+	}
 	content, err := r.Object()
 	if err != nil {
 		return err

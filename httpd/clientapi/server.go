@@ -15,9 +15,16 @@ import (
 const specVersions = `"r0.0.1","r0.1.0","r0.2.0","r0.3.0","r0.4.0","r0.5.0","r0.6.0","r0.6.1",` +
 	`"v1.1","v1.2","v1.3","v1.4","v1.5","v1.6","v1.7","v1.8","v1.9","v1.10","v1.11","v1.12","v1.13","v1.14","v1.15","v1.16","v1.17","v1.18","v1.19"`
 
+// features are what the hub does beyond the specification, or did before it was
+// in there: clients look for these names.
+const features = `"org.matrix.e2e_cross_signing":true,"org.matrix.msc3391":true,"org.matrix.msc3440.stable":true,` +
+	`"org.matrix.msc3757":true,"org.matrix.msc3814":true,"org.matrix.msc3874":true,"org.matrix.msc3890":true,` +
+	`"org.matrix.msc4140":true,"org.matrix.msc4155":true,"org.matrix.msc4222":true,"org.matrix.msc4306":true,` +
+	`"uk.half-shot.msc2666.query_mutual_rooms":true,"uk.half-shot.msc2666.query_mutual_rooms.stable":true`
+
 // Spec: client-server, GET /_matrix/client/versions.
 func (a *API) versions(r *wire.Req) error {
-	return r.OK(append(r.Out(), `{"unstable_features":{"org.matrix.e2e_cross_signing":true,"org.matrix.msc3814":true,"org.matrix.msc4155":true},"versions":[`+specVersions+`]}`...))
+	return r.OK(append(r.Out(), `{"unstable_features":{`+features+`},"versions":[`+specVersions+`]}`...))
 }
 
 // appendWellKnown appends the discovery object.
@@ -60,6 +67,9 @@ func (a *API) capabilities(r *wire.Req) error {
 			dst = append(dst, ',')
 		}
 		dst = append(cjson.AppendString(dst, id), `:"stable"`...)
+	}
+	for _, id := range event.Drafts() {
+		dst = append(cjson.AppendString(append(dst, ','), id), `:"unstable"`...)
 	}
 	dst = cjson.AppendString(append(dst, `},"default":`...), a.engine.RoomVersion)
 	return r.OK(append(dst, `},"m.set_avatar_url":{"enabled":true},"m.set_displayname":{"enabled":true}}}`...))

@@ -76,6 +76,8 @@ var answers = [fault.NumKinds]answer{
 	fault.ProfileTooLarge:    {400, "M_PROFILE_TOO_LARGE", "the profile would be too large"},
 	fault.BadSignature:       {400, "M_INVALID_SIGNATURE", "a signature is missing or does not fit"},
 	fault.NoticeRoom:         {403, "M_CANNOT_LEAVE_SERVER_NOTICE_ROOM", "notices of the server cannot be refused"},
+	fault.NotInThread:        {400, "IO.ELEMENT.MSC4306.M_NOT_IN_THREAD", "the event is not in the thread"},
+	fault.Unsubscribed:       {409, "IO.ELEMENT.MSC4306.M_CONFLICTING_UNSUBSCRIPTION", "you have unsubscribed since"},
 	fault.ServerOwned:        {405, "M_BAD_JSON", "only the hub writes this"},
 }
 
