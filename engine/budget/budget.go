@@ -67,9 +67,9 @@ func Plan(limit, ram int64) (Shares, error) {
 }
 
 // collect is how much garbage, in percent of what is alive, may gather before
-// the collector runs. Go's 100 would let a hub of 20 MiB stand at 40; half of it
-// costs about one percent more CPU under the heaviest load.
-const collect = 50
+// the collector runs. Go's 100 would let a hub of 20 MiB stand at 40; this
+// costs one or two percent more CPU under the heaviest load.
+const collect = 40
 
 // Apply tells the Go runtime its share.
 func (s Shares) Apply() {
