@@ -196,7 +196,7 @@ func (a *answer) sharing(users []uint32) (with, without []uint32, err error) {
 }
 
 // appendRoomData writes the account data of a room: all of it for a room that
-// is new to the client, else what changed.
+// is new to the client, which is told of none too, else what changed.
 func (a *answer) appendRoomData(num room.Num, id mxid.RoomID, all bool) error {
 	part := a.f.Room.AccountData
 	if part.Nothing() || !part.PassesRoom(id) {
@@ -224,6 +224,9 @@ func (a *answer) appendRoomData(num room.Num, id mxid.RoomID, all bool) error {
 				add(a.data[i].typ, a.data[i].json)
 			}
 		}
+	}
+	if all && list.items == 0 {
+		list.item()
 	}
 	list.end(`]}`)
 	return nil

@@ -11,7 +11,8 @@ func TestSync(t *testing.T) {
 	alice := h.join("alice")
 	room := h.want(200, "", "POST", "/_matrix/client/v3/createRoom", alice, `{"preset":"public_chat","name":"kitchen"}`).str("room_id")
 	first := h.want(200, "", "GET", "/_matrix/client/v3/sync", alice, "")
-	if first.get("rooms", "join", room, "timeline", "events") == nil || first.get("account_data", "events") == nil {
+	if first.get("rooms", "join", room, "timeline", "events") == nil || first.get("account_data", "events") == nil ||
+		first.get("rooms", "join", room, "account_data", "events") == nil {
 		t.Fatal(first.body)
 	}
 	since := "/_matrix/client/v3/sync?since=" + first.str("next_batch")
