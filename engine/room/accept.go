@@ -43,6 +43,9 @@ func (g *Gap) Empty() bool { return len(g.Prev)+len(g.Auth) == 0 }
 //
 // Spec: server-server, checks performed on receipt of a PDU 4 to 6.
 func (w *Writer) Accept(e *event.Event, given []mxid.EventID) (Outcome, Gap, error) {
+	if err := w.ours(e); err != nil {
+		return 0, Gap{}, err
+	}
 	old, err := w.byID(e.ID)
 	switch {
 	case err == nil && old.Flags&flagOutlier == 0:
@@ -54,7 +57,7 @@ func (w *Writer) Accept(e *event.Event, given []mxid.EventID) (Outcome, Gap, err
 	if err != nil {
 		return 0, gap, err
 	}
-	prev, missing, err := w.prev(e)
+	prev, missing, foreign, err := w.prev(e)
 	if err != nil {
 		return 0, gap, err
 	}
@@ -66,15 +69,20 @@ func (w *Writer) Accept(e *event.Event, given []mxid.EventID) (Outcome, Gap, err
 	}
 	s := staged{ev: &Event{Event: e, In: w.head.Room, links: newLinks(linksUnknown)}, awaits: missing}
 	w.adopt(&s, old)
-	if err := authority.check(e); err != nil {
+	if foreign {
 		s.ev.Flags |= flagRejected
 		return w.refuse(&s)
 	}
+	// Also of what is refused: others may follow it all the same.
 	before, set, err := w.before(&s, prev, given)
 	if err != nil {
 		return 0, gap, err
 	}
 	s.ev.Before, s.ev.After = before.Num, before.Num
+	if err := authority.check(e); err != nil {
+		s.ev.Flags |= flagRejected
+		return w.refuse(&s)
+	}
 	if denied, err := w.denies(set, e); err != nil {
 		return 0, gap, err
 	} else if denied {
@@ -91,6 +99,14 @@ func (w *Writer) Accept(e *event.Event, given []mxid.EventID) (Outcome, Gap, err
 		s.ev.Flags |= flagSoft
 	}
 	return s.outcome, gap, w.join(&s, before, set)
+}
+
+// ours refuses an event of another room.
+func (w *Writer) ours(e *event.Event) error {
+	if w.head.ID != "" && e.Room != w.head.ID {
+		return fault.E(fault.Invalid, "room.Accept", "the event %s is of another room", e.ID)
+	}
+	return nil
 }
 
 // adopt gives the event the number it had as an outlier, or a new one.
@@ -166,6 +182,9 @@ func (w *Writer) authority(e *event.Event) (a authority, gap Gap, err error) {
 // auth chain, with no place in the graph. What authorises it has to be here
 // before. An outlier may join the graph later, by Accept.
 func (w *Writer) Keep(e *event.Event) (Outcome, Gap, error) {
+	if err := w.ours(e); err != nil {
+		return 0, Gap{}, err
+	}
 	_, err := w.byID(e.ID)
 	if err == nil {
 		return Known, Gap{}, nil
@@ -192,12 +211,17 @@ func (w *Writer) Keep(e *event.Event) (Outcome, Gap, error) {
 }
 
 // prev collects the events that e follows, and the ids of those that are not
-// here or whose state is not known.
-func (w *Writer) prev(e *event.Event) (list []*Event, missing []mxid.EventID, err error) {
+// here or whose state is not known. foreign says that one is of another room,
+// whose states this one must not take for its own.
+func (w *Writer) prev(e *event.Event) (list []*Event, missing []mxid.EventID, foreign bool, err error) {
 	for _, id := range e.Prev {
 		ev, err := w.byID(id)
 		if err != nil && !fault.Is(err, fault.NotFound) {
-			return nil, nil, err
+			return nil, nil, false, err
+		}
+		if err == nil && ev.In != w.head.Room {
+			foreign = true
+			continue
 		}
 		if err != nil || ev.After == 0 {
 			missing = append(missing, id)
@@ -205,7 +229,7 @@ func (w *Writer) prev(e *event.Event) (list []*Event, missing []mxid.EventID, er
 		}
 		list = append(list, ev)
 	}
-	return list, missing, nil
+	return list, missing, foreign, nil
 }
 
 // before works out the state before an event.
@@ -228,7 +252,7 @@ func (w *Writer) stateOfIDs(ids []mxid.EventID) (State, error) {
 		if err != nil {
 			return nil, err
 		}
-		if !e.IsState || e.Flags&(flagRejected|flagDenied) != 0 {
+		if !e.IsState || e.Flags&(flagRejected|flagDenied) != 0 || e.In != w.head.Room {
 			continue
 		}
 		key, err := w.r.names.Number(store.StateKeys, stateName(e.Type, e.StateKey))
@@ -310,6 +334,11 @@ func (w *Writer) join(s *staged, before snapshot.Ref, set State) error {
 // followed says whether an event of the graph points at this one already: it
 // came late.
 func (w *Writer) followed(id mxid.EventID) (bool, error) {
+	for i := range w.staged {
+		if s := &w.staged[i]; s.outcome == Accepted && slices.Contains(s.ev.Prev, id) {
+			return true, nil
+		}
+	}
 	found := false
 	err := w.r.st.ScanPrefix(awaitedPrefix(nil, id), func(key, _ []byte) (bool, error) {
 		e, err := w.awaiting(key)

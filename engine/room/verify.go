@@ -195,6 +195,12 @@ func (v *verifier) states(e *Event) error {
 		}
 		return nil
 	}
+	if e.Flags&(flagRejected|flagDenied) != 0 {
+		if e.Before != e.After {
+			v.bad("event %d: it was refused, and the state changes from %d to %d", e.Num, e.Before, e.After)
+		}
+		return nil
+	}
 	key, err := v.r.KeyOf(e.Type, e.StateKey)
 	if err != nil {
 		return err
@@ -392,12 +398,17 @@ func (v *verifier) member(m *Member) error {
 		v.bad("member %d of room %d: %v", m.User, m.Room, err)
 		return nil
 	}
+	if m.Event == 0 && m.Membership == None {
+		return nil // where forks came together the user's standing was lost
+	}
+	// The row's position is that of what changed the state: where forks came
+	// together another event than the member's own.
 	e, err := v.event(m.Event, "member %d of room %d", m.User, m.Room)
 	if err != nil || e == nil {
 		return err
 	}
 	if !e.Is("m.room.member", string(id)) || e.In != m.Room || MembershipOf(e.Content) != m.Membership && !e.Redacted() ||
-		e.At.Pos != m.Pos && !m.Forgotten || m.Local != (id.Server() == v.r.Server()) {
+		e.At.Pos > m.Pos || m.Local != (id.Server() == v.r.Server()) {
 		v.bad("member %d of room %d: its row does not follow from event %d", m.User, m.Room, e.Num)
 	}
 	h := v.heads[m.Room]
