@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"strings"
 	"testing"
 
 	"hearth/engine/fault"
@@ -20,6 +21,12 @@ func TestCloseRoom(t *testing.T) {
 		t.Fatalf("%+v", s)
 	}
 	h.ok(h.BlockRoom(h.id(num), a, true))
+	key := string(b)
+	_, err = h.State(num, &room.Draft{Type: "m.room.member", StateKey: &key, Sender: b, Content: []byte(`{"membership":"knock"}`)})
+	h.is(err, fault.Forbidden)
+	if err == nil || !strings.Contains(err.Error(), "blocked") {
+		t.Error(err) // the room's own rules are not asked first
+	}
 	out, aliases, err := h.CloseRoom(num)
 	h.ok(err)
 	if len(out) != 2 || len(aliases) != 1 {

@@ -7,15 +7,21 @@
 //  1. httpd/clientapi/send.go reads token, size and transaction id, and calls
 //     Rooms.Send with the content as it came.
 //  2. room/send.go takes the room's Writer; room/writer.go builds the event on
-//     the room's extremities (event.Build), and checks it (auth.CheckWith).
+//     the room's extremities (event.Build), checks it (auth.CheckWith), and
+//     room/stage.go works out what it makes of state, members and relations.
 //  3. room/append.go puts everything into one batch: body, id, timeline,
 //     snapshot, members, relation, transaction, room row, log entry. Every event,
 //     local or remote, reaches the disk through this one function.
-//  4. stream/log.go gives the position, applies the batch under one lock, and
-//     waits for the disk outside it; then the tip moves and the parked requests
-//     of the room's members on this hub are woken.
+//  4. stream/log.go gives the position, applies the batch and publishes the
+//     room's new head under one lock, and waits for the disk outside it; then the
+//     tip moves and the parked requests of the room's members on this hub are woken.
 //  5. engine/sync wakes with a position, reads up to the tip and appends JSON to
 //     its answer.
+//
+// The other door is Writer.Accept (room/accept.go) for events that other servers
+// made: it judges them, names the gap that has to be filled first, resolves what
+// forks leave of the state (room/resolve.go) and stages them for the same
+// append.go.
 //
 // Readers never look past the tip, and the tip moves only after the disk has
 // the log: a commit can be seen by readers of the store before it is safe.

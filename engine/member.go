@@ -285,6 +285,8 @@ func (e *Engine) memberState(num room.Num, d *room.Draft) (mxid.EventID, error) 
 			return true, e.mayReject(num, d.Sender, now)
 		case membership == room.Invite:
 			return true, e.mayInvite(d.Sender, mxid.UserID(*d.StateKey))
+		case membership == room.Knock && string(d.Sender) == *d.StateKey:
+			return true, e.mayJoin(w, d.Sender)
 		case !joins:
 			return true, nil
 		}
