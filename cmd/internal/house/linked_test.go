@@ -19,9 +19,6 @@ const list = "../../hearth/packages.txt"
 // Packages of ours and of Go itself are not in it, but for those of Go that
 // bring a network protocol along.
 func TestLinked(t *testing.T) {
-	if _, err := os.Stat("../../hearth/main.go"); err != nil {
-		t.Skip("no program yet")
-	}
 	cmd := exec.Command("go", "list", "-deps", "-f", "{{if or (not .Standard) (eq .ImportPath \"net/http\" \"net/rpc\" \"net/smtp\" \"expvar\" \"html/template\")}}{{.ImportPath}}{{end}}", "hearth/cmd/hearth")
 	cmd.Env = append(os.Environ(), "GOOS=linux", "GOARCH=arm64", "CGO_ENABLED=0")
 	cmd.Stderr = os.Stderr
