@@ -24,7 +24,7 @@ func (a *API) keyRoutes() []wire.Route {
 	}
 	for _, base := range [...]string{v3, unstable} {
 		routes = append(routes,
-			wire.Route{Method: "POST", Pattern: base + "/keys/device_signing/upload", Handle: a.uploadCrossKeys, Flags: late},
+			wire.Route{Method: "POST", Pattern: base + "/keys/device_signing/upload", Handle: a.uploadCrossKeys, Flags: late, Class: wire.Login},
 			wire.Route{Method: "POST", Pattern: base + "/keys/signatures/upload", Handle: a.uploadSignatures, Flags: late})
 	}
 	return append(append(routes, a.backupRoutes()...), a.dehydratedRoutes()...)

@@ -137,8 +137,8 @@ func (a *API) deviceRoutes() []wire.Route {
 		{Method: "GET", Pattern: v3 + "/devices", Handle: a.devices, Flags: guest},
 		{Method: "GET", Pattern: v3 + "/devices/{deviceId}", Handle: a.device, Flags: guest},
 		{Method: "PUT", Pattern: v3 + "/devices/{deviceId}", Handle: a.renameDevice, Flags: guest},
-		{Method: "DELETE", Pattern: v3 + "/devices/{deviceId}", Handle: a.deleteDevice, Flags: maybe},
-		{Method: "POST", Pattern: v3 + "/delete_devices", Handle: a.deleteDevices, Flags: user},
+		{Method: "DELETE", Pattern: v3 + "/devices/{deviceId}", Handle: a.deleteDevice, Flags: maybe, Class: wire.Login},
+		{Method: "POST", Pattern: v3 + "/delete_devices", Handle: a.deleteDevices, Flags: user, Class: wire.Login},
 	}
 }
 

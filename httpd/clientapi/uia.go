@@ -190,7 +190,8 @@ func (u *interactive) find(session string, q *question) *exchange {
 }
 
 // begin opens an exchange. When there are too many, the one that would end
-// first has to go: whoever asks in vain for thousands only pushes out their own.
+// first has to go, whosever it is: what keeps one asker from pushing out all
+// others is the rate limit of the routes that come here.
 func (u *interactive) begin(q *question, params [sha256.Size]byte) (*exchange, error) {
 	var b [18]byte
 	if _, err := rand.Read(b[:]); err != nil {
