@@ -5,7 +5,7 @@
 // # The walk of one event
 //
 //  1. httpd/clientapi/send.go reads token, size and transaction id, and calls
-//     Rooms.Send with the content as it came.
+//     Engine.Send, which hands the content as it came to Rooms.Send.
 //  2. room/send.go takes the room's Writer; room/writer.go builds the event on
 //     the room's extremities (event.Build), checks it (auth.CheckWith), and
 //     room/stage.go works out what it makes of state, members and relations.
@@ -33,6 +33,10 @@
 //   - Snapshots have no reference counts. Only a purge frees any, and it walks
 //     the events it removes; a count would be one more row to write for every
 //     message.
+//   - A parked /sync holds no goroutine: its handler returns and the connection
+//     waits by itself (httpd/wire, Waiting), at a third of the memory.
+//   - Transactions are kept by day and looked for through a filter in memory, so
+//     that their end is one deletion a day and a new one costs no read.
 //   - fault has a kind for each answer that a Matrix client can tell apart, not
 //     eight: the table in httpd/wire stays the only place that spells errcodes.
 package engine
