@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"time"
 
 	"hearth/engine/delay"
@@ -20,7 +21,7 @@ func (e *Engine) Later(user uint32, in mxid.RoomID, d *room.Draft, after time.Du
 		return "", err
 	}
 	return e.delayed.Add(&delay.Event{
-		User: user, Sender: d.Sender, Room: in, Type: d.Type, StateKey: d.StateKey, Content: d.Content,
+		User: user, Sender: d.Sender, Room: in, Type: d.Type, StateKey: d.StateKey, Content: bytes.Clone(d.Content), // the request's own
 		Delay: after.Milliseconds(), Since: e.clock.now().UnixMilli(), Device: d.Txn.Device, Txn: d.Txn.ID,
 	})
 }

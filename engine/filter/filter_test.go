@@ -190,3 +190,22 @@ func FuzzParse(f *testing.F) {
 		flt.Room.Timeline.Passes("m.room.message", "@a:b", []byte(`{}`))
 	})
 }
+
+// MSC3874: by the relation that an event has itself.
+func TestRelationTypes(t *testing.T) {
+	thread, plain := []byte(`{"m.relates_to":{"rel_type":"m.thread","event_id":"$x"}}`), []byte(`{}`)
+	for src, want := range map[string][2]bool{
+		`{"org.matrix.msc3874.rel_types":["m.thread"]}`:     {true, false},
+		`{"rel_types":["m.reference"]}`:                     {false, false},
+		`{"org.matrix.msc3874.not_rel_types":["m.thread"]}`: {false, true},
+		`{"not_rel_types":["m.reference"]}`:                 {true, true},
+	} {
+		p, err := ParseRoomEvents([]byte(src))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := [2]bool{p.Passes("t", "@a:b", thread), p.Passes("t", "@a:b", plain)}; got != want || p.Everything() {
+			t.Errorf("%s: %v", src, got)
+		}
+	}
+}

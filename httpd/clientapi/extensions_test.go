@@ -44,6 +44,13 @@ func TestDelayedEvents(t *testing.T) {
 	h.want(200, `{"n":1}`, "GET", inRoom(id, "/state/m.x/k"), amy, "")
 	h.want(200, `{"delayed_events":[]}`, "GET", msc4140, amy, "")
 
+	// Each keeps its own content.
+	h.want(200, "", "PUT", inRoom(id, "/send/m.room.message/t8?org.matrix.msc4140.delay=1"), amy, `{"body":"first of two"}`)
+	h.want(200, "", "PUT", inRoom(id, "/send/m.room.message/t9?org.matrix.msc4140.delay=1"), amy, `{"body":"other of two"}`)
+	if a := h.want(200, "", "GET", msc4140, amy, ""); !strings.Contains(a.body, "first of two") || !strings.Contains(a.body, "other of two") {
+		t.Fatal(a)
+	}
+
 	third := h.want(200, "", "PUT", state+"1000", amy, `{"n":2}`).str("delay_id")
 	h.want(200, "{}", "POST", msc4140+"/"+third, "", `{"action":"cancel"}`)
 	h.at = h.at.Add(time.Hour)
@@ -150,4 +157,19 @@ func TestOwnedState(t *testing.T) {
 			t.Error(c.key, a)
 		}
 	}
+}
+
+// What is of one device goes with it. MSC3890.
+func TestDeviceDataGoesWithTheDevice(t *testing.T) {
+	h := start(t, Anyone)
+	amy := h.join("amy")
+	other := h.want(200, "", "POST", v3+"/login", "",
+		`{"type":"m.login.password","identifier":{"type":"m.id.user","user":"amy"},"password":"`+pw+`","device_id":"TWO"}`).str("access_token")
+	const path = v3 + "/user/@amy:hub.test/account_data/org.matrix.msc3890.local_notification_settings."
+	for _, device := range []string{"DEV", "TWO"} {
+		h.want(200, "", "PUT", path+device, amy, `{"is_silenced":true}`)
+	}
+	h.want(200, "{}", "POST", v3+"/logout", other, "")
+	h.want(404, "M_NOT_FOUND", "GET", path+"TWO", amy, "")
+	h.want(200, `{"is_silenced":true}`, "GET", path+"DEV", amy, "")
 }
