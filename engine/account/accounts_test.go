@@ -382,7 +382,12 @@ func TestDeactivated(t *testing.T) {
 	if _, err := h.SetData(bob, 0, "x", []byte(`{}`)); err != nil {
 		t.Fatal(err)
 	}
+	const root = mxid.EventID("$root")
+	must(t, h.Subscribe(bob, 1, root, 0))
 	must(t, h.End(bob, true))
+	if _, ok, err := h.Subscription(bob, 1, root); ok || err != nil {
+		t.Fatal("a thread subscription is still there", err)
+	}
 	_, err := h.Authenticate([]byte(token))
 	wants(t, err, fault.UnknownToken)
 	_, err = h.CheckPassword("@bob:hub.test", "correct horse")

@@ -306,9 +306,9 @@ func (a *Accounts) SetSuspended(user uint32, on bool) error {
 }
 
 // Deactivate ends an account for good: its password, devices, tokens, profile,
-// account data and filters go, its name stays taken. erase is remembered for
-// those who show the user's old messages. The caller holds the user, and calls
-// Purge when the batch is applied; see End.
+// account data, filters and thread subscriptions go, its name stays taken. erase
+// is remembered for those who show the user's old messages. The caller holds the
+// user, and calls Purge when the batch is applied; see End.
 func (a *Accounts) Deactivate(tx *stream.Tx, user uint32, erase bool) error {
 	row, err := a.mustRow("account.Deactivate", user)
 	if err != nil {
@@ -329,7 +329,7 @@ func (a *Accounts) Deactivate(tx *stream.Tx, user uint32, erase bool) error {
 	if err := a.dropPushersOf(tx, user, func(uint64) bool { return true }); err != nil {
 		return err
 	}
-	for _, t := range [...]store.Table{store.Profile, store.AccountData, store.AccountDataAt, store.Filter} {
+	for _, t := range [...]store.Table{store.Profile, store.AccountData, store.AccountDataAt, store.Filter, store.ThreadSubscription} {
 		prefix := store.U32(t.Prefix(), user)
 		tx.DeleteRange(prefix, store.After(prefix))
 	}

@@ -40,6 +40,8 @@ func TestMatching(t *testing.T) {
 	}
 	msg := event{"m.room.message", "@a:x", `{"body":"url"}`}
 	pic := event{"m.room.message", "@b:x", `{"url":"mxc://x/y"}`}
+	reply := event{"m.room.message", "@a:x", `{"m.relates_to":{"event_id":"$x","rel_type":"m.thread"}}`}
+	odd := event{"m.room.message", "@a:x", `{"m.relates_to":{"rel_type":["m.thread"]}}`}
 	for _, c := range []struct {
 		part string
 		ev   event
@@ -61,6 +63,12 @@ func TestMatching(t *testing.T) {
 		{`{"contains_url":true}`, pic, true},
 		{`{"contains_url":false}`, msg, true},
 		{`{"contains_url":false}`, pic, false},
+		{`{"rel_types":["m.thread"]}`, odd, false},
+		{`{"rel_types":["m.thread"]}`, event{typ: "m.push_rules"}, false},
+		{`{"rel_types":[]}`, reply, false},
+		{`{"rel_types":null}`, msg, true},
+		{`{"not_rel_types":[]}`, reply, true},
+		{`{"not_rel_types":["m.thread"]}`, odd, true},
 	} {
 		p := parse(t, `{"room":{"timeline":`+c.part+`}}`).Room.Timeline
 		if got := p.Passes(c.ev.typ, c.ev.sender, []byte(c.ev.content)); got != c.want {
