@@ -13,6 +13,7 @@ import (
 	"hearth/engine/ephemeral"
 	"hearth/engine/event"
 	"hearth/engine/fault"
+	"hearth/engine/federation"
 	"hearth/engine/media"
 	"hearth/engine/mxid"
 	"hearth/engine/push"
@@ -39,12 +40,13 @@ type Options struct {
 	Ballast  bool // keep a file to let go of when the disk is full; see package store
 	ReadOnly bool // write nothing; a disk that cannot be written is opened so by itself
 
-	Accounts account.Options
-	Push     push.Options                     // the ways out to push gateways and mailboxes; without Post nobody is told
-	Media    media.Options                    // Dir, FS, Server, Now and Log are the engine's
-	Now      func() time.Time                 // nil: the system's clock
-	Log      func(format string, args ...any) // nil: dropped
-	Fatal    func(format string, args ...any) // called when the disk refuses a write; must not return
+	Accounts   account.Options
+	Push       push.Options                     // the ways out to push gateways and mailboxes; without Post nobody is told
+	Federation federation.Options               // Signer, Now and Log are the engine's; without Peer the hub stands alone
+	Media      media.Options                    // Dir, FS, Server, Now and Log are the engine's
+	Now        func() time.Time                 // nil: the system's clock
+	Log        func(format string, args ...any) // nil: dropped
+	Fatal      func(format string, args ...any) // called when the disk refuses a write; must not return
 }
 
 // Engine is an open server. Its parts are used directly; the methods here are
@@ -52,16 +54,17 @@ type Options struct {
 type Engine struct {
 	RoomVersion string // of rooms made without naming one
 
-	Server    mxid.Server
-	Rooms     *room.Rooms
-	Accounts  *account.Accounts
-	Directory *directory.Directory
-	Ephemeral *ephemeral.Records
-	E2EE      *e2ee.Records
-	Sync      *esync.Sync
-	Push      *push.Push
-	Search    *search.Index
-	Media     *media.Records
+	Server     mxid.Server
+	Rooms      *room.Rooms
+	Accounts   *account.Accounts
+	Directory  *directory.Directory
+	Ephemeral  *ephemeral.Records
+	E2EE       *e2ee.Records
+	Sync       *esync.Sync
+	Push       *push.Push
+	Search     *search.Index
+	Media      *media.Records
+	Federation *federation.Federation
 
 	st    *store.Store
 	log   *stream.Log
@@ -168,6 +171,13 @@ func (e *Engine) open(o *Options) (err error) {
 	if e.delayed, err = delay.Open(e.st); err != nil {
 		return err
 	}
+	o.Federation.Signer, o.Federation.Now, o.Federation.Log = e.key, e.clock.now, o.Log
+	e.Federation, err = federation.Open(federation.Parts{
+		Store: e.st, Log: e.log, Names: e.names, Rooms: e.Rooms, Accounts: e.Accounts, Ephemeral: e.Ephemeral, E2EE: e.E2EE,
+	}, o.Federation)
+	if err != nil {
+		return err
+	}
 	e.stop = make(chan struct{})
 	complain := func(what string) func(error) {
 		return func(err error) {
@@ -215,7 +225,7 @@ func (e *Engine) Close() error {
 	e.Sync.Close() // whoever waits is answered while there is something to answer from
 	close(e.stop)
 	e.running.Wait()
-	return errors.Join(e.Push.Close(), e.unread.Close(), e.Media.Close(), e.st.Close())
+	return errors.Join(e.Federation.Close(), e.Push.Close(), e.unread.Close(), e.Media.Close(), e.st.Close())
 }
 
 // Tip is the position up to which everything is on disk, for metrics.

@@ -25,6 +25,7 @@ import (
 	"hearth/httpd"
 	"hearth/httpd/adminapi"
 	"hearth/httpd/clientapi"
+	"hearth/httpd/fedapi"
 	"hearth/httpd/mediaapi"
 	"hearth/httpd/peer"
 	"hearth/httpd/wire"
@@ -183,7 +184,8 @@ func (h *hub) open(shares budget.Shares) error {
 		return err
 	}
 	admin := adminapi.New(adminapi.Options{Engine: h.engine, Version: version()})
-	for _, table := range [][]wire.Route{api.Routes(), files.Routes(), admin.Routes()} {
+	servers := fedapi.New(fedapi.Options{Engine: h.engine, Version: version()})
+	for _, table := range [][]wire.Route{api.Routes(), files.Routes(), admin.Routes(), servers.Routes()} {
 		if err := mux.Add(table); err != nil {
 			return err
 		}
