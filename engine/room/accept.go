@@ -320,7 +320,11 @@ func (w *Writer) join(s *staged, before snapshot.Ref, set State) error {
 	// From here on the event can be found by what is worked out from it.
 	w.staged = append(w.staged, *s)
 	s = &w.staged[len(w.staged)-1]
-	w.head.ext = slices.DeleteFunc(slices.Clone(w.head.ext), func(x extremity) bool { return slices.Contains(e.Prev, x.id) })
+	behind, err := w.behind(e)
+	if err != nil {
+		return err
+	}
+	w.head.ext = slices.DeleteFunc(slices.Clone(w.head.ext), func(x extremity) bool { return slices.Contains(behind, x.id) })
 	followed, err := w.followed(e.ID)
 	if err != nil {
 		return err
@@ -329,6 +333,34 @@ func (w *Writer) join(s *staged, before snapshot.Ref, set State) error {
 		w.head.ext = append(w.head.ext, extremity{e.Num, e.ID, e.Depth})
 	}
 	return w.present(s)
+}
+
+// maxBehind bounds how many refused events are walked through at a time.
+const maxBehind = 100
+
+// behind lists the events that cease to be extremities since e came: those it
+// follows, and those that refused events between them and e follow. A refused
+// event never was an extremity, so it took nobody's place when it came.
+func (w *Writer) behind(e *Event) ([]mxid.EventID, error) {
+	list := slices.Clone(e.Prev)
+	for i := 0; i < len(list) && i < maxBehind; i++ {
+		p, err := w.byID(list[i])
+		if fault.Is(err, fault.NotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if p.In != w.head.Room || !p.SoftFailed() && !p.Rejected() {
+			continue
+		}
+		for _, id := range p.Prev {
+			if !slices.Contains(list, id) {
+				list = append(list, id)
+			}
+		}
+	}
+	return list, nil
 }
 
 // followed says whether an event of the graph points at this one already: it

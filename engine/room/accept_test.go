@@ -288,6 +288,11 @@ func TestRejectedAndSoftFailed(t *testing.T) {
 	defer b.close()
 	// @b is banned here, and speaks there before it is known.
 	b.member(onB, "@a:hub", "@b:hub", "ban")
+	a.send(onA, text("@a:hub", "in time"))
+	early := a.events(onA)
+	if out, _ := a.give(b, onB, a.wire(early[len(early)-1])); out != Accepted {
+		t.Fatal(out)
+	}
 	a.send(onA, text("@b:hub", "too late"))
 	late := a.events(onA)
 	said := late[len(late)-1]
@@ -302,6 +307,15 @@ func TestRejectedAndSoftFailed(t *testing.T) {
 	kept, err := b.Lookup(said.ID)
 	if err != nil || kept.At.Pos != 0 || kept.After == 0 {
 		t.Fatalf("%+v %v", kept, err)
+	}
+	// What follows it and may be is no worse for it, and what it hid is followed now.
+	a.send(onA, text("@a:hub", "after it"))
+	late = a.events(onA)
+	if out, _ := a.give(b, onB, a.wire(late[len(late)-1])); out != Accepted {
+		t.Fatal(out)
+	}
+	if head, err := b.Head(onB); err != nil || len(head.ext) != 2 {
+		t.Fatalf("%v %v: want the ban and the new event", head.ext, err)
 	}
 	// What its own auth events refuse is rejected, and so is what builds on it.
 	forged := event.Draft{

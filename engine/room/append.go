@@ -18,6 +18,7 @@ func (w *Writer) append(tx *stream.Tx) error {
 	room := uint32(w.head.Room)
 	var buf, diff []byte
 	replied := map[mxid.EventID]Key{}
+	servers := serverCounts{r: w.r, room: w.head.Room}
 	for i := range w.staged {
 		s := &w.staged[i]
 		for _, n := range s.snaps {
@@ -40,11 +41,15 @@ func (w *Writer) append(tx *stream.Tx) error {
 		}
 		for _, m := range s.members {
 			buf = m.appendRows(tx, w.head.Room, s.ev.At.Pos, buf)
+			if err := servers.count(tx, m, s.ev.At.Pos); err != nil {
+				return err
+			}
 			if m.local {
 				tx.Wake(m.user)
 			}
 		}
 	}
+	servers.put(tx)
 	var kbuf [5]byte
 	tx.Set(roomKey(kbuf[:0], w.head.Room), w.head.appendTo(buf[:0]))
 	tx.Wake(w.head.Local...)

@@ -46,6 +46,7 @@ func MembershipOf(content []byte) Membership {
 // memberChange is what a change of a room's state does to the member indexes.
 type memberChange struct {
 	user     uint32
+	server   uint32 // of another server's user
 	event    EventNum
 	local    bool
 	old, new Membership
@@ -66,7 +67,11 @@ func (w *Writer) memberChange(old, new *Event) (*memberChange, error) {
 	if c.user, err = w.r.names.Number(store.Users, string(id)); err != nil {
 		return nil, err
 	}
-	c.local = id.Server() == w.r.Server()
+	if c.local = id.Server() == w.r.Server(); !c.local && (c.old == Join) != (c.new == Join) {
+		if c.server, err = w.r.names.Number(store.Servers, string(id.Server())); err != nil {
+			return nil, err
+		}
+	}
 	h := w.head
 	h.Joined += count(c.new, Join) - count(c.old, Join)
 	h.Invited += count(c.new, Invite) - count(c.old, Invite)

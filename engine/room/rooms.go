@@ -89,6 +89,15 @@ type extremity struct {
 	depth int64
 }
 
+// Extremities are the events that no other event of the room follows yet, and
+// the greatest depth among them: what the next event follows.
+func (h *Head) Extremities() (ids []mxid.EventID, depth int64) {
+	for _, x := range h.ext {
+		ids, depth = append(ids, x.id), max(depth, x.depth)
+	}
+	return ids, depth
+}
+
 // Open makes the rooms of a store available.
 func Open(st *store.Store, log *stream.Log, names *store.Names, opts Options) (*Rooms, error) {
 	c, err := newCodec()

@@ -176,6 +176,23 @@ type Event struct {
 // Redacted says whether the event's content was removed.
 func (e *Event) Redacted() bool { return e.Flags&flagRedacted != 0 }
 
+// Rejected says whether the auth rules refused the event, by its auth events or
+// by the state before it: it is kept only to be known. Spec: server-server,
+// rejection.
+func (e *Event) Rejected() bool { return e.Flags&(flagRejected|flagDenied) != 0 }
+
+// SoftFailed says whether the room's present refused the event when it came: it
+// is part of the graph, and neither shown nor built upon. Spec: server-server,
+// soft failure.
+func (e *Event) SoftFailed() bool { return e.Flags&flagSoft != 0 }
+
+// Outlier says whether the event has no place in the graph: it is part of a
+// state or of an auth chain, and the state at it is not known.
+func (e *Event) Outlier() bool { return e.Flags&flagOutlier != 0 }
+
+// Local says whether the event was made on this hub.
+func (e *Event) Local() bool { return e.Flags&flagLocal != 0 }
+
 func bodyKey(dst []byte, state bool, num EventNum) []byte {
 	t := store.OtherBody
 	if state {

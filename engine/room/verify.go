@@ -26,7 +26,7 @@ type verifier struct {
 // reading; contradictions are told and gone on from.
 func (r *Rooms) Verify(bad func(format string, args ...any)) error {
 	v := verifier{r: r, bad: bad, heads: map[Num]*Head{}}
-	for _, step := range [...]func() error{v.readHeads, v.bodies, v.ids, v.timelines, v.snapshots, v.log, v.memberRows, v.transactions, v.relations} {
+	for _, step := range [...]func() error{v.readHeads, v.bodies, v.ids, v.timelines, v.snapshots, v.log, v.memberRows, v.serverRows, v.transactions, v.relations} {
 		if err := step(); err != nil {
 			return err
 		}

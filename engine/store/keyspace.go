@@ -54,6 +54,11 @@ const (
 	Thread Table = 0x29
 	// Awaited: id of an event that is not here, event number u64 of one that points at it → empty. room.
 	Awaited Table = 0x2e
+	// RoomServer: room u32, server u32 → joined users uvarint, since position uvarint. Other servers only. room.
+	RoomServer Table = 0x9e
+	// ServerRoom: server u32, room u32, from position u64 → to position uvarint, 0 while it lasts: when the server
+	// had a joined user in the room, first and last event included. room.
+	ServerRoom Table = 0x9f
 	// Alias: alias → room u32, creator. directory.
 	Alias Table = 0x2a
 	// RoomAlias: room u32, alias → empty. directory.

@@ -15,7 +15,8 @@ const (
 	Users     Space = 'u' // user ids
 	Rooms     Space = 'r' // room ids
 	StateKeys Space = 'k' // event type, NUL, state key
-	numSpaces       = 3
+	Servers   Space = 's' // server names
+	numSpaces       = 4
 )
 
 // namesCached bounds the names kept in memory for each space and direction.
@@ -40,7 +41,7 @@ type space struct {
 // OpenNames reads where the numberings stand.
 func OpenNames(s *Store) (*Names, error) {
 	n := &Names{s: s}
-	for i, id := range [...]Space{Users, Rooms, StateKeys} {
+	for i, id := range [...]Space{Users, Rooms, StateKeys, Servers} {
 		sp := &n.sp[i]
 		*sp = space{id: id, num: map[string]uint32{}, name: map[uint32]string{}}
 		prefix := append(NumberName.Prefix(), byte(id))
