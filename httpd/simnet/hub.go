@@ -1,0 +1,189 @@
+package simnet
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/valyala/fasthttp"
+
+	"hearth/engine"
+	"hearth/engine/account"
+	"hearth/engine/mxid"
+	"hearth/httpd/clientapi"
+	"hearth/httpd/fedapi"
+	"hearth/httpd/wire"
+)
+
+// Hub is one hub of a net: an engine with both APIs before it.
+type Hub struct {
+	*engine.Engine
+	Name mxid.Server
+	Open engine.Options // what the engine is opened with
+
+	net  *Net
+	i    int
+	mux  *wire.Mux
+	done chan struct{}
+	disk *vfs.MemFS
+}
+
+func (n *Net) open(i int) (*Hub, error) {
+	h := &Hub{Name: mxid.Server(fmt.Sprintf("%c.test", 'a'+i)), net: n, i: i, disk: vfs.NewMem()}
+	now := time.Now
+	if n.o.Now != nil {
+		now = func() time.Time { return n.o.Now(i) }
+	}
+	h.Open = engine.Options{
+		Dir: "data", FS: h.disk, Server: h.Name, Now: now, MemTable: 1 << 20, CacheBytes: 4 << 20,
+		Accounts: account.Options{Cost: account.Cost{KiB: 64, Passes: 1}},
+		Log:      func(format string, args ...any) { n.T.Logf(string(h.Name)+": "+format, args...) },
+	}
+	h.Open.Federation.Peer = link{n, h.Name}
+	h.Open.Federation.VerifyJSON = n.verifyJSON
+	h.Open.Federation.VerifyEvents = n.verifyEvents
+	if n.o.Change != nil {
+		n.o.Change(i, h)
+	}
+	if err := h.writeKey(); err != nil {
+		return nil, err
+	}
+	return h, h.start()
+}
+
+// writeKey lays the hub's key where its engine looks for it, so that the net
+// knows it too.
+func (h *Hub) writeKey() error {
+	k := h.net.Key(h.Name)
+	if err := h.disk.MkdirAll("data", 0o700); err != nil {
+		return err
+	}
+	f, err := h.disk.Create("data/signing.key", "")
+	if err != nil {
+		return err
+	}
+	if _, err := fmt.Fprintf(f, "ed25519 sim %s\n", base64.RawStdEncoding.EncodeToString(k.Key.Seed())); err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+func (h *Hub) start() (err error) {
+	if h.Engine, err = engine.Open(h.Open); err != nil {
+		return err
+	}
+	h.done = make(chan struct{})
+	client := clientapi.New(clientapi.Options{Engine: h.Engine, Registration: clientapi.Anyone, Now: h.Open.Now})
+	h.mux = wire.New(wire.Options{Authenticate: client.Authenticate, Log: slog.New(slog.NewTextHandler(logged{h}, nil)), Done: h.done})
+	if err := h.mux.Add(client.Routes()); err != nil {
+		return err
+	}
+	return h.mux.Add(fedapi.New(fedapi.Options{Engine: h.Engine, Version: "sim"}).Routes())
+}
+
+// logged writes a hub's log into the test's.
+type logged struct{ h *Hub }
+
+func (l logged) Write(b []byte) (int, error) {
+	l.h.net.T.Logf("%s: %s", l.h.Name, bytes.TrimSpace(b))
+	return len(b), nil
+}
+
+func (h *Hub) close() {
+	close(h.done)
+	if err := h.Engine.Close(); err != nil {
+		h.net.T.Error(err)
+	}
+}
+
+// Restart closes the hub in good order and opens it again.
+func (h *Hub) Restart() {
+	h.net.T.Helper()
+	h.close()
+	if err := h.start(); err != nil {
+		h.net.T.Fatal(err)
+	}
+}
+
+// User is somebody who has an account on a hub.
+type User struct {
+	Hub    *Hub
+	ID     mxid.UserID
+	Num    uint32
+	Device uint64
+	Token  string
+}
+
+// User makes an account with one device.
+func (h *Hub) User(name string) *User {
+	t := h.net.T
+	t.Helper()
+	num, err := h.Accounts.Create(account.NewUser{Localpart: name})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tokens, s, err := h.Accounts.Login(num, account.NewSession{Device: "DEV"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &User{Hub: h, ID: h.Accounts.ID(name), Num: num, Device: s.DeviceNum, Token: tokens.Access}
+}
+
+// Reply is the answer to a client.
+type Reply struct {
+	Status int
+	Body   string
+}
+
+// Get looks up a member of the answer by a path of keys; nil where there is none.
+func (r Reply) Get(keys ...string) any {
+	var v any
+	if err := json.Unmarshal([]byte(r.Body), &v); err != nil {
+		return nil
+	}
+	for _, k := range keys {
+		obj, _ := v.(map[string]any)
+		v = obj[k]
+	}
+	return v
+}
+
+// Str is Get of a string.
+func (r Reply) Str(keys ...string) string {
+	s, _ := r.Get(keys...).(string)
+	return s
+}
+
+// Ask makes one request of the client-server API; body may be empty.
+func (u *User) Ask(method, path, body string) Reply {
+	u.Hub.net.T.Helper()
+	var req fasthttp.Request
+	req.Header.SetMethod(method)
+	req.SetRequestURI(path)
+	req.Header.SetHost(string(u.Hub.Name))
+	req.Header.Set("Authorization", "Bearer "+u.Token)
+	if body != "" {
+		req.SetBodyString(body)
+	}
+	var ctx fasthttp.RequestCtx
+	ctx.Init(&req, &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 1}, nil)
+	u.Hub.mux.Serve(&ctx)
+	return Reply{ctx.Response.StatusCode(), string(ctx.Response.Body())}
+}
+
+// Want is Ask that ends the test unless the answer has the status and, where one
+// is named, the errcode.
+func (u *User) Want(status int, errcode, method, path, body string) Reply {
+	t := u.Hub.net.T
+	t.Helper()
+	r := u.Ask(method, path, body)
+	if r.Status != status || errcode != "" && r.Str("errcode") != errcode {
+		t.Fatalf("%s: %s %s %s: got %d %s, want %d %s", u.ID, method, path, body, r.Status, r.Body, status, errcode)
+	}
+	return r
+}

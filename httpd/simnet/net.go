@@ -1,0 +1,297 @@
+// Package simnet is test only: several whole hubs in one process, each with its
+// own memory disk, that reach each other by calling the other's handlers. There
+// are no sockets, names or certificates; everything from the signed request up
+// is what runs in a real hub.
+//
+// It owns the links: one can be cut and healed, or made to lose requests and
+// answers by a seed that a failure prints. A server that no hub plays can be
+// played by a function of the test. It refuses to be clever about time: nothing
+// in it sleeps, and a test waits for a condition, never for a while.
+package simnet
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"os"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/valyala/fasthttp"
+
+	"hearth/engine/auth"
+	"hearth/engine/cjson"
+	"hearth/engine/event"
+	"hearth/engine/fault"
+	"hearth/engine/federation"
+	"hearth/engine/mxid"
+)
+
+// Net is the hubs and the links between them.
+type Net struct {
+	T    testing.TB
+	Hubs []*Hub
+	Seed uint64
+	o    Options
+
+	mu      sync.Mutex
+	rng     *rand.Rand
+	loss    float64
+	cut     map[[2]mxid.Server]bool
+	foreign map[mxid.Server]Foreign
+	keys    map[mxid.Server]event.Signer
+	asked   []federation.Request
+}
+
+// Foreign answers the requests to a server that is no hub.
+type Foreign func(r *federation.Request) (*federation.Answer, error)
+
+// Options change what New makes; the zero value is a plain one.
+type Options struct {
+	Now func(hub int) time.Time // a hub's clock; nil: the system's
+	// Change is called with what a hub is opened with, before it is.
+	Change func(hub int, o *Hub)
+}
+
+// New makes n hubs with the names a.test, b.test and so on, all linked.
+func New(t testing.TB, n int) *Net { return NewWith(t, n, Options{}) }
+
+// NewWith is New with options.
+func NewWith(t testing.TB, n int, o Options) *Net {
+	t.Helper()
+	nw := &Net{T: t, Seed: rand.Uint64(), o: o, cut: map[[2]mxid.Server]bool{}, foreign: map[mxid.Server]Foreign{}, keys: map[mxid.Server]event.Signer{}}
+	if s := os.Getenv("HEARTH_SEED"); s != "" {
+		var err error
+		if nw.Seed, err = strconv.ParseUint(s, 10, 64); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("seed: HEARTH_SEED=%d", nw.Seed)
+		}
+	})
+	nw.rng = rand.New(rand.NewPCG(nw.Seed, 0))
+	for i := range n {
+		h, err := nw.open(i)
+		if err != nil {
+			t.Fatal(err)
+		}
+		nw.Hubs = append(nw.Hubs, h)
+	}
+	t.Cleanup(func() {
+		for _, h := range nw.Hubs {
+			h.close()
+		}
+	})
+	return nw
+}
+
+// Key is the signing key of a server of this net; one that is no hub gets one.
+func (n *Net) Key(s mxid.Server) *event.Signer {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	k, ok := n.keys[s]
+	if !ok {
+		seed := make([]byte, ed25519.SeedSize)
+		copy(seed, s)
+		k = event.Signer{Server: s, KeyID: "ed25519:sim", Key: ed25519.NewKeyFromSeed(seed)}
+		n.keys[s] = k
+	}
+	return &k
+}
+
+// Play has a function answer for a server that is no hub.
+func (n *Net) Play(s mxid.Server, f Foreign) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.foreign[s] = f
+}
+
+// Cut ends all that goes between two servers, in both directions.
+func (n *Net) Cut(a, b mxid.Server) { n.link(a, b, true) }
+
+// Heal undoes Cut.
+func (n *Net) Heal(a, b mxid.Server) { n.link(a, b, false) }
+
+func (n *Net) link(a, b mxid.Server, cut bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.cut[[2]mxid.Server{a, b}], n.cut[[2]mxid.Server{b, a}] = cut, cut
+}
+
+// Lose makes each request and each answer get lost with a probability.
+func (n *Net) Lose(p float64) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.loss = p
+}
+
+// Asked lists the requests so far, without bodies of answers; and forgets them.
+func (n *Net) Asked() []federation.Request {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	list := n.asked
+	n.asked = nil
+	return list
+}
+
+// maxAsked bounds what Asked remembers.
+const maxAsked = 10_000
+
+// way says whether a request or an answer gets from one server to another.
+func (n *Net) way(from, to mxid.Server) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.cut[[2]mxid.Server{from, to}] || n.loss > 0 && n.rng.Float64() < n.loss {
+		return fault.E(fault.Remote, "simnet", "no way from %s to %s", from, to)
+	}
+	return nil
+}
+
+// link is a hub's way out: its federation.Peer.
+type link struct {
+	net  *Net
+	from mxid.Server
+}
+
+// exchange carries one request over, and back its answer; body is the answer's,
+// where it is a stream nothing of it was read.
+func (l link) exchange(ctx context.Context, r *federation.Request) (*fasthttp.RequestCtx, error) {
+	n := l.net
+	n.mu.Lock()
+	if len(n.asked) < maxAsked {
+		n.asked = append(n.asked, *r)
+	}
+	play := n.foreign[r.Dest]
+	n.mu.Unlock()
+	if err := ctx.Err(); err != nil {
+		return nil, fault.E(fault.Remote, "simnet", "%s was not asked in time: %w", r.Dest, err)
+	}
+	if err := n.way(l.from, r.Dest); err != nil {
+		return nil, err
+	}
+	var c fasthttp.RequestCtx
+	if play != nil {
+		a, err := play(r)
+		if err != nil {
+			return nil, err
+		}
+		c.Response.SetStatusCode(a.Status)
+		c.Response.SetBody(a.Body)
+		c.Response.Header.SetContentType("application/json")
+		return &c, n.way(r.Dest, l.from)
+	}
+	h := n.hub(r.Dest)
+	if h == nil {
+		return nil, fault.E(fault.Remote, "simnet", "there is no server %s", r.Dest)
+	}
+	var req fasthttp.Request
+	req.Header.SetMethod(r.Method)
+	req.SetRequestURI(r.Path)
+	req.Header.SetHost(string(r.Dest))
+	if r.Authorization != "" {
+		req.Header.Set("Authorization", r.Authorization)
+	}
+	if r.Accept != "" {
+		req.Header.Set("Accept", r.Accept)
+	}
+	if r.Body != nil {
+		req.Header.SetContentType("application/json")
+		req.SetBody(r.Body)
+	}
+	c.Init(&req, &net.TCPAddr{IP: net.IPv4(192, 0, 2, 9), Port: 1}, nil)
+	h.mux.Serve(&c)
+	return &c, n.way(r.Dest, l.from)
+}
+
+// Do implements federation.Peer.
+func (l link) Do(ctx context.Context, r *federation.Request) (*federation.Answer, error) {
+	c, err := l.exchange(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	body := bytes.Clone(c.Response.Body())
+	most := r.MaxAnswer
+	if most == 0 {
+		most = 1 << 20
+	}
+	if int64(len(body)) > most {
+		return nil, fault.E(fault.Remote, "simnet", "%s answered with %d bytes", r.Dest, len(body))
+	}
+	return &federation.Answer{Status: c.Response.StatusCode(), Body: body}, nil
+}
+
+// Open implements federation.Peer.
+func (l link) Open(ctx context.Context, r *federation.Request) (*federation.Stream, error) {
+	c, err := l.exchange(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	s := federation.Stream{Status: c.Response.StatusCode(), Type: string(c.Response.Header.ContentType()), Length: -1}
+	if body := c.Response.BodyStream(); body != nil {
+		s.Body = streamed{body, c}
+		return &s, nil
+	}
+	s.Length = int64(len(c.Response.Body()))
+	s.Body = io.NopCloser(bytes.NewReader(c.Response.Body()))
+	return &s, nil
+}
+
+// streamed is a body that its handler goes on writing.
+type streamed struct {
+	io.Reader
+	c *fasthttp.RequestCtx
+}
+
+func (s streamed) Close() error { return s.c.Response.CloseBodyStream() }
+
+// verifyJSON is federation.Options.VerifyJSON with keys that need not be asked for.
+func (n *Net) verifyJSON(_ context.Context, server mxid.Server, obj []byte, _ time.Time) error {
+	k := n.Key(server)
+	return event.VerifyJSON(obj, string(server), k.KeyID, k.Key.Public().(ed25519.PublicKey))
+}
+
+// verifyEvents is federation.Options.VerifyEvents.
+func (n *Net) verifyEvents(_ context.Context, v *event.Version, events []*event.Event) []error {
+	errs := make([]error, len(events))
+	for i, e := range events {
+		for _, s := range signers(v, e) {
+			k := n.Key(s)
+			if err := e.Verify(s, k.KeyID, k.Key.Public().(ed25519.PublicKey)); err != nil {
+				errs[i] = fmt.Errorf("%s: %w", s, err)
+			}
+		}
+	}
+	return errs
+}
+
+// signers are the servers that have to have signed an event.
+func signers(v *event.Version, e *event.Event) []mxid.Server {
+	list := []mxid.Server{e.Sender.Server()}
+	if _, invited := cjson.Lookup(e.Content, "third_party_invite"); invited && e.Type == "m.room.member" && auth.Membership(e) == "invite" {
+		list = nil
+	}
+	if v.IDs == event.IDInEvent {
+		list = append(list, e.ID.Server())
+	}
+	if via, ok := auth.AuthorisedVia(e); ok {
+		list = append(list, via.Server())
+	}
+	return list
+}
+
+func (n *Net) hub(s mxid.Server) *Hub {
+	for _, h := range n.Hubs {
+		if h.Name == s {
+			return h
+		}
+	}
+	return nil
+}
