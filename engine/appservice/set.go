@@ -1,0 +1,108 @@
+package appservice
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"os"
+	"strings"
+
+	"hearth/engine/mxid"
+)
+
+// Set is all services that are registered at one time. Nobody writes to it: a
+// reload makes another.
+type Set struct {
+	list   []*Service
+	tokens map[[sha256.Size]byte]*Service
+	ids    map[string]*Service
+}
+
+// Load reads registration files. The error names the file.
+func Load(files []string, server mxid.Server) (*Set, error) {
+	var list []*Service
+	for _, name := range files {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			return nil, fmt.Errorf("application service: %w", err)
+		}
+		s, err := Parse(text, server)
+		if err != nil {
+			return nil, fmt.Errorf("application service %s: %w", name, err)
+		}
+		list = append(list, s)
+	}
+	return NewSet(list)
+}
+
+// NewSet puts services together. Two with one id, one token or one sender are
+// refused: they could not be told apart.
+func NewSet(list []*Service) (*Set, error) {
+	set := &Set{list: list, tokens: map[[sha256.Size]byte]*Service{}, ids: map[string]*Service{}}
+	senders := map[mxid.UserID]*Service{}
+	for _, s := range list {
+		for _, clash := range [...]struct {
+			what string
+			with *Service
+		}{{"id", set.ids[s.ID]}, {"as_token", set.tokens[s.token]}, {"sender_localpart", senders[s.Sender]}} {
+			if clash.with != nil {
+				return nil, fmt.Errorf("application services %s and %s have the same %s", clash.with.ID, s.ID, clash.what)
+			}
+		}
+		set.ids[s.ID], set.tokens[s.token], senders[s.Sender] = s, s, s
+	}
+	return set, nil
+}
+
+// All lists the services in the order of their files.
+func (set *Set) All() []*Service { return set.list }
+
+// ByID finds a service; nil where there is none.
+func (set *Set) ByID(id string) *Service { return set.ids[id] }
+
+// ByToken finds the service an as_token belongs to; nil where it is nobody's.
+// Only the token's hash is compared, so time tells nothing of it.
+func (set *Set) ByToken(token []byte) *Service { return set.tokens[sha256.Sum256(token)] }
+
+// Owner is the service for which alone a user may be made; nil where anybody may.
+func (set *Set) Owner(id mxid.UserID) *Service {
+	for _, s := range set.list {
+		if _, exclusive := in(s.users, string(id)); exclusive || id == s.Sender {
+			return s
+		}
+	}
+	return nil
+}
+
+// AliasOwner is the service for which alone an alias may be made; nil where
+// anybody may.
+func (set *Set) AliasOwner(alias mxid.Alias) *Service {
+	for _, s := range set.list {
+		if _, exclusive := in(s.aliases, string(alias)); exclusive {
+			return s
+		}
+	}
+	return nil
+}
+
+// Speaks lists the services that speak for a user.
+func (set *Set) Speaks(id mxid.UserID) (list []*Service) {
+	for _, s := range set.list {
+		if s.User(id) {
+			list = append(list, s)
+		}
+	}
+	return list
+}
+
+// Protocol lists the services that bridge a third-party network.
+func (set *Set) Protocol(name string) (list []*Service) {
+	for _, s := range set.list {
+		for _, p := range s.Protocols {
+			if strings.EqualFold(p, name) {
+				list = append(list, s)
+				break
+			}
+		}
+	}
+	return list
+}
