@@ -95,8 +95,9 @@ func (e *Engine) BlockedBy(id mxid.RoomID) (mxid.UserID, error) {
 
 // CloseRoom takes everybody of this hub out of a room, has them forget it, and
 // drops its aliases and its place in the public list. It gives those who were
-// joined and the aliases.
-func (e *Engine) CloseRoom(num room.Num) (out []mxid.UserID, aliases []mxid.Alias, err error) {
+// joined and the aliases. With purge the room is no more when it returns, and
+// Rooms.Purged tells when its rows are.
+func (e *Engine) CloseRoom(num room.Num, purge bool) (out []mxid.UserID, aliases []mxid.Alias, err error) {
 	head, err := e.Rooms.Head(num)
 	if err != nil {
 		return nil, nil, err
@@ -112,7 +113,11 @@ func (e *Engine) CloseRoom(num room.Num) (out []mxid.UserID, aliases []mxid.Alia
 		return nil, nil, err
 	}
 	_, err = e.log.Commit(func(tx *stream.Tx) error {
-		tx.SetMeta(note(noteClose, uint32(num)), nil)
+		var how []byte
+		if purge {
+			how = []byte{1}
+		}
+		tx.SetMeta(note(noteClose, uint32(num)), how)
 		return nil
 	})
 	if err != nil {
@@ -126,6 +131,19 @@ func (e *Engine) emptyRoom(num room.Num) error {
 	if err := e.dropListing(num); err != nil {
 		return err
 	}
+	if err := e.takeOut(num); err != nil {
+		return err
+	}
+	if ended, err := e.endEmptied(num); ended || err != nil {
+		return err
+	}
+	b := e.st.NewBatch()
+	b.DropMeta(note(noteClose, uint32(num)))
+	return e.st.Apply(b) // a note that comes back after a power cut does no harm
+}
+
+// takeOut has everybody of this hub leave a room and forget it.
+func (e *Engine) takeOut(num room.Num) error {
 	var inside, left []uint32
 	err := e.Rooms.Members(num, func(m room.Member) bool {
 		switch {
@@ -155,9 +173,7 @@ func (e *Engine) emptyRoom(num room.Num) error {
 			return err
 		}
 	}
-	b := e.st.NewBatch()
-	b.DropMeta(note(noteClose, uint32(num)))
-	return e.st.Apply(b) // a note that comes back after a power cut does no harm
+	return nil
 }
 
 func (e *Engine) dropListing(num room.Num) error {

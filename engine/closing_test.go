@@ -27,7 +27,7 @@ func TestCloseRoom(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "blocked") {
 		t.Error(err) // the room's own rules are not asked first
 	}
-	out, aliases, err := h.CloseRoom(num)
+	out, aliases, err := h.CloseRoom(num, false)
 	h.ok(err)
 	if len(out) != 2 || len(aliases) != 1 {
 		t.Fatal(out, aliases)

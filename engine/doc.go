@@ -30,9 +30,10 @@
 //
 //   - Relations are keyed by the id of the event related to, not by its number:
 //     a child that arrives first needs no second row that is settled later.
-//   - Snapshots have no reference counts. Only a purge frees any, and it walks
-//     the events it removes; a count would be one more row to write for every
-//     message.
+//   - Snapshots have no reference counts: they go with their room, all at once. A
+//     count would be one more row to write for every message.
+//   - A purge does not know a room's events beforehand: it walks all bodies, with
+//     a cursor. An index of events by room would be one more row for every message.
 //   - A parked /sync holds no goroutine: its handler returns and the connection
 //     waits by itself (httpd/wire, Waiting), at a third of the memory.
 //   - Transactions are kept by day and looked for through a filter in memory, so

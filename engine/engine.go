@@ -82,6 +82,8 @@ type Engine struct {
 	delayed *delay.Queue
 	sending sync.Mutex // held while events that waited are sent
 
+	purges chan struct{} // holds one where a room waits to be purged
+
 	watching atomic.Int32 // those who wait at rooms they are not in
 
 	notices notices
@@ -156,6 +158,7 @@ func (e *Engine) open(o *Options) (err error) {
 	if err != nil {
 		return err
 	}
+	e.purges = make(chan struct{}, 1)
 	// On a disk that takes nothing it is left for the next start; a room that is
 	// damaged keeps no other from being served.
 	if err := e.takeUp(); err != nil && !fault.Is(err, fault.Full) && !fault.Is(err, fault.Corrupt) {
@@ -188,6 +191,7 @@ func (e *Engine) open(o *Options) (err error) {
 	}
 	e.running.Go(func() { e.Search.Run(e.stop, complain("the search index stands still")) })
 	e.running.Go(func() { e.runDelayed(complain("an event that waited was not sent")) })
+	e.running.Go(func() { e.runPurges(complain("a purged room is not removed")) })
 	e.running.Go(e.tell)
 	e.running.Go(func() { e.Media.Run(e.stop) })
 	return nil

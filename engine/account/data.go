@@ -219,7 +219,8 @@ func (a *Accounts) RoomData(user, room uint32, f func(typ string, content []byte
 	})
 }
 
-// DropRoomData deletes all account data that a user has in one room.
+// DropRoomData deletes all account data and thread subscriptions that a user has
+// in one room.
 func (a *Accounts) DropRoomData(tx *stream.Tx, user, room uint32) error {
 	prefix := dataKey(user, room, "")
 	err := a.st.ScanPrefix(prefix, func(_, val []byte) (bool, error) {
@@ -230,5 +231,7 @@ func (a *Accounts) DropRoomData(tx *stream.Tx, user, room uint32) error {
 	})
 	tx.Frees()
 	tx.DeleteRange(prefix, store.After(prefix))
+	threads := subscriptionKey(user, room, "")
+	tx.DeleteRange(threads, store.After(threads))
 	return err
 }

@@ -117,6 +117,17 @@ func (r *Receipt) parse(val []byte) error {
 	return nil
 }
 
+// DropRoom removes all receipts of a room, and whoever types there.
+func (r *Records) DropRoom(b *store.Batch, room uint32) {
+	for _, t := range [...]store.Table{store.Receipt, store.ReceiptAt} {
+		prefix := store.U32(t.Prefix(), room)
+		b.DeleteRange(prefix, store.After(prefix))
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.typing, room)
+}
+
 // Moved says whether any receipt may have changed after a position of this
 // process's life: it spares who has looked since to look again. It says so early,
 // before the change can be seen.

@@ -112,6 +112,9 @@ func (r *Rooms) decode(num EventNum, row []byte, epoch uint64) (*Event, error) {
 	if err != nil {
 		return nil, err
 	}
+	if r.purges.of(e.In) != nil {
+		return nil, fault.E(fault.NotFound, "room.Event", "event %d is gone", num)
+	}
 	v, err := r.versionOf(e.In)
 	if err != nil {
 		return nil, err
@@ -201,6 +204,14 @@ func (c *eventCache) drop(num EventNum) {
 	c.epoch.Add(1)
 	delete(c.young, num)
 	delete(c.old, num)
+}
+
+// clear forgets all events.
+func (c *eventCache) clear() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.epoch.Add(1)
+	c.young, c.old, c.bytes = map[EventNum]*Event{}, nil, 0
 }
 
 func (c *eventCache) add(e *Event) {

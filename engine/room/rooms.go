@@ -43,6 +43,7 @@ type Rooms struct {
 	txnDay    atomic.Uint32 // the day of the last transaction row
 	txns      txnFilter
 	standings standings
+	purges    purges
 
 	loading sync.Mutex // held while a room is read from the disk; taken before mu
 	mu      sync.Mutex
@@ -59,6 +60,7 @@ type live struct {
 	v    *event.Version
 	refs int // guarded by Rooms.mu
 
+	gone  atomic.Bool
 	write sync.Mutex // held by the one Writer
 	head  atomic.Pointer[Head]
 }
@@ -126,7 +128,7 @@ func Open(st *store.Store, log *stream.Log, names *store.Names, opts Options) (*
 	}
 	r.lost = floor > 0
 	r.lastEvent.Store(max(r.lastEvent.Load(), floor))
-	return r, nil
+	return r, r.readPurges()
 }
 
 // Server is the name of this hub.
@@ -312,7 +314,7 @@ func (r *Rooms) Newest() (time.Time, error) {
 				return tries > 0, nil
 			}
 			e, err := r.Event(EventNum(binary.BigEndian.Uint64(key[1:])))
-			if fault.Is(err, fault.Corrupt) {
+			if fault.Is(err, fault.Corrupt) || fault.Is(err, fault.NotFound) {
 				return tries > 0, nil
 			}
 			if err == nil && e.Num > newest.Num {

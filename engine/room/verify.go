@@ -17,7 +17,8 @@ import (
 type verifier struct {
 	r     *Rooms
 	bad   func(format string, args ...any)
-	heads map[Num]*Head // State and Local are not filled in
+	heads map[Num]*Head      // State and Local are not filled in
+	ended map[Num]stream.Pos // of purged rooms: up to where the log may name what is gone
 }
 
 // Verify reads every row of the rooms and tells bad what does not agree:
@@ -25,8 +26,8 @@ type verifier struct {
 // with all of them. Nobody may be writing meanwhile. The error is one of
 // reading; contradictions are told and gone on from.
 func (r *Rooms) Verify(bad func(format string, args ...any)) error {
-	v := verifier{r: r, bad: bad, heads: map[Num]*Head{}}
-	for _, step := range [...]func() error{v.readHeads, v.bodies, v.ids, v.timelines, v.snapshots, v.log, v.memberRows, v.serverRows, v.transactions, v.relations} {
+	v := verifier{r: r, bad: bad, heads: map[Num]*Head{}, ended: map[Num]stream.Pos{}}
+	for _, step := range [...]func() error{v.readPurges, v.readHeads, v.bodies, v.ids, v.timelines, v.snapshots, v.log, v.memberRows, v.serverRows, v.transactions, v.relations} {
 		if err := step(); err != nil {
 			return err
 		}
@@ -52,10 +53,26 @@ func (v *verifier) scan(t store.Table, f func(key, val []byte) error) error {
 // which is told.
 func (v *verifier) event(num EventNum, of string, at ...any) (*Event, error) {
 	e, err := v.r.Event(num)
+	if fault.Is(err, fault.NotFound) {
+		if in, err := v.r.roomOf(num); err != nil || v.r.purges.of(in) != nil {
+			return nil, err // on its way out
+		}
+	}
 	if err != nil {
 		return nil, v.tell(err, of, at...)
 	}
 	return e, nil
+}
+
+func (v *verifier) readPurges() error {
+	return v.r.st.ScanPrefix(store.Purged.Prefix(), func(key, val []byte) (bool, error) {
+		var p purgeRow
+		if err := p.parse(key, val); err != nil {
+			v.bad("%v", err)
+		}
+		v.ended[p.room] = p.pos
+		return true, nil
+	})
 }
 
 func (v *verifier) readHeads() error {
@@ -118,6 +135,9 @@ func (v *verifier) bodies() error {
 			}
 			num := EventNum(binary.BigEndian.Uint64(key))
 			e, err := v.r.decode(num, val, math.MaxUint64) // an epoch that never is: not remembered
+			if fault.Is(err, fault.NotFound) {
+				return nil // on its way out
+			}
 			if err != nil {
 				return v.tell(err, "event %d", num)
 			}
@@ -312,6 +332,9 @@ func (v *verifier) log() error {
 
 func (v *verifier) entry(pos stream.Pos, en *stream.Entry, states map[Num]map[uint32]EventNum) error {
 	in := Num(en.Room)
+	if pos <= v.ended[in] {
+		return nil
+	}
 	if v.heads[in] == nil {
 		v.bad("log %d: room %d has no row", pos, in)
 	}

@@ -45,6 +45,11 @@ func (r *Rooms) Write(num Num) (*Writer, error) {
 		return nil, err
 	}
 	l.write.Lock()
+	if l.gone.Load() { // purged while this waited
+		l.write.Unlock()
+		r.release(l)
+		return nil, fault.E(fault.NotFound, "room.Write", "no such room")
+	}
 	head := *l.head.Load()
 	return &Writer{r: r, l: l, head: &head}, nil
 }
@@ -293,6 +298,9 @@ func (w *Writer) enter() error {
 	num, err := w.r.names.Number(store.Rooms, string(w.head.ID))
 	if err != nil {
 		return err
+	}
+	if w.r.purges.of(Num(num)) != nil {
+		return fault.E(fault.Busy, "room.Commit", "what was known of this room is being removed")
 	}
 	w.l.num, w.l.id, w.head.Room = Num(num), w.head.ID, Num(num)
 	for i := range w.staged {

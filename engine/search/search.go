@@ -166,6 +166,25 @@ func (x *Index) take(b *store.Batch, num room.EventNum, fresh map[room.EventNum]
 	return nil
 }
 
+// DropRoom takes a room that is no more out of the index. What the index reads
+// of it afterwards it does not find.
+func (x *Index) DropRoom(in room.Num) error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	b := x.st.NewBatch()
+	b.Frees()
+	prefix := store.U32(store.Word.Prefix(), uint32(in))
+	b.DeleteRange(prefix, store.After(prefix))
+	return x.st.Apply(b)
+}
+
+// Drop forgets which words events have, those of a room taken out by DropRoom.
+func (x *Index) Drop(b *store.Batch, gone []room.EventNum) {
+	for _, num := range gone {
+		b.Delete(wordsKey(num))
+	}
+}
+
 // drop takes an event out of the index.
 func (x *Index) drop(b *store.Batch, e *room.Event, hashes []uint32) error {
 	row, ok, err := x.st.Get(nil, wordsKey(e.Num))

@@ -2,10 +2,9 @@
 // (interned type and state key, event number), each stored as a short
 // difference to its parent or, after a bounded chain of those, whole.
 //
-// A snapshot is written once and never changed. Which snapshots a room still
-// needs is known by its events alone: a purge drops the rows of the events it
-// removes by walking them, so no reference count is written on the way of
-// every event (the counts would cost a row for each message).
+// A snapshot is written once and never changed. Snapshots end with their room,
+// all at once, so no reference count is written on the way of every event (the
+// counts would cost a row for each message).
 package snapshot
 
 import (
@@ -176,6 +175,7 @@ type Snapshots struct {
 	mu    sync.Mutex
 	cache []cached // most recently used last
 	pairs int      // held by the cache
+	epoch uint64   // counts the rooms forgotten, so that a set read before is not kept after
 	limit int
 }
 
@@ -246,6 +246,9 @@ func (s *Snapshots) Load(room uint32, num Num) (Set, error) {
 	if set, ok := s.cached(room, num); ok {
 		return set, nil
 	}
+	s.mu.Lock()
+	epoch := s.epoch
+	s.mu.Unlock()
 	var deltas [][]Pair
 	var base Set
 	for n := num; ; {
@@ -271,7 +274,7 @@ func (s *Snapshots) Load(room uint32, num Num) (Set, error) {
 	for _, d := range slices.Backward(deltas) {
 		base = base.With(d)
 	}
-	s.keep(room, num, base)
+	s.keep(room, num, base, epoch)
 	return base, nil
 }
 
@@ -290,10 +293,24 @@ func (s *Snapshots) cached(room uint32, num Num) (Set, bool) {
 // cacheSets bounds how many sets are looked through.
 const cacheSets = 32
 
-func (s *Snapshots) keep(room uint32, num Num, set Set) {
+// Forget forgets the sets of a room whose rows are gone: one that comes back
+// counts its snapshots anew.
+func (s *Snapshots) Forget(room uint32) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(set) > s.limit {
+	s.epoch++
+	s.cache = slices.DeleteFunc(s.cache, func(c cached) bool {
+		if c.room == room {
+			s.pairs -= len(c.set)
+		}
+		return c.room == room
+	})
+}
+
+func (s *Snapshots) keep(room uint32, num Num, set Set, epoch uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(set) > s.limit || s.epoch != epoch {
 		return
 	}
 	s.cache = append(s.cache, cached{room, num, set})

@@ -59,6 +59,8 @@ const (
 	// ServerRoom: server u32, room u32, from position u64 → to position uvarint, 0 while it lasts: when the server
 	// had a joined user in the room, first and last event included. room.
 	ServerRoom Table = 0x9f
+	// Purged: room u32 → how far its purge is, and up to which position the log may name what is gone. room.
+	Purged Table = 0x2f
 	// Alias: alias → room u32, creator. directory.
 	Alias Table = 0x2a
 	// RoomAlias: room u32, alias → empty. directory.

@@ -213,6 +213,15 @@ func (u *Unread) Close() error {
 	return nil // counted anew when the disk can be written
 }
 
+// Drop forgets what a user has not read of a room that is no more.
+func (u *Unread) Drop(b *store.Batch, user, room uint32) {
+	k := rowKey{user, room}
+	b.Delete(k.key())
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	delete(u.rows, k)
+}
+
 func (u *Unread) save(b *store.Batch, k rowKey, r *row) {
 	b.Set(k.key(), r.appendTo(nil))
 	r.behind = 0

@@ -333,9 +333,17 @@ func TestRooms(t *testing.T) {
 	if m, err := h.e.Rooms.MemberOf(num, h.nums["bob"]); m.Membership != room.Invite || err != nil {
 		t.Fatal(m, err)
 	}
-	join(main, 403, "M_FORBIDDEN")
+	join(main, 404, "M_NOT_FOUND") // it was purged
 	h.want(404, "M_NOT_FOUND", "GET", v2+"/rooms/"+string(other)+"/delete_status", "")
 	id := h.want(200, "", "DELETE", v2+"/rooms/"+string(other), `{"purge":true}`).get("delete_id").(string)
+	if num, err := h.e.Rooms.Find(other); !fault.Is(err, fault.NotFound) {
+		t.Fatal(num, err)
+	}
+	for _, num := range h.e.Rooms.Purging() {
+		if end := h.e.Rooms.Purged(num); end != nil {
+			<-end
+		}
+	}
 	for _, p := range []string{v2 + "/rooms/" + string(other) + "/delete_status", v2 + "/rooms/delete_status/" + id} {
 		if a := h.want(200, "", "GET", p, ""); !strings.Contains(a.body, `"status":"complete"`) {
 			t.Fatal(a.body)

@@ -22,6 +22,18 @@ type closing struct {
 	id   string
 	room mxid.RoomID
 	outcome
+	end <-chan struct{} // closed when its rows are gone; nil: they are, or stay
+}
+
+func (c *closing) status() string {
+	select {
+	case <-c.end:
+	default:
+		if c.end != nil {
+			return "purging"
+		}
+	}
+	return "complete"
 }
 
 // outcome is what a deletion did.
@@ -32,52 +44,54 @@ type outcome struct {
 	New     *mxid.RoomID  `json:"new_room_id"`
 }
 
-// closeRoom takes everybody of this hub out of a room. What is written of the
-// room stays on the disk, unseen: asking for a purge is no error, since to the
-// tools it is the default.
-func (a *API) closeRoom(r *wire.Req) (out outcome, id mxid.RoomID, err error) {
+// closeRoom takes everybody of this hub out of a room and, unless it is told not
+// to, removes all that is written of it.
+func (a *API) closeRoom(r *wire.Req) (c closing, err error) {
 	var q struct {
+		Purge   *bool  `json:"purge"` // nil: yes
 		Block   bool   `json:"block"`
 		NewUser string `json:"new_room_user_id"`
 		Name    string `json:"room_name"`
 		Message string `json:"message"`
 	}
 	if err := r.Decode(&q); err != nil {
-		return out, "", err
+		return c, err
 	}
 	var owner mxid.UserID
 	if q.NewUser != "" {
 		if owner, err = a.ownID(q.NewUser); err != nil {
-			return out, "", err
+			return c, err
 		}
 		if num, err := a.accounts.Find(owner); err != nil {
-			return out, "", err
+			return c, err
 		} else if num == 0 {
-			return out, "", fault.E(fault.Invalid, "adminapi.deleteRoom", "new_room_user_id is no user of this hub")
+			return c, fault.E(fault.Invalid, "adminapi.deleteRoom", "new_room_user_id is no user of this hub")
 		}
 	}
 	num, err := a.known(r)
 	if err != nil {
-		return out, "", err
+		return c, err
 	}
-	if id, err = a.engine.Rooms.RoomID(num); err != nil {
-		return out, id, err
+	if c.room, err = a.engine.Rooms.RoomID(num); err != nil {
+		return c, err
 	}
 	if q.Block {
-		if err := a.engine.BlockRoom(id, r.Session.UserID, true); err != nil {
-			return out, id, err
+		if err := a.engine.BlockRoom(c.room, r.Session.UserID, true); err != nil {
+			return c, err
 		}
 	}
-	out = outcome{Kicked: []mxid.UserID{}, Failed: []mxid.UserID{}, Aliases: []mxid.Alias{}}
-	kicked, aliases, err := a.engine.CloseRoom(num)
+	out := outcome{Kicked: []mxid.UserID{}, Failed: []mxid.UserID{}, Aliases: []mxid.Alias{}}
+	kicked, aliases, err := a.engine.CloseRoom(num, q.Purge == nil || *q.Purge)
 	if err != nil {
-		return out, id, err
+		return c, err
 	}
 	out.Kicked, out.Aliases = append(out.Kicked, kicked...), append(out.Aliases, aliases...)
+	c.end = a.engine.Rooms.Purged(num)
 	if owner != "" {
 		out.New, err = a.noticeRoom(owner, q.Name, q.Message, kicked)
 	}
-	return out, id, err
+	c.outcome = out
+	return c, err
 }
 
 // noticeRoom makes a room in which those who were in another are told why that
@@ -109,17 +123,17 @@ func (a *API) noticeRoom(owner mxid.UserID, name, message string, users []mxid.U
 }
 
 func (a *API) deleteRoom(r *wire.Req) error {
-	out, _, err := a.closeRoom(r)
+	c, err := a.closeRoom(r)
 	if err != nil {
 		return err
 	}
-	return r.Answer(out)
+	return r.Answer(c.outcome)
 }
 
-// deleteRoomLater has the form of a request that only begins something. Here it
-// has been done when the answer comes, or is taken up again after a crash.
+// deleteRoomLater has the form of a request that only begins something. Here the
+// room is no more when the answer comes; only its rows may be on their way out.
 func (a *API) deleteRoomLater(r *wire.Req) error {
-	out, id, err := a.closeRoom(r)
+	c, err := a.closeRoom(r)
 	if err != nil {
 		return err
 	}
@@ -127,7 +141,7 @@ func (a *API) deleteRoomLater(r *wire.Req) error {
 	if _, err := rand.Read(b[:]); err != nil {
 		return fmt.Errorf("adminapi: %w", err)
 	}
-	c := closing{hex.EncodeToString(b[:]), id, out}
+	c.id = hex.EncodeToString(b[:])
 	a.mu.Lock()
 	if a.closed = append(a.closed, c); len(a.closed) > maxClosed {
 		a.closed = a.closed[1:]
@@ -166,7 +180,7 @@ func (a *API) deletions(r *wire.Req) error {
 	}
 	var all []status
 	for _, c := range list {
-		all = append(all, status{ID: c.id, Status: "complete", Outcome: c.outcome})
+		all = append(all, status{ID: c.id, Status: c.status(), Outcome: c.outcome})
 	}
 	return r.Answer(struct {
 		Results []status `json:"results"`
@@ -179,5 +193,5 @@ func (a *API) deletion(r *wire.Req) error {
 	if len(list) == 0 {
 		return fault.E(fault.NotFound, "adminapi.deletion", "no such deletion is remembered")
 	}
-	return r.Answer(status{Room: list[0].room, Status: "complete", Outcome: list[0].outcome})
+	return r.Answer(status{Room: list[0].room, Status: list[0].status(), Outcome: list[0].outcome})
 }
