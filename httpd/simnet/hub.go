@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"sync"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -31,10 +32,12 @@ type Hub struct {
 	mux  *wire.Mux
 	done chan struct{}
 	disk *vfs.MemFS
+	down bool           // guarded by Net.mu: nobody reaches it
+	busy sync.WaitGroup // requests of others that it is answering
 }
 
 func (n *Net) open(i int) (*Hub, error) {
-	h := &Hub{Name: mxid.Server(fmt.Sprintf("%c.test", 'a'+i)), net: n, i: i, disk: vfs.NewMem()}
+	h := &Hub{Name: mxid.Server(fmt.Sprintf("%c.test", 'a'+i)), net: n, i: i, disk: vfs.NewCrashableMem()}
 	now := time.Now
 	if n.o.Now != nil {
 		now = func() time.Time { return n.o.Now(i) }
@@ -42,7 +45,7 @@ func (n *Net) open(i int) (*Hub, error) {
 	h.Open = engine.Options{
 		Dir: "data", FS: h.disk, Server: h.Name, Now: now, MemTable: 1 << 20, CacheBytes: 4 << 20,
 		Accounts: account.Options{Cost: account.Cost{KiB: 64, Passes: 1}},
-		Log:      func(format string, args ...any) { n.T.Logf(string(h.Name)+": "+format, args...) },
+		Log:      func(format string, args ...any) { fmt.Fprintf(logged{h}, format, args...) },
 	}
 	h.Open.Federation.Peer = link{n, h.Name}
 	h.Open.Federation.VerifyJSON = n.verifyJSON
@@ -90,12 +93,16 @@ func (h *Hub) start() (err error) {
 type logged struct{ h *Hub }
 
 func (l logged) Write(b []byte) (int, error) {
+	if l.h.net.o.Quiet {
+		return len(b), nil
+	}
 	l.h.net.T.Logf("%s: %s", l.h.Name, bytes.TrimSpace(b))
 	return len(b), nil
 }
 
 func (h *Hub) close() {
 	close(h.done)
+	h.busy.Wait()
 	if err := h.Engine.Close(); err != nil {
 		h.net.T.Error(err)
 	}
@@ -104,10 +111,39 @@ func (h *Hub) close() {
 // Restart closes the hub in good order and opens it again.
 func (h *Hub) Restart() {
 	h.net.T.Helper()
+	h.again(func() {}, func() {})
+}
+
+// PowerCut opens the hub on what a power cut at this moment leaves of its disk:
+// all that was synced, and a part of the rest. Whoever waits for an answer gets
+// none.
+func (h *Hub) PowerCut() {
+	h.net.T.Helper()
+	var left *vfs.MemFS
+	h.again(func() {
+		h.net.mu.Lock()
+		defer h.net.mu.Unlock()
+		left = h.disk.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 50 * h.net.rng.IntN(3), RNG: h.net.rng})
+	}, func() { h.disk, h.Open.FS = left, left })
+}
+
+// again opens the hub anew: at is called when nobody reaches it any more, before
+// its engine closes, and between after that.
+func (h *Hub) again(at, between func()) {
+	n := h.net
+	n.T.Helper()
+	n.mu.Lock()
+	h.down = true
+	n.mu.Unlock()
+	at()
 	h.close()
+	between()
 	if err := h.start(); err != nil {
-		h.net.T.Fatal(err)
+		n.T.Fatal(err)
 	}
+	n.mu.Lock()
+	h.down = false
+	n.mu.Unlock()
 }
 
 // User is somebody who has an account on a hub.

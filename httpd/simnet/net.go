@@ -54,7 +54,9 @@ type Foreign func(r *federation.Request) (*federation.Answer, error)
 
 // Options change what New makes; the zero value is a plain one.
 type Options struct {
-	Now func(hub int) time.Time // a hub's clock; nil: the system's
+	Seed  uint64                  // of what is drawn; 0: HEARTH_SEED, or one of its own
+	Quiet bool                    // what hubs log is dropped
+	Now   func(hub int) time.Time // a hub's clock; nil: the system's
 	// Change is called with what a hub is opened with, before it is.
 	Change func(hub int, o *Hub)
 }
@@ -66,7 +68,9 @@ func New(t testing.TB, n int) *Net { return NewWith(t, n, Options{}) }
 func NewWith(t testing.TB, n int, o Options) *Net {
 	t.Helper()
 	nw := &Net{T: t, Seed: rand.Uint64(), o: o, cut: map[[2]mxid.Server]bool{}, foreign: map[mxid.Server]Foreign{}, keys: map[mxid.Server]event.Signer{}}
-	if s := os.Getenv("HEARTH_SEED"); s != "" {
+	if s := os.Getenv("HEARTH_SEED"); o.Seed != 0 {
+		nw.Seed = o.Seed
+	} else if s != "" {
 		var err error
 		if nw.Seed, err = strconv.ParseUint(s, 10, 64); err != nil {
 			t.Fatal(err)
@@ -188,10 +192,11 @@ func (l link) exchange(ctx context.Context, r *federation.Request) (*fasthttp.Re
 		c.Response.Header.SetContentType("application/json")
 		return &c, n.way(r.Dest, l.from)
 	}
-	h := n.hub(r.Dest)
-	if h == nil {
-		return nil, fault.E(fault.Remote, "simnet", "there is no server %s", r.Dest)
+	h, err := n.enter(r.Dest)
+	if err != nil {
+		return nil, err
 	}
+	defer h.busy.Done()
 	var req fasthttp.Request
 	req.Header.SetMethod(r.Method)
 	req.SetRequestURI(r.Path)
@@ -208,6 +213,12 @@ func (l link) exchange(ctx context.Context, r *federation.Request) (*fasthttp.Re
 	}
 	c.Init(&req, &net.TCPAddr{IP: net.IPv4(192, 0, 2, 9), Port: 1}, nil)
 	h.mux.Serve(&c)
+	n.mu.Lock()
+	down := h.down
+	n.mu.Unlock()
+	if down {
+		return nil, fault.E(fault.Remote, "simnet", "%s went down", r.Dest)
+	}
 	return &c, n.way(r.Dest, l.from)
 }
 
@@ -285,6 +296,21 @@ func signers(v *event.Version, e *event.Event) []mxid.Server {
 		list = append(list, via.Server())
 	}
 	return list
+}
+
+// enter finds a hub that is up, and counts a request to it.
+func (n *Net) enter(s mxid.Server) (*Hub, error) {
+	h := n.hub(s)
+	if h == nil {
+		return nil, fault.E(fault.Remote, "simnet", "there is no server %s", s)
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if h.down {
+		return nil, fault.E(fault.Remote, "simnet", "%s is down", s)
+	}
+	h.busy.Add(1)
+	return h, nil
 }
 
 func (n *Net) hub(s mxid.Server) *Hub {
