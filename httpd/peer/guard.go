@@ -1,4 +1,5 @@
-// Package peer is what the hub says to others over HTTP of its own accord.
+// Package peer is what the hub says to others over HTTP of its own accord: to
+// any address by Client, and by Servers to Matrix servers, which it finds by name.
 //
 // It owns the way out: which addresses may be dialled, for whom. Where a user
 // chooses the address (the page of a link preview, a push gateway), the hub
@@ -22,7 +23,8 @@ import (
 // Guard dials for users of the hub. Addresses that are not of the public
 // internet are refused, unless Allow has them.
 type Guard struct {
-	Allow []netip.Prefix
+	Allow   []netip.Prefix
+	AnyPort bool // also those of other protocols; for those who speak TLS before anything else
 }
 
 // ErrRefused is what Dial wraps where the address may not be dialled.
@@ -52,7 +54,7 @@ func (g *Guard) Permits(at netip.AddrPort) bool {
 			return true
 		}
 	}
-	if port := at.Port(); port < 1024 && port != 80 && port != 443 {
+	if port := at.Port(); !g.AnyPort && port < 1024 && port != 80 && port != 443 {
 		return false
 	}
 	return public(a)

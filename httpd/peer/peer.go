@@ -88,7 +88,6 @@ type Answer struct {
 // Do asks, and reads the whole answer. Errors are of kind Remote, and of kind
 // Forbidden where an address may not be asked.
 func (c *Client) Do(ctx context.Context, r *Request) (*Answer, error) {
-	const op = "peer.Do"
 	long := r.Time
 	if long == 0 {
 		long = c.o.Time
@@ -99,20 +98,9 @@ func (c *Client) Do(ctx context.Context, r *Request) (*Answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = resp.Body.Close() }() // it was read, or is not wanted
-	most := r.MaxAnswer
-	if most == 0 {
-		most = DefaultAnswer
-	}
-	if resp.ContentLength > most {
-		return nil, fault.E(fault.Remote, op, "the answer has more than %d bytes", most)
-	}
-	body, err := io.ReadAll(io.LimitReader(resp.Body, most+1))
+	body, err := whole(resp, r.MaxAnswer)
 	if err != nil {
-		return nil, fault.E(fault.Remote, op, "the answer broke off: %w", err)
-	}
-	if int64(len(body)) > most {
-		return nil, fault.E(fault.Remote, op, "the answer has more than %d bytes", most)
+		return nil, err
 	}
 	return &Answer{Status: resp.StatusCode, Header: resp.Header, Body: body}, nil
 }

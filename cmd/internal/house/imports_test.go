@@ -88,6 +88,8 @@ func forbidden(from, to string) string {
 			return ""
 		case toTop == "httpd" && (fromRest == "" || to == "httpd/wire" && from != "httpd/wire"):
 			return ""
+		case strings.HasPrefix(to, from+"/"):
+			return "" // what lies in a package's own folder is a part of it
 		case from == "httpd/simnet", to == "httpd/simnet":
 			return "" // test only: whole hubs, and the tests that run on them
 		}
