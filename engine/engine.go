@@ -22,6 +22,7 @@ import (
 	"hearth/engine/store"
 	"hearth/engine/stream"
 	esync "hearth/engine/sync"
+	"hearth/engine/thing"
 	"hearth/engine/unread"
 )
 
@@ -66,6 +67,8 @@ type Engine struct {
 	Media      *media.Records
 	Federation *federation.Federation
 
+	Things *thing.Things // what speaks MQTT
+
 	st    *store.Store
 	log   *stream.Log
 	names *store.Names
@@ -83,6 +86,8 @@ type Engine struct {
 	sending sync.Mutex // held while events that waited are sent
 
 	purges chan struct{} // holds one where a room waits to be purged
+
+	ended func(name string) // called for a thing that was revoked; may be nil
 
 	watching atomic.Int32 // those who wait at rooms they are not in
 
@@ -140,6 +145,9 @@ func (e *Engine) open(o *Options) (err error) {
 	e.created.Store(e.clock.floor.UnixMilli())
 	o.Accounts.Now = e.clock.now
 	if e.Accounts, err = account.Open(e.st, e.log, e.names, e.Server, o.Accounts); err != nil {
+		return err
+	}
+	if e.Things, err = thing.Open(e.st, e.Server, thing.Options{Dir: o.Dir, FS: o.FS, Now: e.clock.now}); err != nil {
 		return err
 	}
 	e.Directory = directory.Open(e.st)

@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -18,6 +19,7 @@ import (
 	"hearth/engine/account"
 	"hearth/engine/fault"
 	"hearth/engine/mxid"
+	"hearth/engine/thing"
 )
 
 // Management commands reach a running hub through a Unix socket in its data
@@ -32,6 +34,8 @@ type order struct {
 	Admin    bool   `json:",omitempty"`
 	Erase    bool   `json:",omitempty"`
 	After    uint32 `json:",omitempty"` // list: users with a higher number
+
+	Allow []thing.Grant `json:",omitempty"` // thing-add, thing-approve
 }
 
 // report is the answer.
@@ -39,6 +43,9 @@ type report struct {
 	Error string         `json:",omitempty"`
 	User  mxid.UserID    `json:",omitempty"`
 	Users []account.User `json:",omitempty"`
+
+	Things []thingReport  `json:",omitempty"`
+	Knocks []*thing.Knock `json:",omitempty"`
 }
 
 // admin carries out orders on an open engine.
@@ -50,6 +57,9 @@ const listPage = 500
 // do carries out one order.
 func (a admin) do(o order) (report, error) {
 	accounts := a.engine.Accounts
+	if strings.HasPrefix(o.Do, "thing-") {
+		return a.doThing(o)
+	}
 	switch o.Do {
 	case "list":
 		list, err := accounts.Users(o.After, listPage)
@@ -190,7 +200,7 @@ func (c *control) serve(conn net.Conn) {
 		c.one.Lock()
 		r, err = c.admin.do(o)
 		c.one.Unlock()
-		if o.Do != "list" {
+		if o.Do != "list" && o.Do != "thing-list" {
 			c.log.Info("management", "order", o.Do, "user", o.Name, "err", err)
 		}
 	}

@@ -30,6 +30,7 @@ func commands() []command {
 		{"check", "say what serve would do, and what is wrong", check},
 		{"example-config", "print a settings file with all settings and their defaults", exampleConfig},
 		{"user", "add, list or deactivate users, or set a password", user},
+		{"thing", "add, list, approve or revoke things that speak MQTT", things},
 		{"pub", "send events into a room", pub},
 		{"sub", "print the events of a room as they come", sub},
 	}

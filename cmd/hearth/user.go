@@ -93,17 +93,9 @@ func parseUser(args []string) (do string, f *userFlags, err error) {
 	fs.StringVar(&f.passwordFile, "password-file", "", "")
 	fs.StringVar(&f.dataDir, "data-dir", "", "")
 	fs.StringVar(&f.config, "config", "", "")
-	var words []string
-	for rest := args; ; {
-		if err := fs.Parse(rest); errors.Is(err, flag.ErrHelp) {
-			return "", nil, err
-		} else if err != nil {
-			return "", nil, usage("%w", err)
-		}
-		if fs.NArg() == 0 {
-			break
-		}
-		words, rest = append(words, fs.Arg(0)), fs.Args()[1:]
+	words, err := wordsOf(fs, args)
+	if err != nil {
+		return "", nil, err
 	}
 	if len(words) == 0 {
 		return "", nil, usage("what shall be done? add, list, passwd or deactivate")
@@ -182,29 +174,37 @@ func newPassword(f *userFlags, s streams) (string, error) {
 	return typed[0], nil
 }
 
+// reachHub finds who carries out orders: a running hub, or this process on the
+// folder of one that does not run. done has to follow.
+func reachHub(c *config.Config) (do func(o order) (report, error), done func(), err error) {
+	do = func(o order) (report, error) { return askHub(c.DataDir, o) }
+	_, err = do(order{Do: "list", After: 1<<32 - 1}) // asks for nothing: is there a hub?
+	if !errors.Is(err, errNotRunning) {
+		return do, func() {}, err
+	}
+	if _, err := os.Stat(c.DataDir); err != nil {
+		return nil, nil, fmt.Errorf("there is no hub in %s: %w; hearth serve makes one, --data-dir names another folder", folder(c), errors.Unwrap(err))
+	}
+	a, done, err := ownEngine(c)
+	if err != nil {
+		return nil, nil, err
+	}
+	return func(o order) (report, error) {
+		r, err := a.do(o)
+		if err != nil {
+			err = errors.New(plainText(err))
+		}
+		return r, err
+	}, done, nil
+}
+
 // carryOut has the order done by a running hub, or does it.
 func carryOut(c *config.Config, o order, s streams) error {
-	do := func(o order) (report, error) { return askHub(c.DataDir, o) }
-	_, err := do(order{Do: "list", After: 1<<32 - 1}) // asks for nothing: is there a hub?
-	if errors.Is(err, errNotRunning) {
-		if _, err := os.Stat(c.DataDir); err != nil {
-			return fmt.Errorf("there is no hub in %s: %w; hearth serve makes one, --data-dir names another folder", folder(c), errors.Unwrap(err))
-		}
-		a, closeIt, err := ownEngine(c)
-		if err != nil {
-			return err
-		}
-		defer closeIt()
-		do = func(o order) (report, error) {
-			r, err := a.do(o)
-			if err != nil {
-				err = errors.New(plainText(err))
-			}
-			return r, err
-		}
-	} else if err != nil {
+	do, done, err := reachHub(c)
+	if err != nil {
 		return err
 	}
+	defer done()
 	if o.Do == "list" {
 		return list(do, s)
 	}

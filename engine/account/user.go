@@ -208,6 +208,26 @@ func (a *Accounts) Create(n NewUser) (uint32, error) {
 	return user, a.admit(user, &row, n.Token)
 }
 
+// PutMachine makes a user that no person is: without a password, with one device
+// that nobody is logged in as. A user of the number that is one already gets the
+// device only. The caller holds the user and has checked a new one's name.
+func (a *Accounts) PutMachine(tx *stream.Tx, user uint32, device, name string) (Device, error) {
+	row, ok, err := a.row(user)
+	if err != nil {
+		return Device{}, err
+	}
+	if !ok {
+		row = userRow{created: a.millis()}
+		tx.Put(&stream.Entry{Kind: stream.Account, User: user})
+	}
+	row.devices++
+	setUserRow(tx.Batch, user, &row)
+	d := Device{ID: device, Num: deviceNum(user, row.devices), Name: name}
+	setDevice(tx.Batch, user, &d)
+	tx.Put(&stream.Entry{Kind: stream.Devices, User: user})
+	return d, nil
+}
+
 // Upgrade makes a guest an ordinary user of the same name. What the guest had
 // stays theirs. Spec: client-server, guest access.
 func (a *Accounts) Upgrade(guest uint32, n NewUser) error {

@@ -147,6 +147,26 @@ const (
 	ToDeviceTxn Table = 0x7b
 	// Dehydrated: user u32 → device u64, device id, device_data. e2ee.
 	Dehydrated Table = 0x7c
+
+	// Thing: user u32 → what speaks MQTT as that user, as JSON. thing.
+	Thing Table = 0xb0
+	// ThingKnock: name → an unknown thing that waits to be let in, as JSON. thing.
+	ThingKnock Table = 0xb1
+	// Shadow: name of the thing, NUL, topic → version, reported, desired, as JSON. shadow.
+	Shadow Table = 0xb2
+	// Chunk: day u32, topic u32, from when u64, until when u64 in milliseconds → samples in columns; topic 0 has
+	// the bytes of the day, uvarint. telemetry.
+	Chunk Table = 0xb3
+	// ChunkTail: slot u32 → samples that were acknowledged and are in no chunk yet. telemetry.
+	ChunkTail Table = 0xb4
+	// Digest: topic filter of a mapping → until when u64 its samples were told, in milliseconds. bridge.
+	Digest Table = 0xb5
+	// Topic: topic → number u32. telemetry.
+	Topic Table = 0xb7
+	// TopicName: number u32 → topic. telemetry.
+	TopicName Table = 0xb8
+	// Command: topic its answer comes on, NUL, correlation → the command's event, room and end, as JSON. bridge.
+	Command Table = 0xb9
 )
 
 // Prefix begins a key of the table.

@@ -1,0 +1,66 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"encoding/pem"
+	"strings"
+	"testing"
+)
+
+func runThing(t *testing.T, args ...string) (out string, code int) {
+	t.Helper()
+	var o, e bytes.Buffer
+	code = run(append([]string{"thing"}, args...), streams{in: strings.NewReader(""), out: &o, err: &e, env: func(string) string { return "" }})
+	return o.String() + e.String(), code
+}
+
+// The commands say the same whether a hub runs on the folder or not.
+func TestThingCommands(t *testing.T) {
+	dir := t.TempDir()
+	h := launch(t, nil, "--data-dir", dir)
+	for i, name := range []string{"porch", "attic"} {
+		out, code := runThing(t, "add", name, "--data-dir", dir, "--json", "--allow", "read:home/#", "--allow", "log/"+name)
+		var got thingReport
+		if err := json.Unmarshal([]byte(out), &got); code != 0 || err != nil {
+			t.Fatal(out, err)
+		}
+		if got.Username != name || len(got.Password) < 30 || got.ID != "@"+got.ID[1:] || strings.Join(got.Topics, " ") != name+"/# read:home/# log/"+name {
+			t.Errorf("%+v", got)
+		}
+		if out, code := runThing(t, "add", name, "--data-dir", dir); code != 1 || !strings.Contains(out, "already") {
+			t.Error(out)
+		}
+		out, code = runThing(t, "cert", name, "--data-dir", dir)
+		if first, rest := pem.Decode([]byte(out)); code != 0 || first == nil || first.Type != "CERTIFICATE" || !strings.Contains(string(rest), "PRIVATE KEY") {
+			t.Error(out)
+		}
+		if out, code := runThing(t, "show", name, "--data-dir", dir); code != 0 || !strings.Contains(out, "certificate ") {
+			t.Error(out)
+		}
+		if i == 0 {
+			h.stop()
+		}
+	}
+	out, code := runThing(t, "list", "--json", "--data-dir", dir)
+	var list struct {
+		Things []thingReport
+	}
+	if err := json.Unmarshal([]byte(out), &list); code != 0 || err != nil || len(list.Things) != 2 || strings.Contains(out, "password") {
+		t.Fatal(out, err)
+	}
+	if out, code := runThing(t, "revoke", "porch", "--data-dir", dir); code != 0 {
+		t.Error(out)
+	}
+	if out, _ := runThing(t, "list", "--data-dir", dir); !strings.Contains(out, "revoked") {
+		t.Error(out)
+	}
+	if out, code := runThing(t, "add", "lamp", "--qr", "--data-dir", dir); code != 0 || !strings.Contains(out, "█") {
+		t.Error(out)
+	}
+	for _, args := range [][]string{{}, {"add"}, {"fly", "x"}, {"add", "a", "b"}, {"add", "x", "--allow", "a/#/b"}, {"list", "--qr"}} {
+		if out, code := runThing(t, args...); code != 2 {
+			t.Errorf("%q: code %d, %s", args, code, out)
+		}
+	}
+}
