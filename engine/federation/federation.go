@@ -33,6 +33,10 @@ type Options struct {
 	Signer event.Signer  // signs requests; its Server is this hub's name
 	Allow  []mxid.Server // the only ones that are spoken with; empty: all
 
+	// Catchup is how many events a server that was away is brought in order. Of
+	// more it is told the newest of each room. 0: DefaultCatchup.
+	Catchup int
+
 	// VerifyJSON checks a server's signature on an object, VerifyEvents those of
 	// many events, with an error for each that does not hold: both fetch the keys
 	// they need.
@@ -49,6 +53,7 @@ type Federation struct {
 	Parts
 	o      Options
 	server mxid.Server
+	sender *sender // nil where the hub stands alone
 }
 
 // Open makes federation ready. Close ends it.
@@ -59,11 +64,22 @@ func Open(p Parts, o Options) (*Federation, error) {
 	if o.Log == nil {
 		o.Log = func(string, ...any) {}
 	}
-	return &Federation{Parts: p, o: o, server: o.Signer.Server}, nil
+	f := &Federation{Parts: p, o: o, server: o.Signer.Server}
+	if o.Peer == nil {
+		return f, nil
+	}
+	var err error
+	f.sender, err = openSender(f)
+	return f, err
 }
 
 // Close ends what is under way.
-func (f *Federation) Close() error { return nil }
+func (f *Federation) Close() error {
+	if f.sender == nil {
+		return nil
+	}
+	return f.sender.close()
+}
 
 // do signs a request, asks, and gives the body of an answer that is a success
 // and a JSON object. Another status is an error of kind Remote that carries the

@@ -155,6 +155,9 @@ func (f *Federation) Authenticate(ctx context.Context, s *Signed) (mxid.Server, 
 	if err := f.o.VerifyJSON(ctx, c.Origin, obj, f.o.Now()); err != nil {
 		return "", fault.E(fault.Unauthorised, op, "the signature of %s does not hold: %w", c.Origin, err)
 	}
+	if f.sender != nil {
+		f.sender.seen(c.Origin)
+	}
 	return c.Origin, nil
 }
 

@@ -24,6 +24,7 @@ const (
 const (
 	FlagState uint8 = 1 << iota // the event is a state event
 	FlagLocal                   // it was made on this hub
+	FlagRelay                   // another server made it and this hub let it in: the hub passes it on to the others
 )
 
 // Entry is one line of the log. Numbers are the store's interned ones.
