@@ -14,6 +14,7 @@ import (
 	"hearth/engine/event"
 	"hearth/engine/fault"
 	"hearth/engine/federation"
+	"hearth/engine/keyring"
 	"hearth/engine/media"
 	"hearth/engine/mxid"
 	"hearth/engine/push"
@@ -44,6 +45,7 @@ type Options struct {
 	Accounts   account.Options
 	Push       push.Options                     // the ways out to push gateways and mailboxes; without Post nobody is told
 	Federation federation.Options               // Signer, Now and Log are the engine's; without Peer the hub stands alone
+	Notaries   []mxid.Server                    // trusted to tell the keys of other servers; see package keyring
 	Media      media.Options                    // Dir, FS, Server, Now and Log are the engine's
 	Now        func() time.Time                 // nil: the system's clock
 	Log        func(format string, args ...any) // nil: dropped
@@ -61,6 +63,7 @@ type Engine struct {
 	Directory  *directory.Directory
 	Ephemeral  *ephemeral.Records
 	E2EE       *e2ee.Records
+	Keys       *keyring.Keys
 	Sync       *esync.Sync
 	Push       *push.Push
 	Search     *search.Index
@@ -72,7 +75,8 @@ type Engine struct {
 	st    *store.Store
 	log   *stream.Log
 	names *store.Names
-	key   event.Signer
+	own   *keyring.Own // the hub's keys
+	files *Options     // where they lie
 	clock clock
 
 	unread *unread.Unread
@@ -114,7 +118,7 @@ func Open(o Options) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &Engine{st: st}
+	e := &Engine{st: st, files: &Options{Dir: o.Dir, FS: o.FS}}
 	if err := e.open(&o); err != nil {
 		return nil, errors.Join(err, st.Close())
 	}
@@ -135,7 +139,7 @@ func (e *Engine) open(o *Options) (err error) {
 		e.RoomVersion = event.DefaultVersion
 	}
 	e.clock = clock{system: o.Now, began: time.Now()}
-	e.Rooms, err = room.Open(e.st, e.log, e.names, room.Options{Signer: e.key, Now: e.clock.now, CacheBytes: o.RecordBytes})
+	e.Rooms, err = room.Open(e.st, e.log, e.names, room.Options{Signer: e.own.Current[0], Now: e.clock.now, CacheBytes: o.RecordBytes})
 	if err != nil {
 		return err
 	}
@@ -182,7 +186,11 @@ func (e *Engine) open(o *Options) (err error) {
 	if e.delayed, err = delay.Open(e.st); err != nil {
 		return err
 	}
-	o.Federation.Signer, o.Federation.Now, o.Federation.Log = e.key, e.clock.now, o.Log
+	if err := e.openKeys(o); err != nil {
+		return err
+	}
+	o.Federation.Signer, o.Federation.Now, o.Federation.Log = e.own.Current[0], e.clock.now, o.Log
+	o.Federation.VerifyJSON, o.Federation.VerifyEvents = e.Keys.VerifyJSON, e.Keys.VerifyEvents
 	e.Federation, err = federation.Open(federation.Parts{
 		Store: e.st, Log: e.log, Names: e.names, Rooms: e.Rooms, Accounts: e.Accounts, Ephemeral: e.Ephemeral, E2EE: e.E2EE,
 	}, o.Federation)
@@ -224,7 +232,7 @@ func (e *Engine) name(o *Options) error {
 			"the data folder belongs to the server %s and cannot become %s: the name is part of every user, room and event in it; "+
 				"start with server_name = %q, or with an empty data folder", e.Server, o.Server, e.Server)
 	}
-	if e.key, err = signer(o, e.Server, inUse); err != nil || inUse {
+	if e.own, err = ownKeys(o, e.Server, inUse); err != nil || inUse {
 		return err
 	}
 	b := e.st.NewBatch()
@@ -237,7 +245,7 @@ func (e *Engine) Close() error {
 	e.Sync.Close() // whoever waits is answered while there is something to answer from
 	close(e.stop)
 	e.running.Wait()
-	return errors.Join(e.Federation.Close(), e.Push.Close(), e.unread.Close(), e.Media.Close(), e.st.Close())
+	return errors.Join(e.Federation.Close(), e.Keys.Close(), e.Push.Close(), e.unread.Close(), e.Media.Close(), e.st.Close())
 }
 
 // Tip is the position up to which everything is on disk, for metrics.

@@ -4,6 +4,7 @@ import (
 	"crypto/ed25519"
 	"encoding/base64"
 	"errors"
+	"slices"
 	"strings"
 
 	"hearth/engine/cjson"
@@ -57,6 +58,38 @@ func Signatures(json []byte, server string) []Signature {
 		}
 		return true
 	})
+	return list
+}
+
+// Signers lists the servers that must have signed the event: the sender's; in
+// versions 1 and 2 the one that gave the event its id; and the one that let the
+// sender into a restricted room. An invite by way of a third party is sent by
+// whatever server the invited address belongs to, so its sender's server has not
+// signed it: package auth judges what the third party has. Spec: server-server,
+// Validating hashes and signatures on received events; rooms v8, Signing key
+// validity period and restricted joins.
+func (e *Event) Signers() []mxid.Server {
+	list := make([]mxid.Server, 0, 2)
+	add := func(s mxid.Server) {
+		if s != "" && !slices.Contains(list, s) {
+			list = append(list, s)
+		}
+	}
+	membership := ""
+	if e.Type == "m.room.member" && e.IsState {
+		membership, _ = cjson.LookupString(e.Content, "membership")
+	}
+	_, thirdParty := cjson.Lookup(e.Content, "third_party_invite")
+	if membership != "invite" || !thirdParty {
+		add(e.Sender.Server())
+	}
+	if e.Version.IDs == IDInEvent {
+		add(e.ID.Server())
+	}
+	if membership == "join" && e.Version.Restricted {
+		by, _ := cjson.LookupString(e.Content, "join_authorised_via_users_server")
+		add(mxid.UserID(by).Server())
+	}
 	return list
 }
 

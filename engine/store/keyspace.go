@@ -148,6 +148,13 @@ const (
 	// Dehydrated: user u32 → device u64, device id, device_data. e2ee.
 	Dehydrated Table = 0x7c
 
+	// RemoteKey: server, NUL, key id, NUL, public key → times of first and last sight, validity, expiry. keyring.
+	RemoteKey Table = 0x90
+	// RemoteAnswer: server, NUL, milliseconds u64 of its coming → a server's object of its keys, as it came. keyring.
+	RemoteAnswer Table = 0x91
+	// RemoteAnswerAt: milliseconds u64, server → bytes of the answer uvarint: which is the oldest. keyring.
+	RemoteAnswerAt Table = 0x92
+
 	// Thing: user u32 → what speaks MQTT as that user, as JSON. thing.
 	Thing Table = 0xb0
 	// ThingKnock: name → an unknown thing that waits to be let in, as JSON. thing.
