@@ -54,6 +54,7 @@ type Federation struct {
 	o      Options
 	server mxid.Server
 	sender *sender // nil where the hub stands alone
+	acls   acls
 }
 
 // Open makes federation ready. Close ends it.
