@@ -54,6 +54,7 @@ type Federation struct {
 	o      Options
 	server mxid.Server
 	sender *sender // nil where the hub stands alone
+	in     inbound
 	acls   acls
 }
 
@@ -66,8 +67,8 @@ func Open(p Parts, o Options) (*Federation, error) {
 		o.Log = func(string, ...any) {}
 	}
 	f := &Federation{Parts: p, o: o, server: o.Signer.Server}
-	if o.Peer == nil {
-		return f, nil
+	if err := f.startInbound(); err != nil || o.Peer == nil {
+		return f, err
 	}
 	var err error
 	f.sender, err = openSender(f)
@@ -76,6 +77,7 @@ func Open(p Parts, o Options) (*Federation, error) {
 
 // Close ends what is under way.
 func (f *Federation) Close() error {
+	f.in.pending.close()
 	if f.sender == nil {
 		return nil
 	}

@@ -23,6 +23,7 @@ const (
 	SoftFailed                // refused by the room's present: kept, but not shown nor built upon
 	Missing                   // the Gap has to be filled first
 	Aside                     // kept as an outlier, without a place in the graph
+	Filled                    // part of the room's past, in a place before a hole
 )
 
 // Gap names the events that have to be here before another can be accepted.
@@ -68,6 +69,9 @@ func (w *Writer) Accept(e *event.Event, given []mxid.EventID) (Outcome, Gap, err
 		return Missing, gap, nil
 	}
 	s := staged{ev: &Event{Event: e, In: w.head.Room, links: newLinks(linksUnknown)}, awaits: missing}
+	if s.lacks, err = w.lacking(missing); err != nil {
+		return 0, gap, err
+	}
 	w.adopt(&s, old)
 	if foreign {
 		s.ev.Flags |= flagRejected
@@ -99,15 +103,6 @@ func (w *Writer) Accept(e *event.Event, given []mxid.EventID) (Outcome, Gap, err
 		s.ev.Flags |= flagSoft
 	}
 	return s.outcome, gap, w.join(&s, before, set)
-}
-
-// Relay has the log say of the event staged last that this hub passes it on to
-// the other servers in the room: its sender's server knows only this one.
-// Spec: server-server, joining rooms.
-func (w *Writer) Relay() {
-	if n := len(w.staged); n > 0 {
-		w.staged[n-1].relay = true
-	}
 }
 
 // ours refuses an event of another room.

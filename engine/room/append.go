@@ -19,6 +19,9 @@ func (w *Writer) append(tx *stream.Tx) error {
 	var buf, diff []byte
 	replied := map[mxid.EventID]Key{}
 	servers := serverCounts{r: w.r, room: w.head.Room}
+	if err := w.appendCloses(tx); err != nil {
+		return err
+	}
 	for i := range w.staged {
 		s := &w.staged[i]
 		for _, n := range s.snaps {
@@ -36,7 +39,7 @@ func (w *Writer) append(tx *stream.Tx) error {
 			})
 		}
 		buf = w.appendRows(tx, s, buf)
-		if s.outcome == Accepted {
+		if s.placed() {
 			w.appendRelation(tx, s, sender, replied)
 		}
 		for _, m := range s.members {
@@ -67,9 +70,6 @@ func (s *staged) entryFlags() (flags uint8) {
 	if s.ev.Flags&flagLocal != 0 {
 		flags |= stream.FlagLocal
 	}
-	if s.relay {
-		flags |= stream.FlagRelay
-	}
 	return flags
 }
 
@@ -79,8 +79,9 @@ func (w *Writer) appendRows(tx *stream.Tx, s *staged, buf []byte) []byte {
 	var kbuf [300]byte
 	num := binary.AppendUvarint(make([]byte, 0, 10), uint64(e.Num))
 	tx.Set(eventNumberKey(kbuf[:0], e.ID), num)
-	if s.outcome == Accepted {
+	if s.placed() {
 		tx.Set(timelineKey(kbuf[:0], w.head.Room, e.At), num)
+		w.appendHole(tx, s)
 	}
 	buf = append(e.appendHeader(buf[:0]), s.packed...)
 	tx.Set(bodyKey(kbuf[:0], e.IsState, e.Num), buf)

@@ -174,18 +174,29 @@ func (w *Writer) relate(s *staged) (err error) {
 	return err
 }
 
+// lateReplies is how many replies are looked at beyond the newest live one, for
+// one that has an older number and a later place: it was here as an outlier.
+const lateReplies = 32
+
 // lastReply is the place of the newest reply in a thread, one left out; zero
-// where there is none.
+// where there is none. Rows stand in the order of arrival, and what was
+// back-filled came later than what it stands before: the latest place counts.
 func (r *Rooms) lastReply(room Num, root mxid.EventID, without EventNum) (k Key, err error) {
 	if room == 0 {
 		return k, nil
 	}
+	left := lateReplies
 	err = r.RelatedBack(room, root, func(rel *Relation) (bool, error) {
-		if rel.RelType == RelThread && rel.Num != without {
-			k = rel.At
-			return false, nil
+		if rel.RelType != RelThread || rel.Num == without {
+			return true, nil
 		}
-		return true, nil
+		if k.Before(rel.At) {
+			k = rel.At
+		}
+		if k.Fill == liveFill {
+			left--
+		}
+		return left > 0, nil
 	})
 	return k, err
 }
@@ -263,6 +274,9 @@ func (w *Writer) appendRelation(tx *stream.Tx, s *staged, sender uint32, replied
 	last, ok := replied[s.rel.to]
 	if !ok {
 		last = s.rel.thread
+	}
+	if e.At.Before(last) {
+		return // back-filled: it is not the last reply
 	}
 	if last != (Key{}) {
 		tx.Delete(threadKey(kbuf[:0], w.head.Room, last, s.rel.to))

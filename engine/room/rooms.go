@@ -76,6 +76,7 @@ type Head struct {
 	Invited int          // members invited
 	Local   []uint32     // user numbers of this hub's joined members
 	Last    stream.Pos   // position of the last timeline event
+	Hole    Key          // the newest hole in the timeline: something is missing before the event there; zero: none
 	Levels  *auth.PowerLevels
 
 	create, levels, rules *Event // the state events every check needs; nil where absent
@@ -255,6 +256,9 @@ func (r *Rooms) load(num Num) (*live, error) {
 		return nil, err
 	}
 	if h.Local, err = r.localMembers(num); err != nil {
+		return nil, err
+	}
+	if h.Hole, err = r.lastHole(num, After(h.Last)); err != nil {
 		return nil, err
 	}
 	if err := r.resolveLevels(h); err != nil {

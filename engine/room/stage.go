@@ -13,7 +13,6 @@ type staged struct {
 	ev      *Event
 	outcome Outcome
 	known   bool // it has been here as an outlier, under the same number
-	relay   bool // this hub passes it on to the other servers in the room
 	packed  []byte
 	snaps   []newSnapshot
 	changes []Change // what it did to the current state
@@ -21,7 +20,11 @@ type staged struct {
 	redacts []redaction
 	rel     relation
 	awaits  []mxid.EventID // events it points at that are not here
+	lacks   []mxid.EventID // of those the ones that came before it: a hole in the timeline
 }
+
+// placed says whether the event gets a place in the timeline.
+func (s *staged) placed() bool { return s.outcome == Accepted || s.outcome == Filled }
 
 // newSnapshot is a state that the event made necessary.
 type newSnapshot struct {
@@ -94,12 +97,24 @@ func (w *Writer) redact(s *staged, target *Event) error {
 	if err != nil {
 		return err
 	}
-	unrel, err := w.unrelate(target)
-	if err != nil {
+	var unrel unrelation
+	if t := w.stagedAs(target); t != nil {
+		t.rel = relation{} // it never comes to be indexed
+	} else if unrel, err = w.unrelate(target); err != nil {
 		return err
 	}
 	s.redacts = append(s.redacts, redaction{target, w.r.codec.pack(nil, hollow.JSON), unrel})
 	w.hollowOut(target, hollow, s.ev.Num)
+	return nil
+}
+
+// stagedAs finds an event among those that are staged; nil where it is on disk.
+func (w *Writer) stagedAs(e *Event) *staged {
+	for i := range w.staged {
+		if w.staged[i].ev == e {
+			return &w.staged[i]
+		}
+	}
 	return nil
 }
 

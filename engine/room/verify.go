@@ -189,7 +189,7 @@ func (v *verifier) body(e *Event) error {
 			return err
 		}
 	}
-	if target := relatesTo(e.Content).to; target != "" {
+	if target := relatesTo(e.Content).to; target != "" && e.At != (Key{}) {
 		if ok, err := v.r.st.Has(store.U64(relationPrefix(nil, e.In, target), uint64(e.Num))); err != nil {
 			return err
 		} else if !ok {

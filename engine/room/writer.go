@@ -35,6 +35,7 @@ type Writer struct {
 	l      *live
 	head   *Head // the working copy
 	staged []staged
+	closes []Key // holes that are filled
 	done   bool
 }
 

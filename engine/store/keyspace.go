@@ -54,6 +54,11 @@ const (
 	Thread Table = 0x29
 	// Awaited: id of an event that is not here, event number u64 of one that points at it → empty. room.
 	Awaited Table = 0x2e
+	// Hole: room u32, position u64, fill u16 as in Timeline → ids of events that come before that place and are not
+	// here. room.
+	Hole Table = 0x9b
+	// Pending: room u32, number u64 → an event another server sent that waits for what it follows. federation.
+	Pending Table = 0x9a
 	// RoomServer: room u32, server u32 → joined users uvarint, since position uvarint. Other servers only. room.
 	RoomServer Table = 0x9e
 	// ServerRoom: server u32, room u32, from position u64 → to position uvarint, 0 while it lasts: when the server

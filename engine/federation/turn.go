@@ -1,0 +1,96 @@
+package federation
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"hearth/engine/fault"
+	"hearth/engine/mxid"
+)
+
+// turns lets one transaction of an origin be worked on at a time, and few in
+// all: what a server sends is in order, and a server that sends much at once
+// gains nothing by it. It remembers the last answer to each origin, so that a
+// transaction which is sent again, because its answer was lost, is not done again.
+type turns struct {
+	mu      sync.Mutex
+	origins map[mxid.Server]*caller
+	all     chan struct{} // a place for each that is worked on
+}
+
+// caller is one origin that sends.
+type caller struct {
+	busy   chan struct{} // holds one token while a transaction is worked on
+	users  int           // that hold or wait; guarded by turns.mu
+	id     string        // the last transaction that was answered
+	answer []byte
+}
+
+const (
+	maxReceiving = 8    // transactions worked on at once
+	maxQueued    = 3    // transactions of one origin under way or waiting
+	maxOrigins   = 1024 // origins whose last answer is remembered
+)
+
+func newTurns() *turns {
+	return &turns{origins: map[mxid.Server]*caller{}, all: make(chan struct{}, maxReceiving)}
+}
+
+// enter waits for the origin's turn. leave has to follow where err is nil.
+// Error: Limit where too many of this origin wait.
+func (t *turns) enter(ctx context.Context, origin mxid.Server) (*caller, error) {
+	t.mu.Lock()
+	one := t.origins[origin]
+	if one == nil {
+		t.evict()
+		one = &caller{busy: make(chan struct{}, 1)}
+		t.origins[origin] = one
+	}
+	if one.users >= maxQueued {
+		t.mu.Unlock()
+		err := fault.E(fault.Limit, "federation.Receive", "send one transaction at a time")
+		if e, ok := err.(*fault.Error); ok {
+			e.Retry = time.Second
+		}
+		return nil, err
+	}
+	one.users++
+	t.mu.Unlock()
+	for _, gate := range [...]chan struct{}{one.busy, t.all} {
+		select {
+		case gate <- struct{}{}:
+		case <-ctx.Done():
+			if gate == t.all {
+				<-one.busy
+			}
+			t.mu.Lock()
+			one.users--
+			t.mu.Unlock()
+			return nil, fault.E(fault.Busy, "federation.Receive", "the hub is at work: %w", ctx.Err())
+		}
+	}
+	return one, nil
+}
+
+func (t *turns) leave(one *caller) {
+	<-t.all
+	<-one.busy
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	one.users--
+}
+
+// evict makes place for one more origin. Map order is random enough: to forget
+// an answer costs the work of one transaction.
+func (t *turns) evict() {
+	if len(t.origins) < maxOrigins {
+		return
+	}
+	for origin, one := range t.origins {
+		if one.users == 0 {
+			delete(t.origins, origin)
+			return
+		}
+	}
+}
