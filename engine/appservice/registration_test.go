@@ -60,7 +60,7 @@ func TestParse(t *testing.T) {
 	if set.Owner("@_irc_x:hub") != s || set.Owner("@guest1:hub") != nil || set.Owner("@two:hub") != other || set.AliasOwner("#_irc_x:hub") != s {
 		t.Error("owners are not found")
 	}
-	if len(set.Speaks("@guest1:hub")) != 2 || len(set.Protocol("IRC")) != 2 || len(set.Protocol("xmpp")) != 0 {
+	if len(set.Speaks("@guest1:hub")) != 2 || len(set.Protocols()) != 1 {
 		t.Error("users and protocols")
 	}
 	if _, err := NewSet([]*Service{s, s}); err == nil {

@@ -4,7 +4,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"os"
-	"strings"
+	"slices"
 
 	"hearth/engine/mxid"
 )
@@ -94,15 +94,16 @@ func (set *Set) Speaks(id mxid.UserID) (list []*Service) {
 	return list
 }
 
-// Protocol lists the services that bridge a third-party network.
-func (set *Set) Protocol(name string) (list []*Service) {
+// Protocols lists the third-party networks that are bridged, each once.
+func (set *Set) Protocols() (names []string) {
 	for _, s := range set.list {
 		for _, p := range s.Protocols {
-			if strings.EqualFold(p, name) {
-				list = append(list, s)
-				break
+			if !slices.Contains(names, p) {
+				names = append(names, p)
 			}
 		}
 	}
-	return list
+	return names
 }
+
+func (s *Service) bridges(protocol string) bool { return slices.Contains(s.Protocols, protocol) }

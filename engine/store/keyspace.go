@@ -150,6 +150,9 @@ const (
 	ToDevice Table = 0x7a
 	// ToDeviceTxn: day u32, device u64, hash of type and transaction id u128 → empty. e2ee.
 	ToDeviceTxn Table = 0x7b
+	// AppService: id of an application service → position up to which it has everything uvarint, position at which the
+	// transaction under way ends uvarint (0: none). appservice.
+	AppService Table = 0xc0
 	// Dehydrated: user u32 → device u64, device id, device_data. e2ee.
 	Dehydrated Table = 0x7c
 

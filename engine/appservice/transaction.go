@@ -1,0 +1,288 @@
+package appservice
+
+import (
+	"context"
+	"strconv"
+
+	"hearth/engine/fault"
+	"hearth/engine/mxid"
+	"hearth/engine/room"
+	"hearth/engine/stream"
+)
+
+// Bounds of one transaction.
+const (
+	maxEvents = 100
+	maxBytes  = 512 << 10
+)
+
+// transaction is what a service is told at once.
+type transaction struct {
+	s         *Service
+	events    []byte // separated by commas, as all the others
+	count     int
+	ephemeral []byte
+	toDevice  []byte
+	taken     []taken // to-device messages in it
+	rooms     map[room.Num]struct{}
+	receipts  []room.Num // rooms with receipts
+	users     []uint32   // own users with messages
+	lists     []uint32   // users whose device keys changed
+}
+
+// taken is what of a device's queue a transaction holds.
+type taken struct {
+	device uint64
+	upto   stream.Pos
+}
+
+func (t *transaction) empty() bool {
+	return len(t.events)+len(t.ephemeral)+len(t.toDevice)+len(t.lists) == 0
+}
+
+// deliver brings a service what is behind from; see outbox.Deliver. Where a
+// transaction ends is on disk before it is sent, and where the last one ended
+// when it was taken: the same events never go under two ids.
+func (a *AppServices) deliver(ctx context.Context, id string, from, upto stream.Pos) (stream.Pos, error) {
+	s := a.Services().ByID(id)
+	if s == nil || s.URL == "" {
+		return upto, nil
+	}
+	at, ok, err := a.place(id)
+	if err != nil || !ok {
+		return from, err
+	}
+	for pos := max(from, at.acked); pos < upto; pos = at.acked {
+		end := upto
+		if at.ends > pos {
+			end = min(at.ends, upto)
+		}
+		t, reached, err := a.gather(s, pos, end)
+		if err != nil {
+			return pos, err
+		}
+		if !t.empty() {
+			if at.ends != reached {
+				at.ends = reached
+				if err := a.save(id, at); err != nil {
+					return pos, err
+				}
+			}
+			if err := a.send(ctx, t, reached); err != nil {
+				return pos, err
+			}
+		}
+		at = progress{acked: reached}
+		if !t.empty() {
+			if err := a.save(id, at); err != nil {
+				return reached, err
+			}
+		}
+		for _, m := range t.taken {
+			if err := a.E2EE.Acknowledge(m.device, m.upto); err != nil {
+				return reached, err
+			}
+		}
+	}
+	return upto, nil
+}
+
+func (a *AppServices) save(id string, p progress) error {
+	b := a.Store.NewBatch()
+	putPlace(b, id, p)
+	return a.Store.Apply(b)
+}
+
+// send makes the body and puts it to the service.
+func (a *AppServices) send(ctx context.Context, t *transaction, end stream.Pos) error {
+	body, err := a.body(t)
+	if err != nil {
+		return err
+	}
+	txn := a.era + "-" + strconv.FormatUint(uint64(end), 10)
+	_, err = a.ask(ctx, t.s, "PUT", "/transactions/"+txn, body)
+	return err
+}
+
+// gather collects what is a service's between two positions, until there is
+// enough for one transaction; reached is how far that was.
+func (a *AppServices) gather(s *Service, from, upto stream.Pos) (t *transaction, reached stream.Pos, err error) {
+	t = &transaction{s: s, rooms: map[room.Num]struct{}{}}
+	reached = from
+	var failed error
+	err = a.Log.Read(from, upto, func(pos stream.Pos, e *stream.Entry) bool {
+		if t.count >= maxEvents || len(t.events)+len(t.toDevice) >= maxBytes {
+			return false
+		}
+		if failed = a.take(t, e); failed != nil {
+			return false
+		}
+		reached = pos
+		return true
+	})
+	if err == nil {
+		err = failed
+	}
+	if err != nil {
+		return nil, from, err
+	}
+	if t.count < maxEvents && len(t.events)+len(t.toDevice) < maxBytes {
+		reached = upto
+	}
+	return t, reached, a.rest(t, from, reached)
+}
+
+// take adds what one entry means to the service.
+func (a *AppServices) take(t *transaction, e *stream.Entry) error {
+	switch e.Kind {
+	case stream.RoomEvent:
+		return a.takeEvent(t, room.EventNum(e.Event))
+	case stream.Receipt:
+		if !t.s.Ephemeral {
+			return nil
+		}
+		in, err := a.interested(t.s, room.Num(e.Room), nil)
+		if err == nil && in {
+			if _, known := t.rooms[room.Num(e.Room)]; !known {
+				t.rooms[room.Num(e.Room)] = struct{}{}
+				t.receipts = append(t.receipts, room.Num(e.Room))
+			}
+		}
+		return err
+	case stream.ToDevice:
+		if !t.s.Encrypted {
+			return nil
+		}
+		id, err := a.Rooms.UserID(e.User)
+		if err == nil && t.s.User(id) {
+			t.users = append(t.users, e.User)
+		}
+		return err
+	case stream.Devices:
+		if t.s.Encrypted {
+			t.lists = append(t.lists, e.User)
+		}
+	}
+	return nil
+}
+
+// takeEvent adds an event, as a client reads it.
+func (a *AppServices) takeEvent(t *transaction, num room.EventNum) error {
+	e, err := a.Rooms.Event(num)
+	if fault.Is(err, fault.NotFound) {
+		return nil // the room was deleted since
+	}
+	if err != nil {
+		return err
+	}
+	in, err := a.interested(t.s, e.In, e)
+	if fault.Is(err, fault.NotFound) {
+		return nil
+	}
+	if err != nil || !in {
+		return err
+	}
+	if len(t.events) > 0 {
+		t.events = append(t.events, ',')
+	}
+	t.count++
+	t.events, err = a.Rooms.AppendClient(t.events, e, room.Reader{})
+	return err
+}
+
+// interested says whether a service is told what happens in a room: the room or
+// an alias of it lies in its namespaces, or one of its users is joined; and of
+// events that one of its users is the target of. e is nil for what is no event.
+// Spec: application-service, registration.
+func (a *AppServices) interested(s *Service, num room.Num, e *room.Event) (bool, error) {
+	id, err := a.Rooms.RoomID(num)
+	if err != nil || s.Room(id) {
+		return err == nil, err
+	}
+	if e != nil && e.IsState && e.Type == "m.room.member" && s.User(mxid.UserID(e.StateKey)) {
+		return true, nil
+	}
+	if len(s.aliases) > 0 && a.o.Aliases != nil {
+		aliases, err := a.o.Aliases(num)
+		if err != nil {
+			return false, err
+		}
+		for _, alias := range aliases {
+			if s.Alias(alias) {
+				return true, nil
+			}
+		}
+	}
+	return a.present(s, num, e)
+}
+
+// present says whether a user of the service was joined at an event, or is now.
+func (a *AppServices) present(s *Service, num room.Num, e *room.Event) (bool, error) {
+	state, err := a.stateAt(num, e)
+	if err != nil {
+		return false, err
+	}
+	joined := func(user mxid.UserID) (bool, error) {
+		m, err := a.Rooms.StateEvent(state, "m.room.member", string(user))
+		return err == nil && m != nil && room.MembershipOf(m.Content) == room.Join, err
+	}
+	a.mu.Lock()
+	last, known := a.here[place{s.ID, num}]
+	a.mu.Unlock()
+	if known {
+		if in, err := joined(last); in || err != nil {
+			return in, err
+		}
+	}
+	found := false
+	var failed error
+	err = a.Rooms.Members(num, func(m room.Member) bool {
+		if !m.Local || m.Membership == room.Invite || m.Membership == room.Knock {
+			return true
+		}
+		user, err := a.Rooms.UserID(m.User)
+		if err != nil {
+			failed = err
+			return false
+		}
+		if !s.User(user) {
+			return true
+		}
+		if found, failed = joined(user); found {
+			a.remember(place{s.ID, num}, user)
+		}
+		return !found && failed == nil
+	})
+	if err == nil {
+		err = failed
+	}
+	return found, err
+}
+
+// keptPlaces bounds what present remembers.
+const keptPlaces = 4096
+
+func (a *AppServices) remember(p place, user mxid.UserID) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.here) >= keptPlaces {
+		clear(a.here)
+	}
+	a.here[p] = user
+}
+
+// stateAt is the state that decides: after an event, or now. Who leaves by an
+// event is its target, and told so. Where the state is not known it is the present.
+func (a *AppServices) stateAt(num room.Num, e *room.Event) (room.State, error) {
+	if e != nil {
+		state, err := a.Rooms.StateAfter(e)
+		if !fault.Is(err, fault.NotFound) {
+			return state, err
+		}
+	}
+	h, err := a.Rooms.Head(num)
+	if err != nil {
+		return nil, err
+	}
+	return h.State, nil
+}
