@@ -56,6 +56,8 @@ type person struct {
 	acted   int64  // last activity in milliseconds; 0 where unknown
 	seq     uint64 // of the last change; 0 where it never did in this process's life
 	devices []device
+	told    bool // by another server, which says itself what is so
+	active  bool // there now, as that server says
 }
 
 // device is what one of a user's devices says.
@@ -142,6 +144,38 @@ func (r *Records) Acted(user uint32) {
 	}
 }
 
+// Told notes what another server says of a user of its own. It holds until the
+// server says something else, or for remoteHold. What is no news wakes nobody.
+func (r *Records) Told(user uint32, s Status) error {
+	if len(s.Message) > maxStatus {
+		return fault.E(fault.TooLarge, "ephemeral.Told", "a status message has at most %d bytes", maxStatus)
+	}
+	now := r.now()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, known := r.present[user]; !known && s.State == Offline {
+		return nil
+	}
+	p, err := r.person(user)
+	if err != nil {
+		return err
+	}
+	if p.status != s.Message || p.active != s.Active {
+		p.seq = 0 // settle takes it for a change
+	}
+	p.told, p.status, p.acted, p.active = true, s.Message, s.Acted, s.Active
+	p.devices = p.devices[:0]
+	if s.State != Offline {
+		p.set(0, s.State, now.Add(remoteHold))
+	}
+	r.settle(user, p, now)
+	return nil
+}
+
+// remoteHold is how long what another server said is taken to be so: servers say
+// it again before it is over, if they are there. Others hold it as long.
+const remoteHold = 30 * time.Minute
+
 // person gives a user's presence, read from the disk where it is not in memory.
 func (r *Records) person(user uint32) (*person, error) {
 	if p := r.present[user]; p != nil {
@@ -196,7 +230,7 @@ func (r *Records) settle(user uint32, p *person, now time.Time) {
 	for i := range p.devices {
 		s = max(s, p.devices[i].state)
 	}
-	if s == Online && !p.active(now) {
+	if s == Online && !p.told && !p.fresh(now) {
 		s = Unavailable
 	}
 	if s == p.state && p.seq != 0 {
@@ -210,7 +244,15 @@ func (r *Records) settle(user uint32, p *person, now time.Time) {
 	r.newUsers = append(r.newUsers, user)
 }
 
-func (p *person) active(now time.Time) bool { return now.UnixMilli()-p.acted < idle.Milliseconds() }
+func (p *person) fresh(now time.Time) bool { return now.UnixMilli()-p.acted < idle.Milliseconds() }
+
+// here says whether the user is there now.
+func (p *person) here(now time.Time) bool {
+	if p.told {
+		return p.active
+	}
+	return p.fresh(now)
+}
 
 func (r *Records) expirePresence(now time.Time, next *time.Time) {
 	for user, p := range r.present {
@@ -222,7 +264,7 @@ func (r *Records) expirePresence(now time.Time, next *time.Time) {
 		for i := range p.devices {
 			sooner(next, p.devices[i].until)
 		}
-		if p.state == Online {
+		if p.state == Online && !p.told {
 			sooner(next, time.UnixMilli(p.acted).Add(idle))
 		}
 	}
@@ -240,7 +282,7 @@ func (r *Records) Presence(user uint32) (Status, error) {
 			return Status{}, err
 		}
 	}
-	return Status{p.state, p.status, p.acted, p.state == Online && p.active(now)}, nil
+	return Status{p.state, p.status, p.acted, p.state == Online && p.here(now)}, nil
 }
 
 // PresenceSince lists the users whose presence changed after the counter stood

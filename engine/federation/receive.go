@@ -98,7 +98,9 @@ func (f *Federation) Receive(ctx context.Context, origin mxid.Server, id string,
 		return nil, err
 	}
 	for _, e := range t.edus {
-		f.receiveEDU(ctx, origin, e.typ, e.content)
+		if err := f.receiveEDU(ctx, origin, e.typ, e.content); err != nil && ours(err) {
+			return nil, err // it is not on the disk: the other side has to send it again
+		}
 	}
 	one.id, one.answer = id, appendResults(nil, pdus)
 	return one.answer, nil

@@ -105,6 +105,15 @@ func (w *Writer) Accept(e *event.Event, given []mxid.EventID) (Outcome, Gap, err
 	return s.outcome, gap, w.join(&s, before, set)
 }
 
+// Relay has the log say of the event staged last that this hub passes it on to
+// the other servers in the room: its sender's server knows only this one.
+// Spec: server-server, joining rooms.
+func (w *Writer) Relay() {
+	if n := len(w.staged); n > 0 {
+		w.staged[n-1].relay = true
+	}
+}
+
 // ours refuses an event of another room.
 func (w *Writer) ours(e *event.Event) error {
 	if w.head.ID != "" && e.Room != w.head.ID {

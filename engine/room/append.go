@@ -70,6 +70,9 @@ func (s *staged) entryFlags() (flags uint8) {
 	if s.ev.Flags&flagLocal != 0 {
 		flags |= stream.FlagLocal
 	}
+	if s.relay {
+		flags |= stream.FlagRelay
+	}
 	return flags
 }
 

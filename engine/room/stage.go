@@ -13,6 +13,7 @@ type staged struct {
 	ev      *Event
 	outcome Outcome
 	known   bool // it has been here as an outlier, under the same number
+	relay   bool // this hub passes it on to the other servers in the room
 	packed  []byte
 	snaps   []newSnapshot
 	changes []Change // what it did to the current state
