@@ -6,6 +6,8 @@ import (
 	"net/url"
 	"runtime/debug"
 
+	"hearth/engine/federation"
+	"hearth/engine/mxid"
 	"hearth/engine/push"
 	"hearth/httpd/clientapi"
 	"hearth/httpd/mail"
@@ -18,6 +20,9 @@ func (h *hub) clientOptions() (o clientapi.Options, err error) {
 	c := h.config
 	o = clientapi.Options{
 		Engine: h.engine, Registration: registrationMode(c.Registration), Guests: c.Guests, PublicURL: c.PublicURL, NeedEmail: c.RegistrationEmail,
+	}
+	if on, _, _ := c.Federates(); on { // judged before the hub started
+		o.ServerAt = mxid.Server(c.FederationAddress)
 	}
 	if o.Secret, err = c.ReadSecret(); err != nil {
 		return o, err
@@ -53,12 +58,32 @@ func (h *hub) sender() (func(to, subject, text string) error, error) {
 	}, nil
 }
 
-// ways makes the ways out to push gateways and mailboxes.
-func (h *hub) ways() (o push.Options, err error) {
+// ways are the ways out: to push gateways and mailboxes, and to other servers.
+type ways struct {
+	push       push.Options
+	federation federation.Options
+}
+
+// waysOut makes them.
+func (h *hub) waysOut() (w ways, err error) {
 	allow, err := peer.ParseNetworks(h.config.AllowNetworks)
 	if err != nil {
-		return o, err
+		return w, err
 	}
+	on, only, err := h.config.Federates()
+	if err != nil {
+		return w, err
+	}
+	if on {
+		h.servers = peer.NewServers(peer.ServersOptions{Allow: allow, Agent: "Hearth"})
+		w.federation = federation.Options{Peer: h.servers, Allow: only}
+	}
+	w.push, err = h.notices(allow)
+	return w, err
+}
+
+// notices makes the ways to push gateways and mailboxes.
+func (h *hub) notices(allow []netip.Prefix) (o push.Options, err error) {
 	h.peers = peer.New(peer.Options{Allow: allow, Agent: "Hearth"})
 	o.Post = h.peers.PostJSON
 	if h.mail, err = h.sender(); err != nil || h.mail == nil {

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -21,7 +22,6 @@ import (
 	"hearth/engine/fault"
 	"hearth/engine/media"
 	"hearth/engine/mxid"
-	"hearth/engine/push"
 	"hearth/httpd"
 	"hearth/httpd/adminapi"
 	"hearth/httpd/clientapi"
@@ -40,12 +40,18 @@ type hub struct {
 	log     *slog.Logger
 	engine  *engine.Engine
 	server  *httpd.Server
+	servers *peer.Servers                        // the way to other servers; nil: there is none
 	peers   *peer.Client                         // all that the hub asks others
 	mail    func(to, subject, text string) error // nil: the hub sends none
 	control *control
+	acme    *peer.ACME // nil: the certificate comes from elsewhere
 	doors   []door
 	fresh   bool // the data folder was made by this start
 	asked   chan struct{}
+
+	context context.Context // of what runs beside the listeners; end cancels it
+	end     context.CancelFunc
+	running sync.WaitGroup
 }
 
 // door is a listener as the owner sees it.
@@ -59,6 +65,7 @@ func startHub(c *config.Config, log *slog.Logger) (h *hub, err error) {
 	}
 	shares.Apply()
 	h = &hub{config: c, log: log, asked: make(chan struct{}, 1)}
+	h.context, h.end = context.WithCancel(context.Background())
 	defer func() {
 		if err == nil {
 			return
@@ -67,11 +74,11 @@ func startHub(c *config.Config, log *slog.Logger) (h *hub, err error) {
 			err = errors.Join(err, more)
 		}
 	}()
-	ways, err := h.ways()
+	out, err := h.waysOut()
 	if err != nil {
 		return h, err
 	}
-	if h.engine, h.fresh, err = openEngine(c, shares, log, ways); err != nil {
+	if h.engine, h.fresh, err = openEngine(c, shares, log, out); err != nil {
 		return h, err
 	}
 	if h.control, err = listenControl(c.DataDir, admin{h.engine}, log); err != nil && !h.engine.ReadOnly() {
@@ -81,12 +88,12 @@ func startHub(c *config.Config, log *slog.Logger) (h *hub, err error) {
 }
 
 // openEngine opens the data folder with the name it has, or makes it.
-func openEngine(c *config.Config, shares budget.Shares, log *slog.Logger, ways push.Options) (e *engine.Engine, fresh bool, err error) {
+func openEngine(c *config.Config, shares budget.Shares, log *slog.Logger, out ways) (e *engine.Engine, fresh bool, err error) {
 	if err := os.MkdirAll(c.DataDir, 0o700); err != nil {
 		return nil, false, err
 	}
 	o := engine.Options{
-		Dir: c.DataDir, Server: mxid.Server(c.ServerName), RoomVersion: c.RoomVersion, Push: ways,
+		Dir: c.DataDir, Server: mxid.Server(c.ServerName), RoomVersion: c.RoomVersion, Push: out.push, Federation: out.federation,
 		CacheBytes: shares.BlockCache, MemTable: int(shares.MemTable), RecordBytes: int(shares.Records),
 		Ballast:  true,
 		Accounts: account.Options{PasswordMin: c.PasswordMinLength},
@@ -177,6 +184,13 @@ func (h *hub) open(shares budget.Shares) error {
 	if c.RateLimits {
 		o.Limits = wire.NewLimits(nil)
 	}
+	var conf *tls.Config
+	var note string
+	if c.FederationListen != "" {
+		if conf, note, err = h.certificate(); err != nil {
+			return err
+		}
+	}
 	mux := wire.New(o)
 	mux.Attach(h.server.Resume)
 	files, err := h.mediaAPI()
@@ -184,8 +198,11 @@ func (h *hub) open(shares budget.Shares) error {
 		return err
 	}
 	admin := adminapi.New(adminapi.Options{Engine: h.engine, Version: version()})
-	servers := fedapi.New(fedapi.Options{Engine: h.engine, Version: version()})
-	for _, table := range [][]wire.Route{api.Routes(), files.Routes(), admin.Routes(), servers.Routes()} {
+	tables := [][]wire.Route{api.Routes(), files.Routes(), admin.Routes(), h.proofs()}
+	if h.servers != nil {
+		tables = append(tables, fedapi.New(fedapi.Options{Engine: h.engine, Version: version()}).Routes())
+	}
+	for _, table := range tables {
 		if err := mux.Add(table); err != nil {
 			return err
 		}
@@ -198,33 +215,16 @@ func (h *hub) open(shares budget.Shares) error {
 		h.doors = append(h.doors, door{"clients", "http://" + reachable(addr), ""})
 	}
 	if c.FederationListen != "" {
-		conf, note, err := h.certificate()
-		if err != nil {
-			return err
-		}
 		addr, err := h.server.Listen(c.FederationListen, conf, mux.Serve)
 		if err != nil {
 			return listenError(c, "federation_listen", c.FederationListen, err)
 		}
 		h.doors = append(h.doors, door{"in TLS", "https://" + reachable(addr), note})
 	}
+	if h.acme != nil {
+		h.running.Go(func() { h.acme.Run(h.context) })
+	}
 	return nil
-}
-
-// certificate is the owner's, or the hub's own.
-func (h *hub) certificate() (*tls.Config, string, error) {
-	if h.config.TLSCert != "" {
-		cert, err := httpd.LoadCertificate(h.config.TLSCert, h.config.TLSKey)
-		if err != nil {
-			return nil, "", err
-		}
-		return cert.Config(), "", nil
-	}
-	cert, err := httpd.OwnCertificate(h.config.DataDir, string(h.engine.Server))
-	if err != nil {
-		return nil, "", err
-	}
-	return cert.Config(), "self-signed: clients have to be told to trust " + filepath.Join(h.config.DataDir, "self-signed.crt"), nil
 }
 
 // listenError says what to do about an address that cannot be had.
@@ -314,6 +314,7 @@ func (h *hub) well() bool {
 
 // stop ends what startHub began, also where that came half way.
 func (h *hub) stop() error {
+	h.end()
 	if h.server != nil {
 		go func() {
 			<-h.server.Done() // from now on a connection closes behind its answer
@@ -324,62 +325,9 @@ func (h *hub) stop() error {
 	if h.control != nil {
 		h.control.close()
 	}
+	h.running.Wait()
 	if h.engine != nil {
 		return h.engine.Close()
 	}
 	return nil
-}
-
-// forecast says what a hub with these settings would do.
-func forecast(c *config.Config) []string {
-	var all []string
-	name := c.ServerName
-	if name == "" {
-		name = trialName + " on an empty data folder, else what that was made for"
-	}
-	all = append(all, "is called       "+name, "keeps its data  in "+folder(c))
-	for _, l := range []struct{ addr, what string }{{c.ClientListen, "for clients, HTTP"}, {c.FederationListen, "TLS"}} {
-		if l.addr != "" {
-			all = append(all, fmt.Sprintf("listens on      %s (%s)", l.addr, l.what))
-		}
-	}
-	if s, err := budget.Plan(int64(c.MemoryLimit), budget.RAM()); err == nil {
-		all = append(all, fmt.Sprintf("takes           %s of memory at most: %s for table blocks, 3 times %s for new writes, %s for events and states",
-			budget.Text(s.Limit), budget.Text(s.BlockCache), budget.Text(s.MemTable), budget.Text(s.Records)))
-	}
-	return all
-}
-
-// inspect looks at the data folder and the addresses, which Check does not.
-func inspect(c *config.Config) (all []config.Problem) {
-	if c.DataDir == "" {
-		return nil
-	}
-	st, err := os.Stat(c.DataDir)
-	switch {
-	case errors.Is(err, os.ErrNotExist):
-		all = append(all, config.Problem{Origin: c.Origin("data_dir"), Text: "the folder " + folder(c) + " will be made"})
-	case err != nil:
-		all = append(all, config.Problem{Origin: c.Origin("data_dir"), Text: err.Error(), Fatal: true})
-	case !st.IsDir():
-		all = append(all, config.Problem{Origin: c.Origin("data_dir"), Text: folder(c) + " is no folder", Fatal: true})
-	}
-	if running(c.DataDir) {
-		return append(all, config.Problem{Origin: c.Origin("data_dir"), Text: "a hub is running on this folder now"})
-	}
-	for _, l := range []struct{ key, addr string }{{"client_listen", c.ClientListen}, {"federation_listen", c.FederationListen}} {
-		if l.addr == "" {
-			continue
-		}
-		if _, err := net.ResolveTCPAddr("tcp", l.addr); err != nil {
-			continue // Check has said so
-		}
-		ln, err := net.Listen("tcp", l.addr)
-		if err != nil {
-			all = append(all, config.Problem{Origin: c.Origin(l.key), Text: strings.TrimPrefix(listenError(c, l.key, l.addr, err).Error(), c.Origin(l.key)+": "), Fatal: true})
-			continue
-		}
-		_ = ln.Close() // it was only a trial
-	}
-	return all
 }

@@ -15,7 +15,6 @@ import (
 	"hearth/cmd/internal/config"
 	"hearth/engine/account"
 	"hearth/engine/budget"
-	"hearth/engine/push"
 )
 
 const userHelp = `hearth user add NAME [--admin] [--password-file FILE]
@@ -229,7 +228,7 @@ func ownEngine(c *config.Config) (admin, func(), error) {
 	if err != nil {
 		return admin{}, nil, err
 	}
-	e, _, err := openEngine(c, shares, slog.New(slog.DiscardHandler), push.Options{})
+	e, _, err := openEngine(c, shares, slog.New(slog.DiscardHandler), ways{})
 	if err != nil {
 		return admin{}, nil, err
 	}

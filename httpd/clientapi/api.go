@@ -13,6 +13,7 @@ import (
 
 	"hearth/engine"
 	"hearth/engine/account"
+	"hearth/engine/mxid"
 	"hearth/httpd/wire"
 )
 
@@ -39,6 +40,7 @@ type Options struct {
 	Failed       func(what string, err error) // told what went wrong elsewhere; may be nil
 	TURN         TURN                         // what relays calls
 	PublicURL    string                       // where clients reach the hub; empty: not told
+	ServerAt     mxid.Server                  // where other servers are to look for the hub; empty: not told
 	Support      json.RawMessage              // body of /.well-known/matrix/support; empty: none
 	Now          func() time.Time             // nil: time.Now
 }

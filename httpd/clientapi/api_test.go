@@ -140,7 +140,10 @@ func TestServer(t *testing.T) {
 		t.Fatal(a.body)
 	}
 	h.want(200, `{"m.homeserver":{"base_url":"https://hub.test"}}`, "GET", "/.well-known/matrix/client", "", "")
+	h.want(404, "M_NOT_FOUND", "GET", "/.well-known/matrix/server", "", "")
 	h.want(404, "M_NOT_FOUND", "GET", "/.well-known/matrix/support", "", "")
+	h.api.o.ServerAt = "hub.test:443"
+	h.want(200, `{"m.server":"hub.test:443"}`, "GET", "/.well-known/matrix/server", "", "")
 	h.api.o.Support = json.RawMessage(`{"contacts":[]}`)
 	h.want(200, `{"contacts":[]}`, "GET", "/.well-known/matrix/support", "", "")
 	a = h.want(200, "", "GET", v3+"/capabilities", token, "")

@@ -39,6 +39,7 @@ func (a *API) serverRoutes() []wire.Route {
 	return []wire.Route{
 		{Method: "GET", Pattern: "/_matrix/client/versions", Handle: a.versions},
 		{Method: "GET", Pattern: "/.well-known/matrix/client", Handle: a.wellKnown},
+		{Method: "GET", Pattern: "/.well-known/matrix/server", Handle: a.wellKnownServer},
 		{Method: "GET", Pattern: "/.well-known/matrix/support", Handle: a.support},
 		{Method: "GET", Pattern: v3 + "/capabilities", Handle: a.capabilities, Flags: user},
 	}

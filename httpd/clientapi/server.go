@@ -43,6 +43,16 @@ func (a *API) wellKnown(r *wire.Req) error {
 	return r.OK(a.appendWellKnown(r.Out()))
 }
 
+// Spec: server-server, GET /.well-known/matrix/server. It stands beside the one
+// for clients because both are asked at the address that the server's name leads
+// to, not at the one where servers speak.
+func (a *API) wellKnownServer(r *wire.Req) error {
+	if a.o.ServerAt == "" {
+		return fault.E(fault.NotFound, "clientapi.wellKnownServer", "the hub is where its name leads")
+	}
+	return r.OK(append(cjson.AppendString(append(r.Out(), `{"m.server":`...), a.o.ServerAt), '}'))
+}
+
 // Spec: client-server, GET /.well-known/matrix/support.
 func (a *API) support(r *wire.Req) error {
 	if len(a.o.Support) == 0 {

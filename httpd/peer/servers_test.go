@@ -158,9 +158,15 @@ func TestHostileWellKnown(t *testing.T) {
 	site("huge.example", func(rw http.ResponseWriter, _ *http.Request) {
 		fmt.Fprintf(rw, `{"m.server":"wrong.example","x":"%s"}`, strings.Repeat("x", wellBytes))
 	})
-	site("loop.example", func(rw http.ResponseWriter, r *http.Request) { http.Redirect(rw, r, "/loop"+r.URL.Path, 302) })
-	site("clear.example", func(rw http.ResponseWriter, r *http.Request) { http.Redirect(rw, r, "http://wrong.example/", 302) })
-	site("private.example", func(rw http.ResponseWriter, r *http.Request) { http.Redirect(rw, r, "https://10.0.0.1/", 302) })
+	site("loop.example", func(rw http.ResponseWriter, r *http.Request) {
+		http.Redirect(rw, r, "/loop"+r.URL.Path, http.StatusFound)
+	})
+	site("clear.example", func(rw http.ResponseWriter, r *http.Request) {
+		http.Redirect(rw, r, "http://wrong.example/", http.StatusFound)
+	})
+	site("private.example", func(rw http.ResponseWriter, r *http.Request) {
+		http.Redirect(rw, r, "https://10.0.0.1/", http.StatusFound)
+	})
 	site("text.example", func(rw http.ResponseWriter, _ *http.Request) { io.WriteString(rw, "m.server: wrong.example") })
 	site("odd.example", func(rw http.ResponseWriter, _ *http.Request) {
 		io.WriteString(rw, `{"m.server":"a b","M.Server":"wrong.example"}`)
@@ -375,7 +381,7 @@ func TestServersBounds(t *testing.T) {
 		case "/silent":
 			<-r.Context().Done()
 		case "/moved":
-			http.Redirect(rw, r, "/large", 302)
+			http.Redirect(rw, r, "/large", http.StatusFound)
 		}
 	}, "127.0.0.10")
 	s := w.servers()
@@ -392,7 +398,7 @@ func TestServersBounds(t *testing.T) {
 		}
 	}
 	a, err := s.Do(t.Context(), &federation.Request{Dest: "127.0.0.10", Method: "GET", Path: "/moved"})
-	if err != nil || a.Status != 302 {
+	if err != nil || a.Status != http.StatusFound {
 		t.Error("a redirect is an answer like any other:", a, err)
 	}
 	st, err := s.Open(t.Context(), &federation.Request{Dest: "127.0.0.10", Method: "GET", Path: "/told"})

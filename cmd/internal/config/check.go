@@ -49,6 +49,7 @@ func (c *Config) Check() []Problem {
 		}
 	}
 	c.checkDoors(bad, warn)
+	c.checkFederation(bad, warn)
 	if c.PublicURL != "" {
 		u, err := url.Parse(c.PublicURL)
 		if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" || u.RawQuery != "" || u.Fragment != "" {
@@ -121,9 +122,9 @@ func (c *Config) checkDoors(bad, warn say) {
 	switch {
 	case c.TLSCert != "" && c.FederationListen == "":
 		warn("tls_cert", "no listener uses the certificate: federation_listen is empty")
-	case c.TLSCert == "" && c.FederationListen != "":
+	case c.TLSCert == "" && c.ACME == "" && c.FederationListen != "":
 		warn("federation_listen", "the hub shows a certificate that it made itself: it encrypts but proves nothing, "+
-			"so clients and servers refuse it unless they are told to trust it; tls_cert and tls_key name a real one")
+			"so clients and servers refuse it unless they are told to trust it; tls_cert and tls_key name a real one, acme gets one")
 	}
 }
 

@@ -28,11 +28,15 @@ type Config struct {
 	DataDir    string `key:"data_dir" arg:"FOLDER" def:"hearth-data" help:"where everything is kept; made when it is not there."`
 
 	ClientListen     string `key:"client_listen" arg:"ADDRESS" def:"127.0.0.1:8008" help:"where clients reach the hub, in plain HTTP; empty: nowhere.\n0.0.0.0:8008 lets in the whole network, unencrypted: put a proxy that speaks TLS\nin front where the network is not yours."`
-	FederationListen string `key:"federation_listen" arg:"ADDRESS" def:"" help:"a second door for the same API, in TLS; empty: none.\nFederation with other servers will use it. Without tls_cert the hub makes a\ncertificate of its own, which encrypts but proves nothing: clients and servers\nrefuse it unless they are told to trust it."`
+	FederationListen string `key:"federation_listen" arg:"ADDRESS" def:"" help:"where other servers reach the hub, as 0.0.0.0:8448, in TLS; empty: nowhere.\nThe same API for clients is there too. Without tls_cert or acme the hub makes a\ncertificate of its own, which encrypts but proves nothing: servers and clients\nrefuse it unless they are told to trust it."`
 	MQTTListen       string `key:"mqtt_listen" arg:"ADDRESS" def:"" help:"where things reach the hub by MQTT; empty: nowhere.\nThis version does not speak MQTT yet and refuses to start with an address here."`
 	TLSCert          string `key:"tls_cert" arg:"FILE" def:"" help:"certificate chain in PEM for federation_listen; read again when it changes."`
 	TLSKey           string `key:"tls_key" arg:"FILE" def:"" help:"private key of tls_cert in PEM."`
+	ACME             string `key:"acme" arg:"EMAIL or URL" def:"" help:"in place of tls_cert: the hub gets its certificate, and a new one in time, from\nLet's Encrypt, which writes to this address when something is wrong; or from the\nACME directory at this URL. To set it is to agree to the terms of that authority.\nIt has to reach the hub from outside: port 443 of the name must lead to\nfederation_listen, or port 80 to client_listen."`
 	PublicURL        string `key:"public_url" arg:"URL" def:"" help:"where clients reach the hub from outside, as https://hub.example;\nempty: not told, clients have to know it."`
+
+	Federation        string `key:"federation" arg:"on, off or NAMES" def:"on" help:"which other servers the hub speaks with: all, none, or only those whose names\nare given, separated by commas."`
+	FederationAddress string `key:"federation_address" arg:"NAME:PORT" def:"" help:"where other servers are to look for the hub, as hub.example:443; empty: where its\nname leads them, at port 8448. The hub tells those who ask at\nhttps://NAME/.well-known/matrix/server, which has to lead to one of its listeners;\nits certificate has to be for this name then."`
 
 	Registration       string `key:"registration" arg:"closed|token|open" def:"token" help:"who may make an account: nobody, who has a registration token, anyone.\nA fresh hub prints a claim code, the token that makes its first admin; it works\nin every mode. hearth user add makes accounts in every mode too."`
 	RegistrationSecret string `key:"registration_shared_secret_file" arg:"FILE" def:"" help:"file that holds the secret by which a program on this machine may make accounts."`
@@ -63,7 +67,7 @@ type Config struct {
 	URLPreviews      bool     `key:"url_previews" arg:"on|off" def:"on" help:"whether the hub fetches web pages to show clients what a link leads to."`
 	URLPreviewsAllow []string `key:"url_previews_allow" arg:"NETWORKS" def:"" help:"networks that link previews may reach besides the public internet,\nas 192.168.1.0/24, separated by commas. Anyone with an account can look into them."`
 
-	AllowNetworks []string `key:"allow_networks" arg:"NETWORKS" def:"" help:"networks that the hub's own requests, to push gateways for one, may reach\nbesides the public internet, as 192.168.1.0/24, separated by commas."`
+	AllowNetworks []string `key:"allow_networks" arg:"NETWORKS" def:"" help:"networks that the hub's own requests, to other servers and to push gateways,\nmay reach besides the public internet, as 192.168.1.0/24, separated by commas.\nTwo hubs on one local network need it to speak with each other."`
 
 	MemoryLimit Size     `key:"memory_limit" arg:"SIZE" def:"" help:"how much memory the hub may take, as 96MiB; at least 40MiB.\nEmpty: a quarter of what the machine or its control group has, at most 128MiB."`
 	AppServices []string `key:"appservices" arg:"FILES" def:"" help:"registration files of application services, separated by commas.\nThis version has none yet and refuses to start with files here."`

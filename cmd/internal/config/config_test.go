@@ -4,10 +4,13 @@ import (
 	"bytes"
 	"errors"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"hearth/engine/mxid"
 )
 
 // load reads settings from a file's text, variables and flags.
@@ -161,6 +164,19 @@ func TestCheck(t *testing.T) {
 		{"tls_cert = '" + secret + "'\nfederation_listen = ':8448'", "belong together"},
 		{"tls_cert = '/none'\ntls_key = '" + secret + "'\nfederation_listen = ':8448'", "/none: no such file"},
 		{"tls_cert = '" + secret + "'\ntls_key = '" + secret + "'", "no listener uses the certificate"},
+		{"federation = 'off'", ""},
+		{"federation = 'a.example, b.example:8448'", ""},
+		{"federation = 'a.example, b c'", "neither on nor off nor a list"},
+		{"federation_address = 'hub.example:443'", ""},
+		{"federation_address = 'https://hub.example'", "is not an address such as"},
+		{"federation_address = 'hub.example:443'\nfederation = 'off'", "nobody is told"},
+		{"acme = 'me@example.org'\nfederation_listen = ':443'\nserver_name = 'hub.example'", ""},
+		{"acme = 'https://ca.example/directory'\nfederation_listen = ':443'", ""},
+		{"acme = 'http://ca.example/directory'\nfederation_listen = ':443'", "neither an e-mail address"},
+		{"acme = 'on'\nfederation_listen = ':443'", "neither an e-mail address"},
+		{"acme = 'me@example.org'", "no listener uses"},
+		{"acme = 'me@example.org'\nfederation_listen = ':443'\nserver_name = '192.0.2.1:443'", "no authority"},
+		{"acme = 'me@example.org'\nfederation_listen = ':443'\ntls_cert = '" + secret + "'\ntls_key = '" + secret + "'", "one of them only"},
 		{"public_url = 'hub.example'", "is not a URL"},
 		{"memory_limit = '16MiB'", "too small"},
 		{"appservices = ['x.yaml']", "no application services yet"},
@@ -209,4 +225,20 @@ func FuzzFile(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string) {
 		_, _, _ = load(text+"\n", nil) // no text may crash it
 	})
+}
+
+func TestCertificateNames(t *testing.T) {
+	for _, tt := range []struct{ server, address, url, want string }{
+		{"hub.example", "", "", "[hub.example]"},
+		{"Hub.example:8448", "", "https://hub.example:443/x", "[hub.example]"},
+		{"example.org", "hub.example.org:443", "https://chat.example.org", "[hub.example.org example.org chat.example.org]"},
+		{"192.0.2.1:8448", "", "http://chat.example.org", "[]"},
+		{"[2001:db8::1]", "", "", "[]"},
+		{"localhost", "", "", "[]"},
+	} {
+		c := &Config{FederationAddress: tt.address, PublicURL: tt.url}
+		if got := fmt.Sprint(c.CertificateNames(mxid.Server(tt.server))); got != tt.want {
+			t.Errorf("%+v: %s", tt, got)
+		}
+	}
 }
