@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"slices"
+
 	"hearth/engine/account"
 	"hearth/engine/e2ee"
 	"hearth/engine/fault"
@@ -42,9 +44,9 @@ func (e *Engine) Sharers(user uint32) ([]uint32, error) {
 }
 
 // dropDevices deletes those devices of a user that gone picks, with all that is
-// kept of them. hadKeys says whether others have to be told. The caller holds the
-// user, and calls Purge when the batch is applied.
-func (e *Engine) dropDevices(tx *stream.Tx, user uint32, gone func(d *account.Device) bool) (hadKeys bool, err error) {
+// kept of them. told is what others have to be told. The caller holds the user, and
+// calls Purge when the batch is applied.
+func (e *Engine) dropDevices(tx *stream.Tx, user uint32, gone func(d *account.Device) bool) (told e2ee.Changed, err error) {
 	var list []account.Device
 	err = e.Accounts.DropDevices(tx, user, func(d *account.Device) bool {
 		if !gone(d) {
@@ -55,21 +57,23 @@ func (e *Engine) dropDevices(tx *stream.Tx, user uint32, gone func(d *account.De
 	})
 	for i := range list {
 		if err != nil {
-			return hadKeys, err
+			return told, err
 		}
 		var had bool
 		had, err = e.E2EE.DropDevice(tx, user, list[i].ID, list[i].Num)
-		hadKeys = hadKeys || had
+		if had {
+			told.Devices = append(told.Devices, list[i].ID)
+		}
 		if err == nil {
 			err = e.Accounts.DropDeviceData(tx, user, list[i].ID)
 		}
 	}
-	return hadKeys, err
+	return told, err
 }
 
 // endDevices runs a change of a user's devices in a batch of its own. change
-// says whether the keys that others see have changed.
-func (e *Engine) endDevices(user uint32, change func(tx *stream.Tx) (told bool, err error)) error {
+// says what others see of it.
+func (e *Engine) endDevices(user uint32, change func(tx *stream.Tx) (told e2ee.Changed, err error)) error {
 	defer e.Accounts.Hold(user)()
 	defer e.Accounts.Purge(user)
 	sharers, err := e.Sharers(user)
@@ -78,25 +82,24 @@ func (e *Engine) endDevices(user uint32, change func(tx *stream.Tx) (told bool, 
 	}
 	_, err = e.log.Commit(func(tx *stream.Tx) error {
 		told, err := change(tx)
-		if err != nil || !told {
+		if err != nil || !told.Any() {
 			return err
 		}
-		return e.tellKeys(tx, user, sharers)
+		return e.tellKeys(tx, user, sharers, &told)
 	})
 	return err
 }
 
 // tellKeys tells the sharers, whom it keeps, that a user's keys have changed.
-func (e *Engine) tellKeys(tx *stream.Tx, user uint32, sharers []uint32) error {
-	pos := tx.Put(&stream.Entry{Kind: stream.Devices, User: user})
+func (e *Engine) tellKeys(tx *stream.Tx, user uint32, sharers []uint32, c *e2ee.Changed) error {
 	tx.Wake(sharers...)
-	return e.E2EE.MarkChanged(tx, user, pos)
+	return e.E2EE.Tell(tx, user, c)
 }
 
 // DeleteDevices deletes the devices that gone picks, their tokens, keys and
 // messages.
 func (e *Engine) DeleteDevices(user uint32, gone func(d *account.Device) bool) error {
-	return e.endDevices(user, func(tx *stream.Tx) (bool, error) { return e.dropDevices(tx, user, gone) })
+	return e.endDevices(user, func(tx *stream.Tx) (e2ee.Changed, error) { return e.dropDevices(tx, user, gone) })
 }
 
 // Logout ends a session and its device.
@@ -116,9 +119,9 @@ func (e *Engine) SetPassword(user uint32, password string, logout bool, keep str
 	if err != nil {
 		return err
 	}
-	return e.endDevices(user, func(tx *stream.Tx) (bool, error) {
+	return e.endDevices(user, func(tx *stream.Tx) (told e2ee.Changed, err error) {
 		if err := e.Accounts.PutPassword(tx, user, hashed); err != nil || !logout {
-			return false, err
+			return told, err
 		}
 		return e.dropDevices(tx, user, func(d *account.Device) bool { return d.ID != keep })
 	})
@@ -139,24 +142,27 @@ func (e *Engine) PutDehydrated(s *account.Session, body []byte, name string) (id
 	if !up.HasKeys() {
 		return "", fault.E(fault.Missing, op, "a dehydrated device needs device_keys")
 	}
-	return d.ID, e.endDevices(s.User, func(tx *stream.Tx) (bool, error) {
+	return d.ID, e.endDevices(s.User, func(tx *stream.Tx) (told e2ee.Changed, err error) {
 		old, err := e.E2EE.Dehydrated(s.User)
 		if err != nil && !fault.Is(err, fault.NotFound) {
-			return false, err
+			return told, err
 		}
 		if err := e.freeDeviceID(s.User, d.ID, old.Num); err != nil {
-			return false, err
+			return told, err
 		}
-		if _, err := e.dropDevices(tx, s.User, func(d *account.Device) bool { return d.Num == old.Num }); err != nil {
-			return false, err
+		if told, err = e.dropDevices(tx, s.User, func(d *account.Device) bool { return d.Num == old.Num }); err != nil {
+			return told, err
 		}
 		dev, err := e.Accounts.PutDevice(tx, s.User, d.ID, name)
 		if err != nil {
-			return false, err
+			return told, err
 		}
 		d.Num, up.Num = dev.Num, dev.Num
 		e.E2EE.PutDehydrated(tx, s.User, &d)
-		return true, e.E2EE.Put(tx, up)
+		if !slices.Contains(told.Devices, d.ID) {
+			told.Devices = append(told.Devices, d.ID)
+		}
+		return told, e.E2EE.Put(tx, up)
 	})
 }
 

@@ -8,6 +8,7 @@ import (
 	"hearth/engine/e2ee"
 	"hearth/engine/fault"
 	"hearth/engine/mxid"
+	"hearth/engine/store"
 	"hearth/engine/stream"
 )
 
@@ -196,7 +197,7 @@ func (e *Engine) UploadCrossKeys(s *account.Session, keys *e2ee.CrossKeys, prove
 		if err := e.E2EE.PutCrossKeys(tx, s.User, keys); err != nil {
 			return err
 		}
-		return e.tellKeys(tx, s.User, sharers)
+		return e.tellKeys(tx, s.User, sharers, &e2ee.Changed{Cross: true})
 	})
 	return err
 }
@@ -210,15 +211,15 @@ func (e *Engine) UploadSignatures(s *account.Session, list []e2ee.Signed) ([]e2e
 		return failed(made), err
 	}
 	sharers := []uint32{s.User}
-	if made.Own {
+	if made.Own.Any() {
 		if sharers, err = e.Sharers(s.User); err != nil {
 			return nil, err
 		}
 	}
 	_, err = e.log.Commit(func(tx *stream.Tx) error {
 		e.E2EE.PutSignatures(tx, made, tx.Next())
-		if made.Own {
-			return e.tellKeys(tx, s.User, sharers)
+		if made.Own.Any() {
+			return e.tellKeys(tx, s.User, sharers, &made.Own)
 		}
 		tx.Put(&stream.Entry{Kind: stream.Devices, User: s.User})
 		tx.Wake(sharers...)
@@ -235,15 +236,21 @@ func failed(s *e2ee.Signatures) []e2ee.SignFailure {
 }
 
 // SendToDevice sends messages, by user and device, from a device of this hub;
-// the device * stands for all of a user's. Who is not known is passed over, and so
-// are users of other servers. Spec: client-server, PUT /sendToDevice.
+// the device * stands for all of a user's. Who is not known is passed over; what is
+// for users of other servers waits until those servers have it.
+// Spec: client-server, PUT /sendToDevice.
 func (e *Engine) SendToDevice(s *account.Session, typ, txn string, messages []byte) error {
 	const op = "engine.SendToDevice"
 	if cjson.KindOf(messages) != cjson.ObjectKind {
 		return fault.E(fault.BadJSON, op, "messages must be an object")
 	}
 	var list []e2ee.Message
-	var err error
+	var away []e2ee.Parcel
+	// Of equal names one stays: what goes to others is put together anew.
+	messages, err := cjson.Canonical(nil, messages, false)
+	if err != nil {
+		return fault.E(fault.BadJSON, op, "%w", err)
+	}
 	bad := func() bool {
 		err = fault.E(fault.BadJSON, op, "messages must be an object of objects of contents")
 		return false
@@ -253,13 +260,19 @@ func (e *Engine) SendToDevice(s *account.Session, typ, txn string, messages []by
 			return bad()
 		}
 		var have []account.Device
-		var user uint32
-		if user, have, err = e.devicesOf(mxid.UserID(key)); err != nil {
+		var user, server uint32
+		if user, have, err = e.devicesOf(mxid.UserID(key)); err == nil {
+			server, err = e.otherServer(mxid.UserID(key))
+		}
+		if err != nil {
 			return false
 		}
 		_ = cjson.Object(devices, func(id, content []byte) bool {
 			if cjson.KindOf(content) != cjson.ObjectKind {
 				return bad()
+			}
+			if server != 0 {
+				away = e2ee.Pack(away, server, string(key), string(id), content)
 			}
 			for i := range have {
 				if string(id) == "*" || string(id) == have[i].ID {
@@ -273,7 +286,19 @@ func (e *Engine) SendToDevice(s *account.Session, typ, txn string, messages []by
 	if err != nil {
 		return err
 	}
-	return e.E2EE.Send(&e2ee.Sent{Sender: s.UserID, Type: typ, Device: s.DeviceNum, Txn: txn}, list)
+	return e.E2EE.Send(&e2ee.Sent{Sender: s.UserID, Type: typ, Device: s.DeviceNum, Txn: txn}, list, away...)
+}
+
+// otherServer gives the number of the server of a user of another one that the hub
+// speaks with; 0 for anybody else.
+func (e *Engine) otherServer(id mxid.UserID) (uint32, error) {
+	if id.Server() == e.Server || !e.Federation.Reaches(id.Server()) {
+		return 0, nil
+	}
+	if _, err := mxid.ParseUser(string(id)); err != nil {
+		return 0, nil
+	}
+	return e.names.Number(store.Servers, string(id.Server()))
 }
 
 // devicesOf lists the devices of a user of this hub; none where there is no such

@@ -65,11 +65,11 @@ func (e *Engine) Deactivate(user uint32, id mxid.UserID, erase bool) error {
 		if err := e.Accounts.Deactivate(tx, user, erase); err != nil {
 			return err
 		}
-		hadKeys, err := e.E2EE.DropUser(tx, user)
-		if err != nil || !hadKeys {
+		told, err := e.E2EE.DropUser(tx, user)
+		if err != nil || !told.Any() {
 			return err
 		}
-		return e.tellKeys(tx, user, sharers)
+		return e.tellKeys(tx, user, sharers, &told)
 	})
 	e.Accounts.Purge(user)
 	if err != nil {

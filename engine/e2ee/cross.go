@@ -202,8 +202,7 @@ func (r *Records) CheckCrossKeys(user uint32, c *CrossKeys) (changed bool, err e
 
 // PutCrossKeys writes keys that CheckCrossKeys has passed. A key that is
 // replaced by another takes the signatures on it and by it along; with the master
-// key go those that it signed. The caller writes the entry and calls
-// MarkChanged.
+// key go those that it signed. The caller calls Tell.
 func (r *Records) PutCrossKeys(tx *stream.Tx, user uint32, c *CrossKeys) error {
 	for _, u := range usages {
 		old, err := r.crossKey(user, u)

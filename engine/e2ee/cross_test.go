@@ -192,10 +192,10 @@ func TestSignatures(t *testing.T) {
 		s.id(Master), byMe(s.bare(Master), "DEV1", deviceKey),
 		f.id(Master), byMe(f.bare(Master), s.id(UserSigning), s.private[UserSigning]))
 	got := h.sign(o, good)
-	if len(got.Failed) != 0 || !got.Own || len(got.others) != 1 {
+	if len(got.Failed) != 0 || !got.Own.Any() || len(got.others) != 1 {
 		t.Fatalf("%+v", got)
 	}
-	if again := h.sign(o, good); again.Any() || again.Own {
+	if again := h.sign(o, good); again.Any() || again.Own.Any() {
 		t.Fatalf("%+v", again)
 	}
 	if shown := h.shown(o); !strings.Contains(shown, `"ed25519:DEV1":"`) || !strings.Contains(shown, "ed25519:"+s.id(SelfSigning)) {

@@ -73,10 +73,11 @@ func txnKey(day uint32, s *Sent) []byte {
 }
 
 // Send puts messages into the devices' queues, of several for one device the
-// first, and returns when they are on disk. The same transaction sends once. Of a full queue
+// first, and parcels into those of other servers, and returns when they are on
+// disk. The same transaction sends once. Of a full queue
 // the oldest messages go: who was away so long has new keys to ask for anyway, and
 // is reached again. Spec: client-server, PUT /sendToDevice.
-func (r *Records) Send(s *Sent, list []Message) error {
+func (r *Records) Send(s *Sent, list []Message, away ...Parcel) error {
 	const op = "e2ee.Send"
 	if s.Type == "" || len(s.Type) > maxID {
 		return fault.E(fault.Invalid, op, "a message needs a type of at most %d bytes", maxID)
@@ -88,7 +89,7 @@ func (r *Records) Send(s *Sent, list []Message) error {
 	}
 	slices.SortStableFunc(list, func(a, b Message) int { return cmp.Compare(a.Device, b.Device) })
 	list = slices.CompactFunc(list, func(a, b Message) bool { return a.Device == b.Device })
-	p, err := r.send(s, list)
+	p, err := r.send(s, list, away)
 	if err != nil {
 		return err
 	}
@@ -100,7 +101,7 @@ func (r *Records) Send(s *Sent, list []Message) error {
 	return nil
 }
 
-func (r *Records) send(s *Sent, list []Message) (stream.Pending, error) {
+func (r *Records) send(s *Sent, list []Message, away []Parcel) (stream.Pending, error) {
 	r.queue.Lock()
 	defer r.queue.Unlock()
 	for i := range list {
@@ -128,10 +129,16 @@ func (r *Records) send(s *Sent, list []Message) (stream.Pending, error) {
 				return err
 			}
 		}
+		for i := range away {
+			if err := r.putAway(tx, s, &away[i]); err != nil {
+				return err
+			}
+		}
 		tx.Wake(users...)
 		return nil
 	})
 	if err != nil {
+		clear(r.away)
 		clear(r.waiting)
 	}
 	return p, err

@@ -61,14 +61,15 @@ type Records struct {
 	supply  map[uint64]*supply
 	queue   sync.Mutex // to-device messages, and the map below
 	waiting map[uint64]waiting
-	backups [16]sync.Mutex // by user number
+	away    map[uint32]waiting // by other server; there are not many
+	backups [16]sync.Mutex     // by user number
 
 	txnDay atomic.Uint32 // the day of the last transaction row
 }
 
 // Open reads nothing: rows are read when they are asked for.
 func Open(st *store.Store, log *stream.Log, names *store.Names, o Options) *Records {
-	r := &Records{st: st, log: log, names: names, now: o.Now, supply: map[uint64]*supply{}, waiting: map[uint64]waiting{}}
+	r := &Records{st: st, log: log, names: names, now: o.Now, supply: map[uint64]*supply{}, waiting: map[uint64]waiting{}, away: map[uint32]waiting{}}
 	if r.now == nil {
 		r.now = time.Now
 	}

@@ -338,7 +338,7 @@ func TestDrop(t *testing.T) {
 	must(t, h.upload(o, `{"device_keys":`+keysOf(o, "k")+`}`))
 	_, err = h.log.Commit(func(tx *stream.Tx) error {
 		had, err := h.DropUser(tx, 1)
-		if !had {
+		if !had.Any() {
 			t.Error("had no keys")
 		}
 		return err

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/ed25519"
 	"encoding/binary"
+	"slices"
 	"strings"
 
 	"hearth/engine/cjson"
@@ -58,7 +59,7 @@ func ParseSignatures(body []byte) ([]Signed, error) {
 
 // Signatures is an upload that has been verified.
 type Signatures struct {
-	Own    bool          // keys of the signer's own were signed: those who track them have to know
+	Own    Changed       // keys of the signer's own that were signed: those who track them have to know
 	Failed []SignFailure // what was not taken, in the order of the upload
 
 	signer uint32
@@ -144,7 +145,7 @@ func (r *Records) checkSigned(s *Signatures, id mxid.UserID, l *Signed) error {
 	if !good || n == 0 {
 		return fault.E(fault.BadSignature, op, "there is no good signature by a key that signs such keys")
 	}
-	return r.news(s, user, n)
+	return r.news(s, user, n, l.Key, target.device)
 }
 
 // target is the key that is signed, and whether it is a device.
@@ -199,7 +200,7 @@ func (r *Records) signers(signer, user uint32, t target) (func(keyID string) ed2
 
 // news leaves out of the last n rows those that are on disk as they are, and
 // notes whose keys the others sign.
-func (r *Records) news(s *Signatures, user uint32, n int) error {
+func (r *Records) news(s *Signatures, user uint32, n int, key string, device bool) error {
 	last := s.rows[len(s.rows)-n:]
 	s.rows = s.rows[:len(s.rows)-n]
 	for _, row := range last {
@@ -211,17 +212,20 @@ func (r *Records) news(s *Signatures, user uint32, n int) error {
 			continue
 		}
 		s.rows = append(s.rows, row)
-		if user == s.signer {
-			s.Own = true
-		} else {
+		switch {
+		case user != s.signer:
 			s.others = append(s.others, user)
+		case !device:
+			s.Own.Cross = true
+		case !slices.Contains(s.Own.Devices, key):
+			s.Own.Devices = append(s.Own.Devices, key)
 		}
 	}
 	return nil
 }
 
 // PutSignatures writes what was verified. Whose keys were signed is told to the
-// signer alone; where Own is set the caller calls MarkChanged too. pos is the
+// signer alone; where Own has any the caller calls Tell too. pos is the
 // position of the entry.
 func (r *Records) PutSignatures(tx *stream.Tx, s *Signatures, pos stream.Pos) {
 	for i := range s.rows {

@@ -162,9 +162,8 @@ func (r *Records) upload(u *Upload, wake []uint32, changed bool) (done func() er
 			}
 			putOneTime(tx.Batch, u.Num, fresh, after.next)
 			putFallback(tx.Batch, u.Num, u.fallback)
-			pos := tx.Put(&stream.Entry{Kind: stream.Devices, User: u.User})
 			tx.Wake(wake...)
-			return r.MarkChanged(tx, u.User, pos)
+			return r.Tell(tx, u.User, &Changed{Devices: []string{u.Device}})
 		})
 		if err != nil {
 			return nil, err
@@ -188,7 +187,7 @@ func (r *Records) upload(u *Upload, wake []uint32, changed bool) (done func() er
 }
 
 // Put writes an upload of a device that is made in the same batch. The caller
-// writes the entry and calls MarkChanged.
+// calls Tell.
 func (r *Records) Put(tx *stream.Tx, u *Upload) error {
 	if u.keys != nil {
 		if err := r.putDevice(tx, u); err != nil {

@@ -11,7 +11,7 @@ import (
 // of a device that is gone is no fault: nobody finds it.
 func (r *Records) Verify(bad func(format string, args ...any)) error {
 	for _, step := range [...]func(bad func(format string, args ...any)) error{
-		r.verifyKeys, r.verifyLists, r.verifyBackups, r.verifyQueues,
+		r.verifyKeys, r.verifyLists, r.verifyBackups, r.verifyQueues, r.verifyAway,
 	} {
 		if err := step(bad); err != nil {
 			return err

@@ -9,6 +9,7 @@ import (
 	"hearth/engine/fault"
 	"hearth/engine/mxid"
 	"hearth/engine/room"
+	"hearth/engine/store"
 	"hearth/engine/stream"
 )
 
@@ -80,13 +81,18 @@ type stretch struct{ from, to stream.Pos }
 type route struct {
 	*sender
 	dest  mxid.Server
+	num   uint32 // of the name
 	rooms map[room.Num][]stretch
 	only  map[room.Num]stream.Pos // where set, the one event of each room that is brought
 	tag   string                  // of the ids of the transactions then
 }
 
 func (s *sender) route(dest mxid.Server) (*route, error) {
-	r := &route{sender: s, dest: dest, rooms: map[room.Num][]stretch{}}
+	num, err := s.Names.Find(store.Servers, string(dest))
+	if err != nil {
+		return nil, err
+	}
+	r := &route{sender: s, dest: dest, num: num, rooms: map[room.Num][]stretch{}}
 	return r, s.Rooms.RoomsWith(dest, func(num room.Num, from, to stream.Pos) bool {
 		r.rooms[num] = append(r.rooms[num], stretch{from, to})
 		return true
@@ -102,6 +108,12 @@ func (r *route) was(num room.Num, pos stream.Pos) bool {
 		}
 	}
 	return false
+}
+
+// is says whether the server is in the room now.
+func (r *route) is(num room.Num) bool {
+	list := r.rooms[num]
+	return len(list) > 0 && list[len(list)-1].to == 0
 }
 
 // deliver brings a server what there is for it; see outbox.Deliver. While one
@@ -151,6 +163,9 @@ func (s *sender) bring(ctx context.Context, server mxid.Server, from, upto strea
 			return acked, sent
 		}
 		acked = sl.upto
+		if err := s.E2EE.Arrived(r.num, acked); err != nil {
+			return acked, err
+		}
 		if !more {
 			return acked, nil
 		}
@@ -214,7 +229,7 @@ func (r *route) cut(from, upto stream.Pos) (*slice, error) {
 			}
 		}
 	}
-	sl.id = r.life + "-" + r.tag + strconv.FormatUint(uint64(sl.from), 36) + "-" + strconv.FormatUint(uint64(sl.upto), 36)
+	sl.id = r.epoch + r.tag + strconv.FormatUint(uint64(sl.from), 36) + "-" + strconv.FormatUint(uint64(sl.upto), 36)
 	return sl, nil
 }
 
@@ -227,7 +242,16 @@ func (r *route) look(from, upto stream.Pos) (list []candidate, end stream.Pos, e
 			return true
 		}
 		c := candidate{pos: pos, Entry: *e}
-		if e.Kind == stream.RoomEvent {
+		switch e.Kind {
+		case stream.ToDevice:
+			if e.Event != uint64(r.num) {
+				return true
+			}
+		case stream.Receipt:
+			if !r.is(room.Num(e.Room)) {
+				return true
+			}
+		case stream.RoomEvent:
 			num := room.Num(e.Room)
 			if c.outside = !r.was(num, pos); c.outside && len(e.Diff) == 0 {
 				return true
@@ -252,6 +276,12 @@ func (r *route) add(sl *slice, c *candidate) error {
 	switch c.Kind {
 	case stream.RoomEvent:
 		return r.addEvent(sl, c)
+	case stream.Receipt:
+		return r.addReceipt(sl, c)
+	case stream.Devices:
+		return r.addDevices(sl, c)
+	case stream.ToDevice:
+		return r.addToDevice(sl, c)
 	}
 	return nil
 }

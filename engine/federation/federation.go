@@ -53,6 +53,7 @@ type Federation struct {
 	Parts
 	o      Options
 	server mxid.Server
+	life   uint64  // the store's incarnation
 	sender *sender // nil where the hub stands alone
 	in     inbound
 	acls   acls
@@ -71,6 +72,9 @@ func Open(p Parts, o Options) (*Federation, error) {
 		return f, err
 	}
 	var err error
+	if f.life, err = p.Store.Incarnation(); err != nil {
+		return nil, err
+	}
 	f.sender, err = openSender(f)
 	return f, err
 }

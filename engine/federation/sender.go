@@ -10,6 +10,7 @@ import (
 	"hearth/engine/mxid"
 	"hearth/engine/outbox"
 	"hearth/engine/room"
+	"hearth/engine/store"
 	"hearth/engine/stream"
 )
 
@@ -21,8 +22,8 @@ import (
 // sender is the reader of the log and the outbox of the other servers.
 type sender struct {
 	*Federation
-	box  *outbox.Outbox
-	life string // of the store, in the ids of transactions
+	box   *outbox.Outbox
+	epoch string // the store's incarnation, in the ids of transactions and messages
 
 	mu      sync.Mutex
 	failing map[mxid.Server]time.Time // those that wait for another try, and when they were last woken before their time
@@ -53,11 +54,8 @@ const (
 // openSender goes on where the last process stopped.
 func openSender(f *Federation) (*sender, error) {
 	s := &sender{Federation: f, failing: map[mxid.Server]time.Time{}, stop: make(chan struct{})}
-	life, err := f.Store.Incarnation()
-	if err != nil {
-		return nil, err
-	}
-	s.life = strconv.FormatUint(life, 36)
+	s.epoch = strconv.FormatUint(f.life, 36) + "-"
+	var err error
 	s.box, err = outbox.Open(f.Store, f.Log, outbox.Options{
 		Name: "federation", Deliver: s.deliver, Workers: deliveries, Time: longestDelivery, Now: f.o.Now,
 	})
@@ -190,6 +188,12 @@ func concerns(e *stream.Entry) bool {
 	switch e.Kind {
 	case stream.RoomEvent:
 		return e.Flags&(stream.FlagLocal|stream.FlagRelay) != 0
+	case stream.Receipt:
+		return true
+	case stream.Devices:
+		return len(e.Diff) > 0
+	case stream.ToDevice:
+		return e.Event != 0
 	default:
 		return false
 	}
@@ -204,8 +208,48 @@ func (s *sender) find(f *found, e *stream.Entry) error {
 			return err
 		}
 		return s.departed(e.Diff, func(server mxid.Server) { f.servers[server] = struct{}{} })
+	case stream.Receipt:
+		if own, err := s.own(e.User); err != nil || !own {
+			return err
+		}
+		return s.inRoom(f, room.Num(e.Room))
+	case stream.Devices:
+		return s.around(f, e.User)
+	case stream.ToDevice:
+		name, err := s.Names.Name(store.Servers, uint32(e.Event))
+		if err == nil {
+			f.servers[mxid.Server(name)] = struct{}{}
+		}
+		return err
 	}
 	return nil
+}
+
+// own says whether a user is of this hub.
+func (s *sender) own(user uint32) (bool, error) {
+	id, err := s.Rooms.UserID(user)
+	return id.Server() == s.server, err
+}
+
+// around adds the servers that share a room with a user.
+func (s *sender) around(f *found, user uint32) error {
+	if _, done := f.users[user]; done {
+		return nil
+	}
+	f.users[user] = struct{}{}
+	var rooms []room.Num
+	err := s.Rooms.Of(user, func(m room.Member) bool {
+		if m.Membership == room.Join {
+			rooms = append(rooms, m.Room)
+		}
+		return true
+	})
+	for _, num := range rooms {
+		if err == nil {
+			err = s.inRoom(f, num)
+		}
+	}
+	return err
 }
 
 // inRoom adds the servers that are in a room.

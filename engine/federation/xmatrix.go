@@ -174,5 +174,10 @@ func (f *Federation) Allowed(s mxid.Server) bool {
 	return false
 }
 
+// Reaches says whether there is a way to the server that the owner leaves open.
+func (f *Federation) Reaches(s mxid.Server) bool {
+	return f.o.Peer != nil && s != f.server && f.Allowed(s)
+}
+
 // Now is the clock that validity is judged by.
 func (f *Federation) Now() time.Time { return f.o.Now() }

@@ -155,6 +155,8 @@ const (
 	AppService Table = 0xc0
 	// Dehydrated: user u32 → device u64, device id, device_data. e2ee.
 	Dehydrated Table = 0x7c
+	// AwayMessage: server u32, position u64 → a to-device message for users of another server. e2ee.
+	AwayMessage Table = 0x9c
 
 	// RemoteKey: server, NUL, key id, NUL, public key → times of first and last sight, validity, expiry. keyring.
 	RemoteKey Table = 0x90
