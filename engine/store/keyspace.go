@@ -184,6 +184,19 @@ const (
 	TopicName Table = 0xb8
 	// Command: topic its answer comes on, NUL, correlation → the command's event, room and end, as JSON. bridge.
 	Command Table = 0xb9
+
+	// ThingSession: session u32 → who it belongs to, expiry, when it was left, last will. mqtt.
+	ThingSession Table = 0xa0
+	// ThingFilter: session u32, topic filter → options of the subscription. mqtt.
+	ThingFilter Table = 0xa1
+	// ThingQueue: session u32, sequence u64 → flags, subscription identifiers, and the message or its number. mqtt.
+	ThingQueue Table = 0xa2
+	// ThingMessage: number u64 → a message that waits in several queues. mqtt.
+	ThingMessage Table = 0xa3
+	// ThingReceived: session u32, packet id u16 → empty: a QoS 2 message that is not released yet. mqtt.
+	ThingReceived Table = 0xa4
+	// Retained: topic → message. mqtt.
+	Retained Table = 0xa5
 )
 
 // Prefix begins a key of the table.
