@@ -13,20 +13,56 @@ import (
 const maxNear = 20000
 
 // AppendNearest appends the first event at or after a time or, with back, the
-// last one at or before it. Events stand in the order in which they came, and
-// their times may not: of those that fit the one nearest to the time is taken,
-// among as many as come before one of an hour's difference.
+// last one at or before it.
 // Spec: client-server, GET /rooms/{roomId}/timestamp_to_event.
 func (v *View) AppendNearest(dst []byte, ts int64, back bool) ([]byte, error) {
-	at, err := v.placeOf(ts)
+	best, err := v.Nearest(ts, back)
 	if err != nil {
 		return dst, err
+	}
+	return AppendNear(dst, best), nil
+}
+
+// AppendNear appends an event's id and time, as both APIs tell of one near a time.
+func AppendNear(dst []byte, e *room.Event) []byte {
+	dst = cjson.AppendString(append(dst, `{"event_id":`...), e.ID)
+	dst = append(dst, `,"origin_server_ts":`...)
+	return append(strconv.AppendInt(dst, e.Time, 10), '}')
+}
+
+// Nearest is the event that AppendNearest tells of; NotFound where there is none.
+func (v *View) Nearest(ts int64, back bool) (*room.Event, error) {
+	n := near{v.rooms, v.Room, v.end, v.viewer.Sees}
+	return n.find(ts, back)
+}
+
+// Nearest finds the event of a room that is nearest to a time among those that
+// may be seen; NotFound where there is none.
+func Nearest(rooms *room.Rooms, h *room.Head, ts int64, back bool, sees func(*room.Event) (bool, error)) (*room.Event, error) {
+	n := near{rooms, h.Room, room.After(h.Last), sees}
+	return n.find(ts, back)
+}
+
+// near looks for an event by its time. Events stand in the order in which they
+// came, and their times may not: of those that fit the one nearest to the time is
+// taken, among as many as come before one of an hour's difference.
+type near struct {
+	rooms *room.Rooms
+	room  room.Num
+	end   room.Key
+	sees  func(*room.Event) (bool, error)
+}
+
+func (n *near) find(ts int64, back bool) (*room.Event, error) {
+	at, err := n.placeOf(ts)
+	if err != nil {
+		return nil, err
 	}
 	var best *room.Event
 	looked := 0
 	visit := func(_ room.Key, num room.EventNum) (bool, error) {
 		looked++
-		e, err := v.rooms.Event(num)
+		e, err := n.rooms.Event(num)
 		if fault.Is(err, fault.NotFound) {
 			return looked < maxNear, nil
 		}
@@ -39,26 +75,21 @@ func (v *View) AppendNearest(dst []byte, ts int64, back bool) ([]byte, error) {
 		if best != nil && (back && e.Time <= best.Time || !back && e.Time >= best.Time) {
 			return looked < maxNear && abs(e.Time-best.Time) < slackMillis, nil
 		}
-		if ok, err := v.viewer.Sees(e); err != nil || !ok {
+		if ok, err := n.sees(e); err != nil || !ok {
 			return looked < maxNear, err
 		}
 		best = e
 		return best.Time != ts, nil
 	}
 	if back {
-		err = v.rooms.Timeline(v.Room, room.Key{}, at.upper, true, visit)
+		err = n.rooms.Timeline(n.room, room.Key{}, at.upper, true, visit)
 	} else {
-		err = v.rooms.Timeline(v.Room, at.lower, v.end, false, visit)
+		err = n.rooms.Timeline(n.room, at.lower, n.end, false, visit)
 	}
 	if err == nil && best == nil {
 		err = fault.E(fault.NotFound, "history.Nearest", "there is no event in this direction")
 	}
-	if err != nil {
-		return dst, err
-	}
-	dst = cjson.AppendString(append(dst, `{"event_id":`...), best.ID)
-	dst = append(dst, `,"origin_server_ts":`...)
-	return append(strconv.AppendInt(dst, best.Time, 10), '}'), nil
+	return best, err
 }
 
 // slackMillis is how far clocks may be apart: events that came later may be
@@ -77,25 +108,25 @@ type span struct{ lower, upper room.Key }
 
 // placeOf halves the room's timeline until it knows where events of a time lie,
 // an hour before and after it included.
-func (v *View) placeOf(ts int64) (s span, err error) {
-	if s.lower, err = v.search(ts - slackMillis); err != nil {
+func (n *near) placeOf(ts int64) (s span, err error) {
+	if s.lower, err = n.search(ts - slackMillis); err != nil {
 		return s, err
 	}
-	s.upper, err = v.search(ts + slackMillis)
+	s.upper, err = n.search(ts + slackMillis)
 	return s, err
 }
 
 // search finds the place before the first event that came at or after a time, as
 // far as events came in the order of their times.
-func (v *View) search(ts int64) (room.Key, error) {
-	low, high := room.Key{}, v.end
+func (n *near) search(ts int64) (room.Key, error) {
+	low, high := room.Key{}, n.end
 	for low.Pos < high.Pos {
 		mid := room.Key{Pos: low.Pos + (high.Pos-low.Pos)/2}
 		var at room.Key
 		var e *room.Event
-		err := v.rooms.Timeline(v.Room, mid, high, false, func(k room.Key, num room.EventNum) (bool, error) {
+		err := n.rooms.Timeline(n.room, mid, high, false, func(k room.Key, num room.EventNum) (bool, error) {
 			var err error
-			e, err = v.rooms.Event(num)
+			e, err = n.rooms.Event(num)
 			if fault.Is(err, fault.NotFound) {
 				e = nil
 				return true, nil
