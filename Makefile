@@ -27,19 +27,23 @@ run: ## start a hub on 127.0.0.1:8008, its data in ./hearth-data (ARGS='--log-le
 build: ## build bin/hearth for this machine
 	$(GO) build $(STRIP) -o $(BIN)/hearth ./cmd/hearth
 
-test: ## all unit tests, those of store and rooms once more in 32 bits, e2e and e2e-js
+test: ## all unit tests, those of store and rooms once more in 32 bits, e2e, e2e-js and e2e-web
 	$(GO) test $(PKG)
 	@if [ "$$($(GO) env GOHOSTARCH)" = amd64 ]; then $(MAKE) --no-print-directory test-386; fi
-	@$(MAKE) --no-print-directory e2e e2e-js
+	@$(MAKE) --no-print-directory e2e e2e-js e2e-web
 
 e2e: ## drive a hub process with an independent client library, and with pub and sub
 	$(GO) build -o $(BIN)/hearth ./cmd/hearth
-	HEARTH=$(CURDIR)/$(BIN)/hearth $(GO) test -C cmd/internal/e2e -count=1 -skip '^TestJS' ./...
+	HEARTH=$(CURDIR)/$(BIN)/hearth $(GO) test -C cmd/internal/e2e -count=1 -skip '^Test(JS|Web)' ./...
 
 # -v, so that a machine without Node.js or without a registry says what it did not test.
 e2e-js: ## drive a hub process with matrix-js-sdk: encryption, verification, key backup; needs Node.js and npm
 	$(GO) build -o $(BIN)/hearth ./cmd/hearth
 	HEARTH=$(CURDIR)/$(BIN)/hearth $(GO) test -C cmd/internal/e2e -count=1 -v -run '^TestJS' ./...
+
+e2e-web: ## drive a hub process with a web client in a headless browser; needs Node.js, npm and chromium
+	$(GO) build -o $(BIN)/hearth ./cmd/hearth
+	HEARTH=$(CURDIR)/$(BIN)/hearth $(GO) test -C cmd/internal/e2e -count=1 -v -run '^TestWeb' ./...
 
 test-386: ## the store and room tests as a 32-bit program, on an amd64 machine
 	GOARCH=386 $(GO) test $(ONDISK)

@@ -13,9 +13,6 @@ import (
 	"time"
 )
 
-// oldestNode is the first major version of Node.js that js/ runs on.
-const oldestNode = 18
-
 // unreachable are npm's words for a registry that did not answer, as against one that said no.
 var unreachable = regexp.MustCompile(`(?m)^npm (ERR!|error) code (ENOTFOUND|EAI_AGAIN|ECONN\w+|ETIMEDOUT|ENETUNREACH|EHOSTUNREACH|ERR_SOCKET_TIMEOUT|E50[234])$`)
 
@@ -29,8 +26,9 @@ func lacks(t *testing.T, what string) {
 	t.Skip("NOT TESTED: " + what)
 }
 
-// nodeModules installs what js/package-lock.json names, once for each of its contents.
-func nodeModules(t *testing.T) {
+// nodeModules installs what the package-lock.json of a folder names, once for each of its contents. oldest is the
+// first major version of Node.js that the folder runs on.
+func nodeModules(t *testing.T, dir string, oldest int) {
 	t.Helper()
 	for _, name := range []string{"node", "npm"} {
 		if _, err := exec.LookPath(name); err != nil {
@@ -39,18 +37,18 @@ func nodeModules(t *testing.T) {
 	}
 	version := strings.TrimSpace(string(must(exec.Command("node", "--version").Output())(t)))
 	major, _, _ := strings.Cut(strings.TrimPrefix(version, "v"), ".")
-	if n, err := strconv.Atoi(major); err != nil || n < oldestNode {
-		lacks(t, "node is "+version+", and the oldest that will do is "+strconv.Itoa(oldestNode))
+	if n, err := strconv.Atoi(major); err != nil || n < oldest {
+		lacks(t, "node is "+version+", and the oldest that will do is "+strconv.Itoa(oldest))
 	}
-	lock := must(os.ReadFile("js/package-lock.json"))(t)
-	mark := filepath.Join("js", "node_modules", ".installed-lock.json")
+	lock := must(os.ReadFile(filepath.Join(dir, "package-lock.json")))(t)
+	mark := filepath.Join(dir, "node_modules", ".installed-lock.json")
 	if done, err := os.ReadFile(mark); err == nil && bytes.Equal(done, lock) {
 		return
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	npm := exec.CommandContext(ctx, "npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline", "--fetch-retries=1")
-	npm.Dir, npm.WaitDelay = "js", time.Second
+	npm.Dir, npm.WaitDelay = dir, time.Second
 	out, err := npm.CombinedOutput()
 	switch {
 	case err != nil && (ctx.Err() != nil || unreachable.Match(out)):
@@ -63,24 +61,46 @@ func nodeModules(t *testing.T) {
 	}
 }
 
-// TestJSConversation is an encrypted conversation of two users and their devices, in matrix-js-sdk with its Rust
-// crypto: js/conversation.mjs tells it step by step.
-func TestJSConversation(t *testing.T) {
-	nodeModules(t)
-	h := startHub(t)
+// script runs a program of js/ on the hub, as far as its last step.
+func (h *hub) script(file string, env ...string) {
+	h.t.Helper()
 	for _, name := range []string{"alice", "bob"} {
 		h.shell("user", "add", name, "--password-file", h.secret, "--data-dir", h.dir).ends(0)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 4*deadline)
+	ctx, cancel := context.WithTimeout(h.t.Context(), 4*deadline)
 	defer cancel()
-	node := exec.CommandContext(ctx, "node", "js/conversation.mjs", h.url)
-	node.Env = append(os.Environ(), "HEARTH_PASSWORD="+password)
+	node := exec.CommandContext(ctx, "node", file, h.url)
+	node.Env = append(append(os.Environ(), "HEARTH_PASSWORD="+password), env...)
 	out, err := node.CombinedOutput()
 	if err != nil {
-		t.Fatalf("%v\n%s", err, out)
+		h.t.Fatalf("%v\n%s", err, out)
 	}
 	if !bytes.HasSuffix(bytes.TrimSpace(out), []byte("done")) {
-		t.Errorf("it ended before its last step")
+		h.t.Errorf("it ended before its last step")
 	}
-	t.Logf("\n%s", out)
+	h.t.Logf("\n%s", out)
+}
+
+// TestJSConversation is an encrypted conversation of two users and their devices, in matrix-js-sdk with its Rust
+// crypto: js/conversation.mjs tells it step by step.
+func TestJSConversation(t *testing.T) {
+	nodeModules(t, "js", 18)
+	startHub(t).script("js/conversation.mjs")
+}
+
+// TestWebClient is a first evening of two users with a web client, Hydrogen, in a headless browser: js/web/walk.mjs
+// tells it step by step. HEARTH_CHROMIUM names the browser where it is not found by itself; HEARTH_SHOTS, a folder
+// for pictures of each step.
+func TestWebClient(t *testing.T) {
+	browser := os.Getenv("HEARTH_CHROMIUM")
+	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
+		if path, err := exec.LookPath(name); err == nil && browser == "" {
+			browser = path
+		}
+	}
+	if browser == "" {
+		lacks(t, "there is no chromium")
+	}
+	nodeModules(t, "js/web", 20)
+	startHub(t).script("js/web/walk.mjs", "HEARTH_CHROMIUM="+browser)
 }
