@@ -13,7 +13,8 @@ import (
 	"hearth/engine/stream"
 )
 
-// tell wakes who is to know of typing and presence, until the engine ends. A
+// tell wakes who is to know of typing and presence, and tells other servers, until
+// the engine ends. A
 // member of a room is told of who types there, a user of those they share a
 // room with.
 func (e *Engine) tell() {
@@ -36,6 +37,7 @@ func (e *Engine) tell() {
 		}
 		slices.Sort(wake)
 		e.log.Wake(slices.Compact(wake)...)
+		e.Federation.Moved(rooms, users)
 	})
 }
 

@@ -113,6 +113,18 @@ func (r *Records) TypingSince(seq uint64) (rooms []uint32) {
 	return rooms
 }
 
+// Typists lists who types in a room.
+func (r *Records) Typists(room uint32) (users []uint32) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if t := r.typing[room]; t != nil {
+		for _, x := range t.users {
+			users = append(users, x.user)
+		}
+	}
+	return users
+}
+
 // AppendTyping appends the m.typing event of a room, without its room id.
 // Spec: client-server, m.typing.
 func (r *Records) AppendTyping(dst []byte, room uint32) ([]byte, error) {

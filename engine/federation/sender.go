@@ -25,6 +25,8 @@ type sender struct {
 	box   *outbox.Outbox
 	epoch string // the store's incarnation, in the ids of transactions and messages
 
+	fleeting *fleeting
+
 	mu      sync.Mutex
 	failing map[mxid.Server]time.Time // those that wait for another try, and when they were last woken before their time
 
@@ -54,6 +56,7 @@ const (
 // openSender goes on where the last process stopped.
 func openSender(f *Federation) (*sender, error) {
 	s := &sender{Federation: f, failing: map[mxid.Server]time.Time{}, stop: make(chan struct{})}
+	s.fleeting = newFleeting(s)
 	s.epoch = strconv.FormatUint(f.life, 36) + "-"
 	var err error
 	s.box, err = outbox.Open(f.Store, f.Log, outbox.Options{
@@ -74,6 +77,7 @@ func openSender(f *Federation) (*sender, error) {
 
 func (s *sender) close() error {
 	close(s.stop)
+	s.fleeting.close()
 	s.ended.Wait()
 	return s.box.Close()
 }
