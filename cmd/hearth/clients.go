@@ -109,7 +109,7 @@ func (h *hub) providers() (list []clientapi.Provider, err error) {
 		return nil, nil
 	}
 	// The owner named them, so they may stand in the owner's own network.
-	out := peer.New(peer.Options{Allow: []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}, Agent: "Hearth"})
+	out := peer.New(peer.Options{Allow: everywhere(), Agent: "Hearth"})
 	ask := func(ctx context.Context, q *sso.Question) (int, []byte, error) {
 		r := peer.Request{Method: q.Method, URL: q.URL, Type: q.Type, Header: map[string][]string{}, Body: q.Body}
 		for k, v := range q.Header {
@@ -142,6 +142,11 @@ func (h *hub) providers() (list []clientapi.Provider, err error) {
 		list = append(list, one)
 	}
 	return list, nil
+}
+
+// everywhere is for what the owner alone has a say in.
+func everywhere() []netip.Prefix {
+	return []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}
 }
 
 // provider is a protocol of package sso as the client-server API takes it.

@@ -326,6 +326,9 @@ func (h *hub) stop() error {
 		h.control.close()
 	}
 	h.running.Wait()
+	if h.servers != nil {
+		defer h.servers.Close()
+	}
 	if h.engine != nil {
 		return h.engine.Close()
 	}

@@ -18,7 +18,7 @@ func forecast(c *config.Config) []string {
 	if name == "" {
 		name = trialName + " on an empty data folder, else what that was made for"
 	}
-	all = append(all, "is called       "+name, "keeps its data  in "+folder(c))
+	all = append(all, "is called       "+name, "keeps its data  in "+folder(c), "speaks with     "+company(c))
 	for _, l := range []struct{ addr, what string }{{c.ClientListen, "for clients, HTTP"}, {c.FederationListen, "TLS"}} {
 		if l.addr != "" {
 			all = append(all, fmt.Sprintf("listens on      %s (%s)", l.addr, l.what))
@@ -63,4 +63,18 @@ func inspect(c *config.Config) (all []config.Problem) {
 		_ = ln.Close() // it was only a trial
 	}
 	return all
+}
+
+// company says which servers the hub speaks with.
+func company(c *config.Config) string {
+	on, only, err := c.Federates()
+	switch {
+	case err != nil:
+		return "nobody: the setting is wrong"
+	case !on:
+		return "no other server"
+	case len(only) > 0:
+		return fmt.Sprintf("%d other servers", len(only))
+	}
+	return "all servers of the network"
 }

@@ -10,12 +10,14 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
 
 	"hearth/cmd/internal/config"
 	"hearth/engine/fault"
+	"hearth/httpd/peer"
 )
 
 const serveHelp = `hearth serve [flags]
@@ -174,7 +176,8 @@ func told(name string, s streams, work func() error) int {
 const checkHelp = `hearth check [flags]
 
 Reads the settings as serve does, and prints each with the place it was set in, what the hub would do with them, and
-what is wrong. It changes nothing and works beside a running hub.
+what is wrong. It looks for the hub as other servers do, which takes a few seconds where the network is away. It
+changes nothing and works beside a running hub.
 
 Settings:
 `
@@ -201,10 +204,11 @@ func check(args []string, s streams) int {
 			fmt.Fprintf(s.out, "  %-32s %-24s %s\n", key, value, origin)
 		})
 		fmt.Fprintln(s.out, "\nThe hub:")
-		for _, line := range forecast(c) {
+		seen, notes := outside(c, peer.NewServers(peer.ServersOptions{Allow: everywhere(), Agent: "Hearth"}))
+		for _, line := range append(forecast(c), seen...) {
 			fmt.Fprintf(s.out, "  %s\n", line)
 		}
-		problems := append(c.Check(), inspect(c)...)
+		problems := slices.Concat(c.Check(), inspect(c), notes)
 		fatal := 0
 		for i, p := range problems {
 			if i == 0 {

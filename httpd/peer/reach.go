@@ -33,6 +33,7 @@ const (
 type unreached struct {
 	tried []string
 	err   error // ErrRefused where nothing was dialled because nothing may be
+	shown bool  // somebody showed a certificate, and it was no good
 }
 
 func (u *unreached) Error() string {
@@ -137,6 +138,8 @@ func (s *Servers) greet(ctx context.Context, name mxid.Server) (net.Conn, error)
 			return c, nil
 		}
 		failed.note(raw.RemoteAddr().String(), err)
+		var bad *tls.CertificateVerificationError
+		failed.shown = failed.shown || errors.As(err, &bad)
 		_ = raw.Close() // not by c, which would give the slot back
 	}
 	<-s.slots

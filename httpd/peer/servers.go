@@ -53,7 +53,8 @@ type Servers struct {
 	slots  chan struct{} // connections
 	asking chan struct{} // .well-known requests under way
 
-	web, fed uint16 // the ports 443 and 8448, others in tests
+	web, fed uint16        // the ports 443 and 8448, others in tests
+	patience time.Duration // with a .well-known
 
 	mu      sync.Mutex
 	known   table
@@ -92,7 +93,7 @@ func NewServers(o ServersOptions) *Servers {
 			ClientSessionCache: tls.NewLRUClientSessionCache(o.Conns),
 		},
 		slots: make(chan struct{}, o.Conns), asking: make(chan struct{}, maxAsking),
-		web: 443, fed: 8448,
+		web: 443, fed: 8448, patience: wellTime,
 		known: table{most: tableBytes}, flights: map[mxid.Server]*flight{}, dead: map[mxid.Server]grave{},
 	}
 	if s.dns == nil {

@@ -17,6 +17,7 @@ import (
 	"hearth/engine/fault"
 	"hearth/engine/federation"
 	"hearth/engine/mxid"
+	"hearth/httpd/peer/dns"
 )
 
 // The six cases of the specification, with all their parts, and each way in
@@ -145,7 +146,7 @@ func (w *world) sites(other uint16) {
 func TestHostileWellKnown(t *testing.T) {
 	w := newWorld(t)
 	w.address("good.example", "127.0.0.10")
-	w.serve("127.0.0.10", w.fed, echo, "good.example", "huge.example", "loop.example", "clear.example", "private.example", "text.example", "odd.example")
+	w.serve("127.0.0.10", w.fed, echo, "good.example", "huge.example", "loop.example", "clear.example", "private.example", "text.example", "odd.example", "slow.example")
 	at := 20
 	site := func(name string, h http.HandlerFunc) {
 		at++
@@ -171,8 +172,16 @@ func TestHostileWellKnown(t *testing.T) {
 	site("odd.example", func(rw http.ResponseWriter, _ *http.Request) {
 		io.WriteString(rw, `{"m.server":"a b","M.Server":"wrong.example"}`)
 	})
+	site("slow.example", func(rw http.ResponseWriter, r *http.Request) {
+		io.WriteString(rw, `{"m.server":`)
+		rw.(http.Flusher).Flush()
+		<-r.Context().Done()
+	})
 	s := w.servers()
-	for _, name := range []string{"huge", "loop", "clear", "private", "text", "odd"} {
+	for _, name := range []string{"huge", "loop", "clear", "private", "text", "odd", "slow"} {
+		if name == "slow" {
+			s.patience = 200 * time.Millisecond
+		}
 		a, err := s.Do(t.Context(), &federation.Request{Dest: mxid.Server(name + ".example"), Method: "GET", Path: "/x"})
 		if err != nil || !strings.HasSuffix(string(a.Body), name+`.example GET /x auth="" `) {
 			t.Errorf("%s: %v %v", name, a, err)
@@ -441,5 +450,28 @@ func TestServersConns(t *testing.T) {
 	}
 	if _, err := s.Do(t.Context(), &federation.Request{Dest: "127.0.0.13", Method: "GET", Path: "/x"}); err != nil {
 		t.Error(err)
+	}
+}
+
+// What the owner is shown of a server.
+func TestLook(t *testing.T) {
+	w := newWorld(t)
+	w.address("a.example", "127.0.0.10")
+	w.serve("127.0.0.10", w.web, wellKnown("b.example"), "a.example")
+	w.address("b.example", "127.0.0.11", "127.0.0.12")
+	w.serve("127.0.0.11", w.fed, echo, "b.example")
+	w.address("c.example", "127.0.0.11")
+	s := w.servers()
+	look := s.Look(t.Context(), "a.example")
+	if look.Name != "b.example" || look.Well != nil || len(look.Places) != 1 || len(look.Places[0].Addrs) != 2 || look.Places[0].Port != w.fed || look.Failed != nil {
+		t.Errorf("%+v", look)
+	}
+	look = s.Look(t.Context(), "c.example")
+	if look.Name != "c.example" || look.Well == nil || !Mismatch(look.Failed) {
+		t.Errorf("%+v", look)
+	}
+	look = s.Look(t.Context(), "d.example")
+	if len(look.Places) != 1 || !errors.Is(look.Places[0].Err, dns.ErrNone) || look.Failed == nil || Mismatch(look.Failed) {
+		t.Errorf("%+v", look)
 	}
 }

@@ -127,7 +127,7 @@ func either(a, b mxid.Server) mxid.Server {
 
 // learn asks for a delegation, and keeps what came of it.
 func (s *Servers) learn(name mxid.Server, f *flight) {
-	ctx, cancel := context.WithTimeout(context.Background(), wellTime)
+	ctx, cancel := context.WithTimeout(context.Background(), s.patience)
 	defer cancel()
 	var got well
 	var err error

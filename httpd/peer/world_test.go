@@ -69,14 +69,14 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
-// freePort gives a port that was free on 127.0.0.1 a moment ago; the servers of
-// a test listen there on other addresses, where nothing else does.
+// freePort gives a port that it keeps on 127.0.0.1, so that no two are the same;
+// the servers of a test listen there on other addresses, where nothing else does.
 func freePort(t *testing.T) uint16 {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer ln.Close()
+	t.Cleanup(func() { _ = ln.Close() })
 	return netip.MustParseAddrPort(ln.Addr().String()).Port()
 }
 

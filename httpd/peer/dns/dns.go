@@ -138,11 +138,14 @@ func (r *Resolver) Addrs(ctx context.Context, host string) ([]netip.Addr, error)
 	if found := inHosts(r.hosts.read(r.o.Now()), name); len(found) > 0 {
 		return found, nil
 	}
-	if name == "localhost" || strings.HasSuffix(name, ".localhost") { // RFC 6761, 6.3
+	if loopback(name) {
 		return []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()}, nil
 	}
 	return r.families(ctx, name)
 }
+
+// loopback says whether a name is this machine's by its form. Spec: RFC 6761, 6.3.
+func loopback(name string) bool { return name == "localhost" || strings.HasSuffix(name, ".localhost") }
 
 // Local says whether a host is known without asking anybody: it is an address,
 // or the hosts file has it.
@@ -151,7 +154,7 @@ func (r *Resolver) Local(host string) bool {
 		return true
 	}
 	name, err := plain(host)
-	return err == nil && (name == "localhost" || len(inHosts(r.hosts.read(r.o.Now()), name)) > 0)
+	return err == nil && (loopback(name) || len(inHosts(r.hosts.read(r.o.Now()), name)) > 0)
 }
 
 // families asks for both kinds of address at once. Who has some does not wait
