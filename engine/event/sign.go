@@ -174,6 +174,14 @@ func VerifyJSON(obj []byte, server, keyID string, pub ed25519.PublicKey) error {
 	return VerifyBytes(text, sig, pub)
 }
 
+// SigningText gives the bytes that signatures of a JSON object cover, for who
+// checks them by VerifyBytes or faster. Spec: appendices, Checking for a
+// Signature.
+func SigningText(obj []byte) ([]byte, error) {
+	_, text, err := signedText(obj)
+	return text, err
+}
+
 // signedText is an object in canonical form, and its part that is signed.
 func signedText(obj []byte) (json, text []byte, err error) {
 	json, err = cjson.Canonical(nil, obj, false)

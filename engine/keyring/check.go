@@ -1,11 +1,15 @@
 package keyring
 
 import (
+	"cmp"
 	"context"
+	"runtime"
 	"slices"
+	"sync"
 	"time"
 
 	"hearth/engine/cjson"
+	"hearth/engine/edkey"
 	"hearth/engine/event"
 	"hearth/engine/fault"
 	"hearth/engine/mxid"
@@ -43,9 +47,16 @@ func (k *Keys) VerifyEvents(ctx context.Context, v *event.Version, events []*eve
 		}
 	}
 	k.completeAll(ctx, of)
-	for from := 0; from < len(events); from += slice {
-		to := min(from+slice, len(events))
-		k.verifySlice(of, v, events[from:to], errs[from:to])
+	// Those of one server come together, so that its keys' tables serve for all.
+	order := make([]int, len(events))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(events[a].Sender.Server(), events[b].Sender.Server()) })
+	for len(order) > 0 {
+		n := min(len(order), slice)
+		k.verifySlice(of, v, events, order[:n], errs)
+		order = order[n:]
 	}
 	return errs
 }
@@ -98,17 +109,18 @@ type claim struct {
 
 // docket is the checks that some events need.
 type docket struct {
+	event  int // whose signatures are added
 	checks []check
 	claims []claim
 }
 
-// add puts an event's signatures by one server on the docket; ok is false where
-// none of them is by a key that counts.
-func (d *docket) add(i int, e *event.Event, n *need, judge func(*key) bool, text []byte) (ok bool) {
-	for _, sig := range event.Signatures(e.JSON, string(n.server)) {
-		c := claim{event: i, server: n.server, keyID: sig.KeyID, from: len(d.checks)}
+// add puts signatures by one server on the docket; ok is false where none of
+// them is by a key that counts.
+func (d *docket) add(n *need, sigs []event.Signature, text []byte, counts func(*key) bool) (ok bool) {
+	for _, sig := range sigs {
+		c := claim{event: d.event, server: n.server, keyID: sig.KeyID, from: len(d.checks)}
 		for _, key := range n.set.of(sig.KeyID) {
-			if judge(key) {
+			if counts(key) {
 				d.checks = append(d.checks, check{pub: key.pub, text: text, sig: sig.Sig})
 			}
 		}
@@ -120,21 +132,35 @@ func (d *docket) add(i int, e *event.Event, n *need, judge func(*key) bool, text
 	return ok
 }
 
-func (k *Keys) verifySlice(of map[mxid.Server]*need, v *event.Version, events []*event.Event, errs []error) {
+// verifySlice judges the events that which names.
+func (k *Keys) verifySlice(of map[mxid.Server]*need, v *event.Version, events []*event.Event, which []int, errs []error) {
 	var d docket
-	for i, e := range events {
+	for _, i := range which {
+		e := events[i]
 		text := e.SigningBytes(nil)
-		judge := func(key *key) bool { return !v.KeyValidity || key.validAt(e.Time) }
+		d.event = i
+		counts := func(key *key) bool { return !v.KeyValidity || key.validAt(e.Time) }
 		for _, server := range e.Signers() {
-			if n := of[server]; !d.add(i, e, n, judge, text) && errs[i] == nil {
+			n := of[server]
+			if !d.add(n, event.Signatures(e.JSON, string(server)), text, counts) && errs[i] == nil {
 				errs[i] = n.unknown("keyring.VerifyEvents")
 			}
 		}
 	}
-	verifyAll(d.checks)
+	k.settle(&d, func(i int, err error) {
+		if errs[i] == nil {
+			errs[i] = err
+		}
+	})
+}
+
+// settle checks what is on the docket and tells bad of each signature that does
+// not fit.
+func (k *Keys) settle(d *docket, bad func(event int, err error)) {
+	k.verifyAll(d.checks)
 	for _, c := range d.claims {
-		if errs[c.event] == nil && !slices.ContainsFunc(d.checks[c.from:c.to], func(c check) bool { return c.ok }) {
-			errs[c.event] = fault.E(fault.BadSignature, "keyring.VerifyEvents", "the signature of %s by %s does not fit", c.server, c.keyID)
+		if !slices.ContainsFunc(d.checks[c.from:c.to], func(c check) bool { return c.ok }) {
+			bad(c.event, fault.E(fault.BadSignature, "keyring", "the signature of %s by %s does not fit", c.server, c.keyID))
 		}
 	}
 }
@@ -150,11 +176,45 @@ func (n *need) unknown(op string) error {
 	return fault.E(fault.BadSignature, op, "%s has signed it with no key of its own that was valid then", n.server)
 }
 
-func verifyAll(checks []check) {
+// parallelFrom is from how many checks on more than one processor is used.
+const parallelFrom = 64
+
+// verifyAll checks signatures, those by one key together.
+func (k *Keys) verifyAll(checks []check) {
+	byKey := map[[32]byte][]int{}
 	for i := range checks {
-		c := &checks[i]
-		c.ok = event.VerifyBytes(c.text, c.sig, c.pub[:]) == nil
+		byKey[checks[i].pub] = append(byKey[checks[i].pub], i)
 	}
+	one := func(pub [32]byte, of []int) {
+		sigs := make([]edkey.Signature, len(of))
+		for i, at := range of {
+			sigs[i] = edkey.Signature{Text: checks[at].text, Sig: checks[at].sig}
+		}
+		k.checker.Verify(&pub, sigs)
+		for i, at := range of {
+			checks[at].ok = sigs[i].OK
+		}
+	}
+	if len(checks) < parallelFrom {
+		for pub, of := range byKey {
+			one(pub, of)
+		}
+		return
+	}
+	var workers sync.WaitGroup
+	next := make(chan [32]byte)
+	for range min(runtime.GOMAXPROCS(0), len(byKey)) {
+		workers.Go(func() {
+			for pub := range next {
+				one(pub, byKey[pub])
+			}
+		})
+	}
+	for pub := range byKey {
+		next <- pub
+	}
+	close(next)
+	workers.Wait()
 }
 
 // VerifyJSON checks that a server has signed an object with a key that it has
@@ -168,7 +228,8 @@ func (k *Keys) VerifyJSON(ctx context.Context, server mxid.Server, obj []byte, a
 	}
 	n := &need{server: server}
 	sigs := event.Signatures(obj, string(server))
-	for _, sig := range sigs[:min(len(sigs), maxWants)] {
+	sigs = sigs[:min(len(sigs), maxWants)]
+	for _, sig := range sigs {
 		if goodKeyID(sig.KeyID) {
 			n.wants = append(n.wants, want{id: sig.KeyID, at: at.UnixMilli()})
 		}
@@ -178,22 +239,14 @@ func (k *Keys) VerifyJSON(ctx context.Context, server mxid.Server, obj []byte, a
 	} else {
 		k.complete(ctx, []*need{n}, k.forRequest())
 	}
-	good := 0
-	for _, w := range n.wants {
-		usable, fits := 0, false
-		for _, key := range n.set.of(w.id) {
-			if key.inUse(w.at) {
-				usable++
-				fits = fits || event.VerifyJSON(obj, string(server), key.id, key.pub[:]) == nil
-			}
-		}
-		if usable > 0 && !fits {
-			return fault.E(fault.BadSignature, op, "the signature of %s by %s does not fit", server, w.id)
-		}
-		good += usable
+	text, err := event.SigningText(obj)
+	if err != nil {
+		return fault.E(fault.BadSignature, op, "what %s has signed has no canonical form: %w", server, err)
 	}
-	if good == 0 {
+	var d docket
+	if !d.add(n, sigs, text, func(key *key) bool { return key.inUse(at.UnixMilli()) }) {
 		return n.unknown(op)
 	}
-	return nil
+	k.settle(&d, func(_ int, bad error) { err = bad })
+	return err
 }

@@ -23,6 +23,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"hearth/engine/edkey"
 	"hearth/engine/mxid"
 	"hearth/engine/store"
 )
@@ -41,6 +42,7 @@ type Options struct {
 
 	Time        time.Duration // one question to a server may take; 0: 8 s
 	LongTime    time.Duration // all questions for one set of events may take; 0: 20 s
+	TableBytes  int           // memory for checking signatures faster; 0: 2 MiB
 	AnswerBytes int64         // of others' objects that are kept for those who ask us; 0: 8 MiB
 	Now         func() time.Time
 	Log         func(format string, args ...any) // nil: dropped
@@ -52,6 +54,9 @@ func (o *Options) defaults() {
 	}
 	if o.LongTime == 0 {
 		o.LongTime = 20 * time.Second
+	}
+	if o.TableBytes == 0 {
+		o.TableBytes = 2 << 20
 	}
 	if o.AnswerBytes == 0 {
 		o.AnswerBytes = 8 << 20
@@ -70,6 +75,8 @@ type Keys struct {
 	st  *store.Store
 	o   Options
 	own atomic.Pointer[Own]
+
+	checker *edkey.Checker
 
 	keeping sync.Mutex // held while rows are changed
 	bytes   int64      // of all stored answers; guarded by keeping
@@ -99,7 +106,7 @@ const (
 func Open(st *store.Store, o Options) (*Keys, error) {
 	o.defaults()
 	k := &Keys{
-		st: st, o: o,
+		st: st, o: o, checker: edkey.New(o.TableBytes),
 		single: make(chan struct{}, forRequests), many: make(chan struct{}, forMany), notary: make(chan struct{}, forNotary),
 		flights: map[mxid.Server]*flight{}, tries: map[mxid.Server]*try{},
 	}

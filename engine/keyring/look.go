@@ -234,7 +234,13 @@ func (k *Keys) lacking(needs []*need) (list []*need) {
 func (k *Keys) askEach(ctx context.Context, needs []*need, p purpose) {
 	flights := make([]*flight, len(needs))
 	for i, n := range needs {
-		flights[i], n.err = k.start(ctx, n.server, p)
+		if flights[i], n.err = k.start(ctx, n.server, p); n.err == nil {
+			continue
+		}
+		// Perhaps somebody else has asked since the set was read.
+		if set, err := k.known(n.server); err == nil {
+			n.set = set
+		}
 	}
 	for i, n := range needs {
 		if flights[i] == nil {
