@@ -411,3 +411,12 @@ func (s *source) keepSome(list []*event.Event) error {
 	}
 	return p.Wait()
 }
+
+// nearPath is the target of a question for the event nearest to a time.
+func nearPath(id mxid.RoomID, ts int64, back bool) string {
+	dir := "f"
+	if back {
+		dir = "b"
+	}
+	return pathOf("timestamp_to_event", string(id)) + "?dir=" + dir + "&ts=" + strconv.FormatInt(ts, 10)
+}

@@ -316,11 +316,12 @@ func ours(err error) bool {
 type inbound struct {
 	turns   *turns
 	pending *pending
+	holes   *tried
 }
 
 // startInbound takes up what was put aside before.
 func (f *Federation) startInbound() (err error) {
-	f.in.turns = newTurns()
+	f.in.turns, f.in.holes = newTurns(), newTried()
 	f.in.pending, err = f.openPending()
 	return err
 }

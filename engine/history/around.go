@@ -12,17 +12,6 @@ import (
 // maxNear bounds the events that are looked at for one near a time.
 const maxNear = 20000
 
-// AppendNearest appends the first event at or after a time or, with back, the
-// last one at or before it.
-// Spec: client-server, GET /rooms/{roomId}/timestamp_to_event.
-func (v *View) AppendNearest(dst []byte, ts int64, back bool) ([]byte, error) {
-	best, err := v.Nearest(ts, back)
-	if err != nil {
-		return dst, err
-	}
-	return AppendNear(dst, best), nil
-}
-
 // AppendNear appends an event's id and time, as both APIs tell of one near a time.
 func AppendNear(dst []byte, e *room.Event) []byte {
 	dst = cjson.AppendString(append(dst, `{"event_id":`...), e.ID)
@@ -30,7 +19,9 @@ func AppendNear(dst []byte, e *room.Event) []byte {
 	return append(strconv.AppendInt(dst, e.Time, 10), '}')
 }
 
-// Nearest is the event that AppendNearest tells of; NotFound where there is none.
+// Nearest is the first event at or after a time or, with back, the last one at or
+// before it; NotFound where there is none.
+// Spec: client-server, GET /rooms/{roomId}/timestamp_to_event.
 func (v *View) Nearest(ts int64, back bool) (*room.Event, error) {
 	n := near{v.rooms, v.Room, v.end, v.viewer.Sees}
 	return n.find(ts, back)

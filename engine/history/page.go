@@ -29,6 +29,7 @@ type page struct {
 	next   room.Key      // where the next page begins
 	more   bool          // whether there may be one
 	passed bool          // the filter passed over events
+	hole   *room.Key     // the page ended at a hole that may be filled
 }
 
 // AppendPage appends a page of the room's past as /messages answers it. Each
@@ -36,24 +37,7 @@ type page struct {
 // token stands between two events and never moves.
 // Spec: client-server, GET /rooms/{roomId}/messages.
 func (v *View) AppendPage(dst []byte, q *Query) ([]byte, error) {
-	lower, upper, start := room.Key{}, v.end, room.Key{}
-	if q.Back {
-		if start = v.end; q.From != nil {
-			start = *q.From
-		}
-		upper = earlier(start, v.end)
-		if q.To != nil {
-			lower = *q.To
-		}
-	} else {
-		if q.From != nil {
-			start = *q.From
-		}
-		lower = start
-		if q.To != nil {
-			upper = earlier(*q.To, v.end)
-		}
-	}
+	lower, upper, start := v.span(q)
 	p, err := v.read(lower, upper, q)
 	if err != nil {
 		return dst, err
@@ -65,7 +49,17 @@ func (v *View) AppendPage(dst []byte, q *Query) ([]byte, error) {
 	// A filtered page has an end also at the beginning of the room, as long as it
 	// shows something: clients take its absence for the end of all events, and
 	// other servers give it. The page behind it is empty and has none.
-	if p.more || p.passed && len(p.events) > 0 {
+	more := p.more || p.passed && len(p.events) > 0
+	if q.Back && !more && len(p.events) > 0 && v.Head.Hole != (room.Key{}) {
+		// The same where only others have what is older, and did not give it now.
+		if err := v.rooms.Holes(v.Room, p.next, p.next.Next(), false, func(*room.Hole) (bool, error) {
+			more = true
+			return false, nil
+		}); err != nil {
+			return dst, err
+		}
+	}
+	if more {
 		dst = cjson.AppendString(append(dst, `,"end":`...), p.next.String())
 	}
 	dst = cjson.AppendString(append(dst, `,"start":`...), start.String())
@@ -83,6 +77,75 @@ func (v *View) AppendPage(dst []byte, q *Query) ([]byte, error) {
 		}
 	}
 	return append(dst, '}'), nil
+}
+
+// span is what a query asks for: from lower to upper, and the token it begins at.
+func (v *View) span(q *Query) (lower, upper, start room.Key) {
+	upper = v.end
+	if q.Back {
+		if start = v.end; q.From != nil {
+			start = *q.From
+		}
+		upper = earlier(start, v.end)
+		if q.To != nil {
+			lower = *q.To
+		}
+	} else {
+		if q.From != nil {
+			start = *q.From
+		}
+		lower = start
+		if q.To != nil {
+			upper = earlier(*q.To, v.end)
+		}
+	}
+	return lower, upper, start
+}
+
+// Hole says whether the page that a query asks for ends at a hole, where events
+// are missing that other servers have. Who can fetches them and asks again, or
+// has the hole passed over (Pass) when nobody gives them.
+func (v *View) Hole(q *Query) (at room.Key, ok bool, err error) {
+	if v.Head.Hole == (room.Key{}) {
+		return at, false, nil // the usual room is whole
+	}
+	v.stops = true
+	defer func() { v.stops = false }()
+	lower, upper, _ := v.span(q)
+	p, err := v.read(lower, upper, q)
+	if err != nil || p.hole == nil {
+		return at, false, err
+	}
+	return *p.hole, true, nil
+}
+
+// Pass has the view read on where something is missing.
+func (v *View) Pass(at room.Key) {
+	if v.passed == nil {
+		v.passed = map[room.Key]bool{}
+	}
+	v.passed[at] = true
+}
+
+// hole finds the first hole on the way through a span that is not passed over;
+// nil where there is none. One directly below upper counts, one below lower does
+// not.
+func (v *View) hole(lower, upper room.Key, back bool) (at *room.Key, err error) {
+	if !v.stops {
+		return nil, nil
+	}
+	to := upper
+	if back {
+		to = upper.Next()
+	}
+	err = v.rooms.Holes(v.Room, lower.Next(), to, back, func(h *room.Hole) (bool, error) {
+		if v.passed[h.At] {
+			return true, nil
+		}
+		at = &h.At
+		return false, nil
+	})
+	return at, err
 }
 
 func earlier(a, b room.Key) room.Key {
@@ -124,8 +187,20 @@ func (v *View) read(lower, upper room.Key, q *Query) (page, error) {
 	if q.Part.Nothing() || !q.Part.PassesRoom(v.Head.ID) || !lower.Before(upper) {
 		return p, nil
 	}
+	hole, err := v.hole(lower, upper, q.Back)
+	if err != nil {
+		return p, err
+	}
+	if hole != nil && q.Back && q.Limit > 0 && *hole == upper {
+		p.hole, p.more = hole, true
+		return p, nil
+	}
 	scanned := 0
-	err := v.rooms.Timeline(v.Room, lower, upper, q.Back, func(k room.Key, num room.EventNum) (bool, error) {
+	err = v.rooms.Timeline(v.Room, lower, upper, q.Back, func(k room.Key, num room.EventNum) (bool, error) {
+		if hole != nil && len(p.events) < q.Limit && (q.Back && k.Before(*hole) || !q.Back && !k.Before(*hole)) {
+			p.hole, p.more = hole, true
+			return false, nil
+		}
 		if len(p.events) == q.Limit || scanned == maxScan {
 			p.more = true
 			return false, nil
@@ -149,6 +224,9 @@ func (v *View) read(lower, upper room.Key, q *Query) (page, error) {
 		}
 		return true, err
 	})
+	if hole != nil && q.Back && !p.more && len(p.events) < q.Limit {
+		p.hole = hole // nothing is here below it
+	}
 	return p, err
 }
 

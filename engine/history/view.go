@@ -27,6 +27,8 @@ type View struct {
 	bundle  room.Bundle // what is told with the room's events
 	end     room.Key    // behind the last event there is for the user
 	allowed bool
+	stops   bool              // a page ends at a hole; see Hole
+	passed  map[room.Key]bool // holes that are read over
 }
 
 // Open begins looking at a room. All that is in the view is on disk. Device is

@@ -258,6 +258,5 @@ func (w *Writer) appendCloses(tx *stream.Tx) error {
 	return nil
 }
 
-// Close stages the end of a hole before which nothing is missing any more, or
-// nothing that any server gives.
-func (w *Writer) Close(h *Hole) { w.closes = append(w.closes, h.At) }
+// Closes says whether the hole that Fill was given is no more.
+func (w *Writer) Closes() bool { return len(w.closes) > 0 }

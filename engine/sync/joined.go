@@ -20,7 +20,7 @@ func (a *answer) appendJoined(t *touch, id mxid.RoomID) error {
 	}
 	entered := !a.initial && t.was != room.Join
 	w := window{a: a, room: t.room, id: id, part: a.f.Room.Timeline, to: room.After(a.next.pos),
-		joined: t.member.Pos, full: a.initial || entered || a.req.FullState}
+		joined: t.member.Pos, full: a.initial || entered || a.req.FullState, newest: h.Hole}
 	if !a.initial && !entered {
 		w.from = room.After(a.since.pos)
 		if t.member.Pos <= a.since.pos {

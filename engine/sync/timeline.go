@@ -38,6 +38,8 @@ type window struct {
 	from room.Key // from here on
 	to   room.Key // up to, without
 
+	newest room.Key // the room's newest hole; zero where it has none
+
 	viewer *room.Viewer // judges what was before joined; made where it is needed
 	joined stream.Pos   // from here on everything is the user's to see; 0: nothing is, without asking
 	own    *room.Event  // an event that is shown whatever the rules say, the user's own leaving
@@ -57,7 +59,14 @@ func (w *window) load() error {
 	w.prev = w.from
 	limit := w.part.Limit(defaultTimeline, maxTimeline)
 	sifted := 0
-	err := w.back(func(k room.Key, num room.EventNum) (bool, error) {
+	hole, err := w.hole()
+	if err != nil {
+		return err
+	}
+	err = w.back(func(k room.Key, num room.EventNum) (bool, error) {
+		if k.Before(hole) {
+			return false, nil
+		}
 		if sifted++; sifted > maxSifted {
 			w.limited, w.prev = true, k.Next()
 			return false, nil
@@ -96,8 +105,29 @@ func (w *window) load() error {
 		w.prev = k
 		return true, nil
 	})
+	if hole != (room.Key{}) && !w.limited {
+		w.limited, w.prev = true, hole
+	}
 	slices.Reverse(w.events)
 	return err
+}
+
+// hole is the newest place in the window before which events are missing; zero
+// where there is none. There the timeline is cut, and /messages fetches what is
+// missing.
+func (w *window) hole() (at room.Key, err error) {
+	newest := w.newest
+	if newest == (room.Key{}) || newest.Before(w.from) {
+		return at, nil
+	}
+	if newest.Before(w.to) {
+		return newest, nil
+	}
+	err = w.a.s.rooms.Holes(w.room, w.from, w.to, true, func(h *room.Hole) (bool, error) {
+		at = h.At
+		return false, nil
+	})
+	return at, err
 }
 
 // back calls f for the events of the window, newest first. Those since the token

@@ -1,10 +1,12 @@
 package clientapi
 
 import (
+	"context"
 	"strconv"
 
 	"hearth/engine"
 	"hearth/engine/fault"
+	"hearth/engine/history"
 	"hearth/engine/mxid"
 	"hearth/httpd/wire"
 )
@@ -50,11 +52,11 @@ func (a *API) timestamp(r *wire.Req) error {
 	if dir != "b" && dir != "f" {
 		return fault.E(fault.Invalid, op, "dir must be b or f")
 	}
-	dst, err := v.AppendNearest(r.Out(), ts, dir == "b")
+	e, err := a.engine.NearTime(context.Background(), v, ts, dir == "b")
 	if err != nil {
 		return err
 	}
-	return r.OK(dst)
+	return r.OK(history.AppendNear(r.Out(), e))
 }
 
 // Pages of a space.

@@ -1,6 +1,8 @@
 package clientapi
 
 import (
+	"context"
+
 	"hearth/engine/fault"
 	"hearth/engine/filter"
 	"hearth/engine/history"
@@ -167,6 +169,9 @@ func (a *API) messages(r *wire.Req) error {
 		return err
 	}
 	q.Limit = max(q.Limit, 1) // a page of nothing would never come to an end
+	if err := a.engine.FillPast(context.Background(), v, &q); err != nil {
+		return err
+	}
 	dst, err := v.AppendPage(r.Out(), &q)
 	if err != nil {
 		return err
@@ -187,6 +192,12 @@ func (a *API) context(r *wire.Req) error {
 	limit, err := pageLimit(r, part)
 	if err != nil {
 		return err
+	}
+	if e, err := v.Find(mxid.EventID(r.Path("eventId"))); err == nil && limit > 1 {
+		q := history.Query{Back: true, From: &e.At, Limit: limit / 2, Part: part}
+		if err := a.engine.FillPast(context.Background(), v, &q); err != nil {
+			return err
+		}
 	}
 	dst, err := v.AppendContext(r.Out(), mxid.EventID(r.Path("eventId")), limit, part)
 	if err != nil {

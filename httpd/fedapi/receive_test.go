@@ -3,6 +3,8 @@ package fedapi_test
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -150,5 +152,83 @@ func TestMessagesBothWays(t *testing.T) {
 	send(t, a, b.Name, e.Event)
 	for _, id := range said {
 		until(t, "what was said apart is on both", func() bool { return has(a, id) && has(b, id) })
+	}
+}
+
+// bodies lists the texts of a chunk of events, in its order.
+func bodies(t *testing.T, r simnet.Reply) (list []string) {
+	t.Helper()
+	chunk, ok := r.Get("chunk").([]any)
+	if !ok {
+		t.Fatal(r.Body)
+	}
+	for _, e := range chunk {
+		ev, _ := e.(map[string]any)
+		content, _ := ev["content"].(map[string]any)
+		if text, ok := content["body"].(string); ok {
+			list = append(list, text)
+		}
+	}
+	return list
+}
+
+// Who joins late reads what was said before, page by page, to the beginning of
+// the room; also after a restart.
+func TestPastIsFetched(t *testing.T) {
+	n := simnet.New(t, 2)
+	a, b := n.Hubs[0], n.Hubs[1]
+	alice, bob := a.User("alice"), b.User("bob")
+	id := mxid.RoomID(alice.Want(200, "", "POST", "/_matrix/client/v3/createRoom", `{"preset":"public_chat"}`).Str("room_id"))
+	onA, err := a.Rooms.Find(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want []string
+	for i := range 250 {
+		say(t, alice, onA, fmt.Sprint(i))
+		want = append(want, fmt.Sprint(i))
+	}
+	slices.Reverse(want)
+	joinBy(t, n, a, bob, id)
+	var got []string
+	from, created := "", false
+	for page := range 50 {
+		path := "/_matrix/client/v3/rooms/" + string(id) + "/messages?dir=b&limit=30"
+		if from != "" {
+			path += "&from=" + from
+		}
+		if page == 3 {
+			b.Restart()
+		}
+		r := bob.Want(200, "", "GET", path, "")
+		got = append(got, bodies(t, r)...)
+		created = created || strings.Contains(r.Body, "m.room.create")
+		if from = r.Str("end"); from == "" {
+			break
+		}
+	}
+	if !slices.Equal(got, want) || !created {
+		t.Fatalf("%d messages of %d, the beginning %v: %v", len(got), len(want), created, got)
+	}
+	// All of it is here now, and reads the same from the other end.
+	n.Cut(a.Name, b.Name)
+	slices.Reverse(want)
+	got, from = nil, ""
+	for range 50 {
+		path := "/_matrix/client/v3/rooms/" + string(id) + "/messages?dir=f&limit=100"
+		if from != "" {
+			path += "&from=" + from
+		}
+		r := bob.Want(200, "", "GET", path, "")
+		got = append(got, bodies(t, r)...)
+		if from = r.Str("end"); from == "" {
+			break
+		}
+	}
+	if !slices.Equal(got, want) {
+		t.Fatalf("forwards %d messages of %d: %v", len(got), len(want), got)
+	}
+	if err := b.Rooms.Verify(func(format string, args ...any) { t.Errorf(format, args...) }); err != nil {
+		t.Fatal(err)
 	}
 }
