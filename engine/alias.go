@@ -56,6 +56,13 @@ func (e *Engine) AddAlias(user uint32, text string, id mxid.RoomID) error {
 	if _, err := mxid.ParseRoom(string(id)); err != nil {
 		return fault.E(fault.Invalid, op, "room_id: %w", err)
 	}
+	maker, err := e.Rooms.UserID(user)
+	if err != nil {
+		return err
+	}
+	if err := e.exclusiveAlias(alias, maker); err != nil {
+		return err
+	}
 	num, err := e.mustBeIn(op, user, id)
 	if err != nil {
 		return err

@@ -102,7 +102,10 @@ func (e *Engine) CreateRoom(n *NewRoom) (mxid.RoomID, error) {
 	var alias mxid.Alias
 	if n.Alias != "" {
 		var err error
-		if alias, err = mxid.NewAlias(n.Alias, e.Server); err != nil {
+		if alias, err = mxid.NewAlias(n.Alias, e.Server); err == nil {
+			err = e.exclusiveAlias(alias, n.Creator)
+		}
+		if err != nil {
 			return "", fault.E(fault.Invalid, op, "room_alias_name: %w", err)
 		}
 		e.aliases.Lock()

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"hearth/engine/account"
+	"hearth/engine/appservice"
 	"hearth/engine/delay"
 	"hearth/engine/directory"
 	"hearth/engine/e2ee"
@@ -42,14 +43,15 @@ type Options struct {
 	Ballast  bool // keep a file to let go of when the disk is full; see package store
 	ReadOnly bool // write nothing; a disk that cannot be written is opened so by itself
 
-	Accounts   account.Options
-	Push       push.Options                     // the ways out to push gateways and mailboxes; without Post nobody is told
-	Federation federation.Options               // Signer, Now and Log are the engine's; without Peer the hub stands alone
-	Notaries   []mxid.Server                    // trusted to tell the keys of other servers; see package keyring
-	Media      media.Options                    // Dir, FS, Server, Now and Log are the engine's
-	Now        func() time.Time                 // nil: the system's clock
-	Log        func(format string, args ...any) // nil: dropped
-	Fatal      func(format string, args ...any) // called when the disk refuses a write; must not return
+	Accounts    account.Options
+	Push        push.Options                     // the ways out to push gateways and mailboxes; without Post nobody is told
+	Federation  federation.Options               // Signer, Now and Log are the engine's; without Peer the hub stands alone
+	AppServices appservice.Options               // Load and Ask are the caller's; the rest is the engine's
+	Notaries    []mxid.Server                    // trusted to tell the keys of other servers; see package keyring
+	Media       media.Options                    // Dir, FS, Server, Now and Log are the engine's
+	Now         func() time.Time                 // nil: the system's clock
+	Log         func(format string, args ...any) // nil: dropped
+	Fatal       func(format string, args ...any) // called when the disk refuses a write; must not return
 }
 
 // Engine is an open server. Its parts are used directly; the methods here are
@@ -57,18 +59,19 @@ type Options struct {
 type Engine struct {
 	RoomVersion string // of rooms made without naming one
 
-	Server     mxid.Server
-	Rooms      *room.Rooms
-	Accounts   *account.Accounts
-	Directory  *directory.Directory
-	Ephemeral  *ephemeral.Records
-	E2EE       *e2ee.Records
-	Keys       *keyring.Keys
-	Sync       *esync.Sync
-	Push       *push.Push
-	Search     *search.Index
-	Media      *media.Records
-	Federation *federation.Federation
+	Server      mxid.Server
+	Rooms       *room.Rooms
+	Accounts    *account.Accounts
+	Directory   *directory.Directory
+	Ephemeral   *ephemeral.Records
+	E2EE        *e2ee.Records
+	Keys        *keyring.Keys
+	Sync        *esync.Sync
+	Push        *push.Push
+	Search      *search.Index
+	Media       *media.Records
+	Federation  *federation.Federation
+	AppServices *appservice.AppServices
 
 	Things *thing.Things // what speaks MQTT
 
@@ -197,6 +200,9 @@ func (e *Engine) open(o *Options) (err error) {
 	if err != nil {
 		return err
 	}
+	if err := e.openServices(o); err != nil {
+		return err
+	}
 	e.stop = make(chan struct{})
 	complain := func(what string) func(error) {
 		return func(err error) {
@@ -245,7 +251,7 @@ func (e *Engine) Close() error {
 	e.Sync.Close() // whoever waits is answered while there is something to answer from
 	close(e.stop)
 	e.running.Wait()
-	return errors.Join(e.Federation.Close(), e.Keys.Close(), e.Push.Close(), e.unread.Close(), e.Media.Close(), e.st.Close())
+	return errors.Join(e.AppServices.Close(), e.Federation.Close(), e.Keys.Close(), e.Push.Close(), e.unread.Close(), e.Media.Close(), e.st.Close())
 }
 
 // Tip is the position up to which everything is on disk, for metrics.

@@ -19,6 +19,7 @@ import (
 // room with.
 func (e *Engine) tell() {
 	e.Ephemeral.Run(e.stop, func(rooms, users []uint32) {
+		e.AppServices.Tell(rooms, users)
 		var wake []uint32
 		for _, num := range rooms {
 			wake = e.localOf(wake, room.Num(num))

@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"runtime/debug"
 
+	"hearth/engine/appservice"
 	"hearth/engine/federation"
 	"hearth/engine/mxid"
 	"hearth/engine/push"
@@ -62,6 +63,7 @@ func (h *hub) sender() (func(to, subject, text string) error, error) {
 type ways struct {
 	push       push.Options
 	federation federation.Options
+	services   appservice.Options
 }
 
 // waysOut makes them.
@@ -78,8 +80,43 @@ func (h *hub) waysOut() (w ways, err error) {
 		h.servers = peer.NewServers(peer.ServersOptions{Allow: allow, Agent: "Hearth"})
 		w.federation = federation.Options{Peer: h.servers, Allow: only}
 	}
+	w.services = h.serviceOptions()
 	w.push, err = h.notices(allow)
 	return w, err
+}
+
+// serviceOptions is where the application services are registered, and the way
+// to them. Their addresses are the owner's choice, so none is refused.
+func (h *hub) serviceOptions() appservice.Options {
+	everywhere := []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}
+	client := peer.New(peer.Options{Allow: everywhere, Agent: "Hearth"})
+	return appservice.Options{
+		Load: func(server mxid.Server) (*appservice.Set, error) {
+			return appservice.Load(h.config.AppServices, server)
+		},
+		Ask: func(ctx context.Context, r *appservice.Request) (int, []byte, error) {
+			answer, err := client.Do(ctx, &peer.Request{
+				Method: r.Method, URL: r.URL, Body: r.Body, Header: map[string][]string{"Authorization": {"Bearer " + r.Token}},
+			})
+			if err != nil {
+				return 0, nil, err
+			}
+			return answer.Status, answer.Body, nil
+		},
+	}
+}
+
+// reload reads again what may change while the hub runs.
+func (h *hub) reload() {
+	set, err := appservice.Load(h.config.AppServices, h.engine.Server)
+	if err == nil {
+		err = h.engine.SetServices(set)
+	}
+	if err != nil {
+		h.log.Error("the application services stay as they were", "err", err)
+		return
+	}
+	h.log.Info("application services read again", "count", len(set.All()))
 }
 
 // notices makes the ways to push gateways and mailboxes.

@@ -108,8 +108,14 @@ func (h *hub) run(ctx context.Context, super supervisor) error {
 	super.say("READY=1\nSTATUS=running")
 	beat := super.beat()
 	defer beat.Stop()
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
 	for {
 		select {
+		case <-hup:
+			h.reload()
+			continue
 		case <-beat.C:
 			if h.well() {
 				super.say("WATCHDOG=1")

@@ -21,6 +21,8 @@ type Session struct {
 	Guest     bool
 	Admin     bool
 	Suspended bool
+	Service   string // id of the application service that speaks for the user; empty: the user's own client
+	Unlimited bool   // no rate limit holds for it
 
 	seen *atomic.Int64 // when the device was last written down as seen, milliseconds
 }
@@ -159,6 +161,40 @@ func (a *Accounts) session(t *tokenRow, row *userRow) (Session, error) {
 		User: t.user, UserID: mxid.UserID(id), Device: t.device, DeviceNum: t.num,
 		Guest: row.has(flagGuest), Admin: row.has(flagAdmin), Suspended: row.has(flagSuspended),
 	}, err
+}
+
+// assumed is the number, among a user's devices, under which an application
+// service sends for the user without naming one: transactions belong to devices.
+const assumed = 1<<32 - 1
+
+// Assume makes the session of a user for whom an application service speaks, as
+// one of the user's devices where it names one. Errors: Forbidden where there is
+// no such user or device. Spec: application-service, identity assertion.
+func (a *Accounts) Assume(id mxid.UserID, device string) (Session, error) {
+	const op = "account.Assume"
+	user, err := a.Find(id)
+	if err != nil {
+		return Session{}, err
+	}
+	row, ok, err := a.row(user)
+	if err != nil {
+		return Session{}, err
+	}
+	if user == 0 || !ok || row.has(flagDeactivated) {
+		return Session{}, fault.E(fault.Forbidden, op, "the user %s is not registered", id)
+	}
+	t := tokenRow{user: user, device: device, num: deviceNum(user, assumed)}
+	if device != "" {
+		d, has, err := a.device(user, device)
+		if err != nil {
+			return Session{}, err
+		}
+		if !has {
+			return Session{}, fault.E(fault.Forbidden, op, "%s has no device %s", id, device)
+		}
+		t.num = d.Num
+	}
+	return a.session(&t, &row)
 }
 
 // seenEvery is how often a device is written down as seen. Oftener would wear

@@ -3,6 +3,7 @@ package appservice
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -39,7 +40,8 @@ type Request struct {
 
 // Options are what services are served with.
 type Options struct {
-	Services *Set // nil: none
+	// Load finds the services when it is opened; nil: there are none.
+	Load func(server mxid.Server) (*Set, error)
 	// Ask carries a request to a service, whose address its owner chose.
 	Ask func(ctx context.Context, r *Request) (status int, body []byte, err error)
 	// Aliases lists the aliases of a room.
@@ -57,10 +59,11 @@ type AppServices struct {
 	box *outbox.Outbox
 	era string // the store's incarnation, in transaction ids
 
-	mu   sync.Mutex
-	old  map[string]time.Time  // services that answer under old paths only, until when that is believed
-	here map[place]mxid.UserID // a user of the service that was found in the room
-	soon map[string]*passing   // what is told only while a service listens
+	mu     sync.Mutex
+	places map[string]progress
+	old    map[string]time.Time  // services that answer under old paths only, until when that is believed
+	here   map[place]mxid.UserID // a user of the service that was found in the room
+	soon   map[string]*passing   // what is told only while a service listens
 
 	ctx     context.Context // ends with the services
 	cancel  context.CancelFunc
@@ -77,8 +80,12 @@ type place struct {
 
 // Open goes on where the last process stopped.
 func Open(p Parts, o Options) (*AppServices, error) {
-	if o.Services == nil {
-		o.Services = &Set{}
+	set := &Set{}
+	if o.Load != nil {
+		var err error
+		if set, err = o.Load(p.Accounts.Server()); err != nil {
+			return nil, err
+		}
 	}
 	if o.Now == nil {
 		o.Now = time.Now
@@ -87,17 +94,17 @@ func Open(p Parts, o Options) (*AppServices, error) {
 		o.Log = func(string, ...any) {}
 	}
 	a := &AppServices{
-		Parts: p, o: o, old: map[string]time.Time{}, here: map[place]mxid.UserID{}, soon: map[string]*passing{},
+		Parts: p, o: o, old: map[string]time.Time{}, here: map[place]mxid.UserID{}, places: map[string]progress{}, soon: map[string]*passing{},
 		changed: make(chan struct{}, 1), stop: make(chan struct{}),
 	}
 	a.ctx, a.cancel = context.WithCancel(context.Background())
-	a.set.Store(o.Services)
+	a.set.Store(set)
 	era, err := p.Store.Incarnation()
 	if err != nil {
 		return nil, err
 	}
 	a.era = strconv.FormatUint(era, 36)
-	if err := a.begin(o.Services); err != nil {
+	if err := a.begin(set); err != nil {
 		return nil, err
 	}
 	if a.box, err = outbox.Open(p.Store, p.Log, outbox.Options{Name: "appservice", Deliver: a.deliver, Now: o.Now, First: o.First, Most: o.Most}); err != nil {
@@ -114,7 +121,13 @@ func (a *AppServices) Close() error {
 	a.cancel() // nobody begins to pass anything on after this
 	a.mu.Unlock()
 	a.ended.Wait()
-	return a.box.Close()
+	err := a.box.Close()
+	for id, p := range a.places {
+		if p.acked != p.saved {
+			err = errors.Join(err, a.save(id, p))
+		}
+	}
+	return err
 }
 
 // Services is those that are registered now.
@@ -170,9 +183,20 @@ func (a *AppServices) begin(set *Set) error {
 type progress struct {
 	acked stream.Pos // it has everything up to here
 	ends  stream.Pos // a transaction that ends here was sent, and perhaps taken; 0: none
+	saved stream.Pos // acked as it is on disk
 }
 
+// step is how many entries a service may have passed without anything for it
+// before that is written down: so many are looked through again after a crash.
+const step = 1000
+
 func (a *AppServices) place(id string) (p progress, ok bool, err error) {
+	a.mu.Lock()
+	p, ok = a.places[id]
+	a.mu.Unlock()
+	if ok {
+		return p, true, nil
+	}
 	val, ok, err := a.Store.Get(nil, append(store.AppService.Prefix(), id...))
 	if err != nil || !ok {
 		return p, false, err
@@ -182,7 +206,37 @@ func (a *AppServices) place(id string) (p progress, ok bool, err error) {
 		return p, false, fault.E(fault.Corrupt, "appservice", "the place of %s is cut", id)
 	}
 	ends, _ := binary.Uvarint(val[n:])
-	return progress{stream.Pos(acked), stream.Pos(ends)}, true, nil
+	p = progress{acked: stream.Pos(acked), ends: stream.Pos(ends), saved: stream.Pos(acked)}
+	a.keep(id, p)
+	return p, true, nil
+}
+
+func (a *AppServices) keep(id string, p progress) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.places[id] = p
+}
+
+// pass notes that there was nothing for a service up to a position.
+func (a *AppServices) pass(id string, p progress) error {
+	a.mu.Lock()
+	p.saved = a.places[id].saved
+	a.mu.Unlock()
+	if p.acked-p.saved >= step {
+		return a.save(id, p)
+	}
+	a.keep(id, p)
+	return nil
+}
+
+// save writes down where a service is. It is worth no sync: what is lost is told
+// again under the same id.
+func (a *AppServices) save(id string, p progress) error {
+	b := a.Store.NewBatch()
+	putPlace(b, id, p)
+	p.saved = p.acked
+	a.keep(id, p)
+	return a.Store.Apply(b)
 }
 
 func putPlace(b *store.Batch, id string, p progress) {

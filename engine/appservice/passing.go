@@ -45,14 +45,14 @@ func (a *AppServices) Tell(rooms, users []uint32) {
 		begin := !p.busy && a.ctx.Err() == nil
 		p.busy = p.busy || begin
 		if begin {
-			a.ended.Go(func() { a.pass(s, p) })
+			a.ended.Go(func() { a.passOn(s, p) })
 		}
 		a.mu.Unlock()
 	}
 }
 
-// pass brings a service what has come together for it, until there is no more.
-func (a *AppServices) pass(s *Service, p *passing) {
+// passOn brings a service what has come together for it, until there is no more.
+func (a *AppServices) passOn(s *Service, p *passing) {
 	for {
 		a.mu.Lock()
 		rooms, users := p.rooms, p.users

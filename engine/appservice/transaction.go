@@ -42,7 +42,8 @@ func (t *transaction) empty() bool {
 
 // deliver brings a service what is behind from; see outbox.Deliver. Where a
 // transaction ends is on disk before it is sent, and where the last one ended
-// when it was taken: the same events never go under two ids.
+// when it was taken: the same events never go under two ids. The outbox's own
+// idea of where a service stands is not asked: it may be behind that.
 func (a *AppServices) deliver(ctx context.Context, id string, from, upto stream.Pos) (stream.Pos, error) {
 	s := a.Services().ByID(id)
 	if s == nil || s.URL == "" {
@@ -52,45 +53,42 @@ func (a *AppServices) deliver(ctx context.Context, id string, from, upto stream.
 	if err != nil || !ok {
 		return from, err
 	}
-	for pos := max(from, at.acked); pos < upto; pos = at.acked {
+	for at.acked < upto {
 		end := upto
-		if at.ends > pos {
+		if at.ends > at.acked {
 			end = min(at.ends, upto)
 		}
-		t, reached, err := a.gather(s, pos, end)
+		t, reached, err := a.gather(s, at.acked, end)
 		if err != nil {
-			return pos, err
+			return from, err
 		}
-		if !t.empty() {
-			if at.ends != reached {
-				at.ends = reached
-				if err := a.save(id, at); err != nil {
-					return pos, err
-				}
+		if t.empty() {
+			if err := a.pass(id, progress{acked: reached, ends: at.ends}); err != nil {
+				return from, err
 			}
-			if err := a.send(ctx, t, reached); err != nil {
-				return pos, err
+			at.acked = reached
+			continue
+		}
+		if at.ends != reached {
+			at.ends = reached
+			if err := a.save(id, at); err != nil {
+				return from, err
 			}
+		}
+		if err := a.send(ctx, t, reached); err != nil {
+			return max(from, at.acked), err
 		}
 		at = progress{acked: reached}
-		if !t.empty() {
-			if err := a.save(id, at); err != nil {
-				return reached, err
-			}
+		if err := a.save(id, at); err != nil {
+			return max(from, reached), err
 		}
 		for _, m := range t.taken {
 			if err := a.E2EE.Acknowledge(m.device, m.upto); err != nil {
-				return reached, err
+				return max(from, reached), err
 			}
 		}
 	}
 	return upto, nil
-}
-
-func (a *AppServices) save(id string, p progress) error {
-	b := a.Store.NewBatch()
-	putPlace(b, id, p)
-	return a.Store.Apply(b)
 }
 
 // send makes the body and puts it to the service.

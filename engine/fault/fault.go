@@ -72,6 +72,10 @@ const (
 	BadSignature       // M_INVALID_SIGNATURE
 	NotInThread        // IO.ELEMENT.MSC4306.M_NOT_IN_THREAD
 	Unsubscribed       // IO.ELEMENT.MSC4306.M_CONFLICTING_UNSUBSCRIPTION
+	NoServiceURL       // an application service without an address; M_URL_NOT_SET
+	ServiceTimeout     // one that did not answer in time; M_CONNECTION_TIMEOUT
+	ServiceUnreachable // one that cannot be reached; M_CONNECTION_FAILED
+	ServiceStatus      // one that answered with an error; M_BAD_STATUS
 	Busy               // the hub is starting, stopping or out of a resource; 503
 	NumKinds           // how many there are; no kind itself
 )

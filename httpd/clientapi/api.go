@@ -74,6 +74,9 @@ func New(o Options) *API {
 
 // Authenticate finds the session of a request, for wire.Options.
 func (a *API) Authenticate(r *wire.Req) (account.Session, error) {
+	if s, ok, err := a.byService(r); ok {
+		return s, err
+	}
 	s, err := a.accounts.Authenticate(r.Token())
 	if err != nil {
 		return s, err // with the session, where the account is locked

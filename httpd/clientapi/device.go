@@ -57,6 +57,17 @@ func (a *API) renameDevice(r *wire.Req) error {
 	if err := r.Decode(&q); err != nil {
 		return err
 	}
+	if r.Session.Service != "" {
+		name := ""
+		if q.Name != nil {
+			name = *q.Name
+		}
+		if made, err := a.newDeviceFor(r, r.Path("deviceId"), name); err != nil {
+			return err
+		} else if made {
+			return r.Reply(201, []byte(`{}`))
+		}
+	}
 	if q.Name == nil { // nothing to change, but the device has to be there
 		if _, err := a.accounts.Device(r.Session.User, r.Path("deviceId")); err != nil {
 			return err

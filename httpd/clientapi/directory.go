@@ -14,7 +14,9 @@ func (a *API) alias(r *wire.Req) error {
 	if err != nil {
 		return fault.E(fault.Invalid, "clientapi.alias", "not a room alias: %w", err)
 	}
-	num, err := a.engine.Resolve(string(alias))
+	ctx, cancel := untilDone(r)
+	defer cancel()
+	num, err := a.engine.ResolveAsking(ctx, string(alias))
 	if err != nil {
 		return err
 	}

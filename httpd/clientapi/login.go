@@ -17,6 +17,9 @@ const loginToken = "m.login.token"
 // Spec: client-server, GET /login.
 func (a *API) loginFlows(r *wire.Req) error {
 	dst := append(r.Out(), `{"flows":[{"type":"m.login.password"},{"get_login_token":true,"type":"m.login.token"}`...)
+	if len(a.engine.AppServices.Services().All()) > 0 {
+		dst = append(dst, `,{"type":"m.login.application_service"}`...)
+	}
 	return r.OK(append(a.appendSSOFlows(dst), `]}`...))
 }
 
@@ -55,6 +58,8 @@ func (a *API) login(r *wire.Req) error {
 		return fault.E(fault.Missing, op, "a login by token needs a token")
 	case *req.Type == loginToken:
 		num, err = a.accounts.UseLoginToken(*req.Token)
+	case *req.Type == loginService:
+		num, err = a.loginFor(r, body)
 	default:
 		return fault.E(fault.Unknown, op, "the hub knows no login of the type %q", *req.Type)
 	}

@@ -122,6 +122,9 @@ func (a *API) register(r *wire.Req) error {
 	default:
 		return fault.E(fault.Invalid, op, "there is no kind of account called %q", kind)
 	}
+	if typeOf(body) == loginService {
+		return a.registerFor(r, body)
+	}
 	flows, only, err := a.gates()
 	if err != nil {
 		return err
@@ -132,6 +135,11 @@ func (a *API) register(r *wire.Req) error {
 	}
 	if err := q.check(a.accounts); err != nil {
 		return err
+	}
+	if q.Username != nil {
+		if err := a.engine.Exclusive(a.accounts.ID(*q.Username), ""); err != nil {
+			return err
+		}
 	}
 	ask := question{op: "register", flows: a.staged(flows), body: body, loose: true, only: only, params: a.terms, purpose: forRegister}
 	x, full, err := a.uia.prove(&ask)
@@ -250,6 +258,9 @@ func (a *API) available(r *wire.Req) error {
 		return err
 	}
 	if err := a.accounts.CheckName(mxid.LowerLocalpart(name)); err != nil {
+		return err
+	}
+	if err := a.engine.Exclusive(a.accounts.ID(mxid.LowerLocalpart(name)), ""); err != nil {
 		return err
 	}
 	return r.OK(append(r.Out(), `{"available":true}`...))

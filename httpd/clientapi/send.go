@@ -72,7 +72,11 @@ func (a *API) send(r *wire.Req) error {
 	if err != nil {
 		return err
 	}
-	id, err := a.engine.Send(num, &room.Draft{Type: r.Path("eventType"), Sender: r.Session.UserID, Content: content, Txn: txn})
+	at, err := stamp(r)
+	if err != nil {
+		return err
+	}
+	id, err := a.engine.Send(num, &room.Draft{Type: r.Path("eventType"), Sender: r.Session.UserID, Content: content, Txn: txn, Time: at})
 	if err != nil {
 		return err
 	}
@@ -134,8 +138,12 @@ func (a *API) setState(r *wire.Req) error {
 	if err != nil {
 		return err
 	}
+	at, err := stamp(r)
+	if err != nil {
+		return err
+	}
 	key := r.Path("stateKey")
-	id, err := a.engine.State(num, &room.Draft{Type: r.Path("eventType"), StateKey: &key, Sender: r.Session.UserID, Content: content})
+	id, err := a.engine.State(num, &room.Draft{Type: r.Path("eventType"), StateKey: &key, Sender: r.Session.UserID, Content: content, Time: at})
 	if err != nil {
 		return err
 	}

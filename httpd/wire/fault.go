@@ -78,6 +78,10 @@ var answers = [fault.NumKinds]answer{
 	fault.NoticeRoom:         {403, "M_CANNOT_LEAVE_SERVER_NOTICE_ROOM", "notices of the server cannot be refused"},
 	fault.NotInThread:        {400, "IO.ELEMENT.MSC4306.M_NOT_IN_THREAD", "the event is not in the thread"},
 	fault.Unsubscribed:       {409, "IO.ELEMENT.MSC4306.M_CONFLICTING_UNSUBSCRIPTION", "you have unsubscribed since"},
+	fault.NoServiceURL:       {400, "M_URL_NOT_SET", "the registration of the application service has no url"},
+	fault.ServiceTimeout:     {504, "M_CONNECTION_TIMEOUT", "the application service did not answer in time"},
+	fault.ServiceUnreachable: {502, "M_CONNECTION_FAILED", "the application service cannot be reached"},
+	fault.ServiceStatus:      {502, "M_BAD_STATUS", "the application service answered with an error"},
 	fault.ServerOwned:        {405, "M_BAD_JSON", "only the hub writes this"},
 }
 

@@ -57,6 +57,9 @@ func NewLimits(now func() time.Time) *Limits {
 
 // take counts one request.
 func (l *Limits) take(r *Req) error {
+	if r.Session.Unlimited {
+		return nil
+	}
 	class := r.route.Class
 	if l == nil || class == Free {
 		return nil

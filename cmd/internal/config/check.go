@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 
+	"hearth/engine/appservice"
 	"hearth/engine/budget"
 	"hearth/engine/event"
 	"hearth/engine/mxid"
@@ -68,8 +69,18 @@ func (c *Config) Check() []Problem {
 	if _, err := peer.ParseNetworks(c.AllowNetworks); err != nil {
 		bad("allow_networks", "%v", err)
 	}
-	if len(c.AppServices) > 0 {
-		bad("appservices", "this version has no application services yet; leave it empty")
+	for _, name := range c.AppServices {
+		text, err := os.ReadFile(name)
+		if err == nil {
+			server := c.ServerName
+			if server == "" {
+				server = "localhost" // what the names end with is no matter here
+			}
+			_, err = appservice.Parse(text, mxid.Server(server))
+		}
+		if err != nil {
+			bad("appservices", "%s: %v", name, err)
+		}
 	}
 	if c.DataDir == "" {
 		bad("data_dir", "a folder is needed")

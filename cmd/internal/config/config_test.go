@@ -179,7 +179,7 @@ func TestCheck(t *testing.T) {
 		{"acme = 'me@example.org'\nfederation_listen = ':443'\ntls_cert = '" + secret + "'\ntls_key = '" + secret + "'", "one of them only"},
 		{"public_url = 'hub.example'", "is not a URL"},
 		{"memory_limit = '16MiB'", "too small"},
-		{"appservices = ['x.yaml']", "no application services yet"},
+		{"appservices = ['x.yaml']", "x.yaml: no such file"},
 		{"data_dir = ''", "a folder is needed"},
 		{"registration = 'open'", "anyone"},
 		{"registration_shared_secret_file = '" + secret + "'", "chmod 600"},
