@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -101,7 +102,8 @@ func NewServers(o ServersOptions) *Servers {
 	}
 	s.pipes = &http.Transport{
 		DialTLSContext:  func(ctx context.Context, _, address string) (net.Conn, error) { return s.dialName(ctx, address) },
-		MaxConnsPerHost: o.PerHost, MaxIdleConnsPerHost: 2, MaxIdleConns: o.Conns, IdleConnTimeout: serverIdle,
+		MaxConnsPerHost: o.PerHost, MaxIdleConnsPerHost: 2, IdleConnTimeout: serverIdle,
+		MaxIdleConns:           max(1, o.Conns*3/4), // so that a new server finds room without all that is kept going
 		MaxResponseHeaderBytes: serverHead, DisableCompression: true,
 	}
 	s.wells = http.Client{CheckRedirect: followWell, Transport: &http.Transport{
@@ -163,7 +165,10 @@ func (s *Servers) open(ctx context.Context, r *federation.Request) (*http.Respon
 	if err == nil {
 		return resp, nil
 	}
-	if why := context.Cause(ctx); why != nil {
+	switch why := context.Cause(ctx); {
+	case errors.Is(why, context.DeadlineExceeded):
+		err = fmt.Errorf("it took too long: %w", why)
+	case why != nil:
 		err = why // what the transport says of it is no clearer
 	}
 	var failed *unreached

@@ -395,7 +395,7 @@ func TestServersBounds(t *testing.T) {
 	}, "127.0.0.10")
 	s := w.servers()
 	for path, want := range map[string]string{
-		"/large": "more than 100 bytes", "/told": "more than 100 bytes", "/head": "server response headers exceeded", "/silent": "deadline",
+		"/large": "more than 100 bytes", "/told": "more than 100 bytes", "/head": "server response headers exceeded", "/silent": "it took too long",
 		"//x": "no path", "/a b": "no path", "": "no path", "/\r\nX: y": "no path", "/a#b": "no path",
 	} {
 		r := &federation.Request{Dest: "127.0.0.10", Method: "GET", Path: path, MaxAnswer: 100, Time: time.Minute}
@@ -473,5 +473,42 @@ func TestLook(t *testing.T) {
 	look = s.Look(t.Context(), "d.example")
 	if len(look.Places) != 1 || !errors.Is(look.Places[0].Err, dns.ErrNone) || look.Failed == nil || Mismatch(look.Failed) {
 		t.Errorf("%+v", look)
+	}
+}
+
+func TestSplit(t *testing.T) {
+	for name, want := range map[mxid.Server]string{
+		"a.example": "a.example 0", "a.example:1": "a.example 1", "192.0.2.1": "192.0.2.1 0", "192.0.2.1:8448": "192.0.2.1 8448",
+		"[2001:db8::1]": "2001:db8::1 0", "[2001:db8::1]:8448": "2001:db8::1 8448",
+	} {
+		host, port := split(name)
+		if got := fmt.Sprint(host, " ", port); got != want {
+			t.Errorf("%s: %s", name, got)
+		}
+		if again, err := named(pipe(name) + ":443"); again != name || err != nil {
+			t.Errorf("%s: %s %v", name, again, err)
+		}
+	}
+	for _, bad := range []string{"", "a.example:443", ".peer:443", "zz.peer:443", pipe("a b") + ":443"} {
+		if name, err := named(bad); err == nil {
+			t.Errorf("%q: %s", bad, name)
+		}
+	}
+}
+
+// Only so many names are looked for at a time.
+func TestFlights(t *testing.T) {
+	w := newWorld(t)
+	s := w.servers()
+	for i := range maxFlights {
+		s.flights[mxid.Server(fmt.Sprint("n", i))] = &flight{done: make(chan struct{})}
+	}
+	if _, err := s.Do(t.Context(), &federation.Request{Dest: "a.example", Method: "GET", Path: "/x"}); !fault.Is(err, fault.Remote) {
+		t.Error(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := s.delegate(ctx, "n1"); !errors.Is(err, context.Canceled) {
+		t.Error(err)
 	}
 }

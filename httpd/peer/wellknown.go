@@ -31,8 +31,9 @@ const (
 	wellTime    = 15 * time.Second
 	wellBytes   = 16 << 10
 	wellHops    = 5
-	maxAsking   = 16
-	maxFlights  = 256
+	wellQueue   = time.Minute // for a turn to ask
+	maxAsking   = 32          // at once
+	maxFlights  = 1024        // names whose turn has not come, and those that are asked
 	tableBytes  = 256 << 10
 )
 
@@ -50,6 +51,7 @@ type delegation struct {
 type flight struct {
 	done chan struct{}
 	to   mxid.Server
+	err  error // its turn never came
 }
 
 // table keeps delegations within a number of bytes. What goes when it is full is
@@ -103,7 +105,7 @@ func (s *Servers) delegate(ctx context.Context, name mxid.Server) (mxid.Server, 
 	if f == nil {
 		if len(s.flights) >= maxFlights {
 			s.mu.Unlock()
-			return "", errors.New("too many servers are being looked for")
+			return "", errBusy
 		}
 		f = &flight{done: make(chan struct{})}
 		s.flights[key] = f
@@ -112,7 +114,7 @@ func (s *Servers) delegate(ctx context.Context, name mxid.Server) (mxid.Server, 
 	s.mu.Unlock()
 	select {
 	case <-f.done:
-		return either(f.to, name), nil
+		return either(f.to, name), f.err
 	case <-ctx.Done():
 		return "", context.Cause(ctx)
 	}
@@ -125,19 +127,28 @@ func either(a, b mxid.Server) mxid.Server {
 	return b
 }
 
-// learn asks for a delegation, and keeps what came of it.
+// errBusy is not the fault of the server that is looked for, and nothing about
+// it is kept.
+var errBusy = errors.New("too many servers are being looked for")
+
+// learn asks for a delegation when its turn has come, and keeps what came of it.
 func (s *Servers) learn(name mxid.Server, f *flight) {
-	ctx, cancel := context.WithTimeout(context.Background(), s.patience)
-	defer cancel()
-	var got well
-	var err error
+	turn := time.NewTimer(wellQueue)
+	defer turn.Stop()
 	select {
 	case s.asking <- struct{}{}:
-		got, err = s.askWell(ctx, "https://"+string(name)+"/.well-known/matrix/server")
-		<-s.asking
-	case <-ctx.Done():
-		err = ctx.Err()
+	case <-turn.C:
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.flights, name)
+		f.err = errBusy
+		close(f.done)
+		return
 	}
+	ctx, cancel := context.WithTimeout(context.Background(), s.patience)
+	defer cancel()
+	got, err := s.askWell(ctx, "https://"+string(name)+"/.well-known/matrix/server")
+	<-s.asking
 	now := s.o.Now()
 	d := &delegation{to: got.to, asked: now, until: now.Add(jitter(got.keep)), held: now.Add(wellMost), sure: true}
 	s.mu.Lock()

@@ -47,7 +47,8 @@ const (
 	firstTry   = 2 * time.Second  // for one server; the second round waits twice as long
 	rounds     = 2
 	sibling    = 300 * time.Millisecond // for the other family, once one has answered
-	maxFlights = 512                    // questions waiting for their turn
+	queueTime  = 30 * time.Second       // for a turn to ask
+	maxFlights = 2048                   // questions that wait for their turn, and those that are asked
 	maxChain   = 8                      // names that stand for each other
 	maxNames   = 253                    // bytes of a name
 )
@@ -65,6 +66,9 @@ const (
 // ErrNone is what look-ups wrap where the network says that there is nothing of
 // the kind: asking again soon is of no use. Other errors pass.
 var ErrNone = errors.New("dns: nothing by that name")
+
+// errBusy says nothing about the name, and is not kept.
+var errBusy = errors.New("dns: too many look-ups under way")
 
 // Target is where a service is: a host name, and its port.
 type Target struct {
@@ -245,7 +249,7 @@ func (r *Resolver) find(ctx context.Context, q question) (*answer, error) {
 	if f == nil {
 		if len(r.flights) >= maxFlights {
 			r.mu.Unlock()
-			return nil, errors.New("dns: too many look-ups under way")
+			return nil, errBusy
 		}
 		f = &flight{done: make(chan struct{})}
 		r.flights[q] = f
@@ -262,15 +266,22 @@ func (r *Resolver) find(ctx context.Context, q question) (*answer, error) {
 
 // fly asks, keeps what came of it and tells those who wait.
 func (r *Resolver) fly(q question, f *flight) {
-	ctx, cancel := context.WithTimeout(context.Background(), lookTime)
-	defer cancel()
+	turn := time.NewTimer(queueTime)
+	defer turn.Stop()
 	select {
 	case r.slots <- struct{}{}:
-		f.a, f.err = r.resolve(ctx, q)
-		<-r.slots
-	case <-ctx.Done():
-		f.err = errors.New("dns: too many look-ups under way")
+	case <-turn.C:
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		delete(r.flights, q)
+		f.err = errBusy
+		close(f.done)
+		return
 	}
+	ctx, cancel := context.WithTimeout(context.Background(), lookTime)
+	defer cancel()
+	f.a, f.err = r.resolve(ctx, q)
+	<-r.slots
 	now := r.o.Now()
 	r.mu.Lock()
 	defer r.mu.Unlock()
