@@ -184,6 +184,9 @@ func (b *Broker) tick(now time.Time) {
 	b.tellSys(now)
 }
 
+// Now is the broker's time, which message expiry goes by.
+func (b *Broker) Now() time.Time { return b.o.Now() }
+
 // Rejudge forgets what May said about deliveries: rights have changed.
 func (b *Broker) Rejudge() { b.rights.Add(1) }
 

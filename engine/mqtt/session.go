@@ -171,7 +171,7 @@ func (s *session) send(q *queued) {
 		return
 	}
 	d := Delivery{Message: q.m, ID: packetID(q.seq), QoS: q.qos, Retain: q.retain, Dup: q.seq < s.dupBelow, SubIDs: q.ids}
-	if d.Seconds = q.m.seconds(s.b.o.Now); d.Seconds == 0 && !q.m.Expires.IsZero() {
+	if d.Seconds = q.m.seconds(s.b.o.Now); d.Seconds == 0 && !q.m.Expires.IsZero() && (q.qos == 1 || !d.Dup) {
 		s.forget(q.seq, q.body, q.size)
 		return
 	}

@@ -140,16 +140,19 @@ func (c *conn) connect(b []byte) error {
 	c.version, c.client = version, client
 	c.alive = time.Duration(q.keepAlive) * time.Second
 	c.mu.Unlock()
-	c.say(func(dst []byte) []byte { return appendWelcome(dst, version, &w) })
-	client.Start()
-	return nil
+	if first := appendWelcome(nil, version, &w); len(first) <= c.most {
+		c.say(func(dst []byte) []byte { return append(dst, first...) })
+		client.Start()
+		return nil
+	}
+	return errOver // [MQTT-3.1.2-24]: it takes not even that
 }
 
 // refuse answers a CONNECT that is not let in.
 func (c *conn) refuse(version byte, err error) error {
 	if version != 0 && err != errOver {
 		r, text := mqtt.ReasonOf(err)
-		c.say(func(dst []byte) []byte { return appendRefusal(dst, version, r, text) })
+		c.say(func(dst []byte) []byte { return appendRefusal(dst, version, c.most, r, text) })
 		c.mu.Lock()
 		c.closing = true // the farewell is said
 		c.mu.Unlock()

@@ -182,7 +182,7 @@ func appendDisconnect(dst []byte, r mqtt.Reason, text string, most int) []byte {
 // appendRefusal appends a CONNACK that lets nobody in.
 //
 // Spec: MQTT 5, 3.2.2; MQTT 3.1.1, 3.2.2.3.
-func appendRefusal(dst []byte, version byte, r mqtt.Reason, text string) []byte {
+func appendRefusal(dst []byte, version byte, most int, r mqtt.Reason, text string) []byte {
 	if version < 5 {
 		code := byte(3) // server unavailable
 		switch r {
@@ -197,7 +197,7 @@ func appendRefusal(dst []byte, version byte, r mqtt.Reason, text string) []byte 
 		}
 		return append(dst, typeConnAck<<4, 2, 0, code)
 	}
-	if text == "" || len(text) > 100 {
+	if text == "" || len(text) > 100 || 8+len(text) > most {
 		return append(dst, typeConnAck<<4, 3, 0, byte(r), 0)
 	}
 	props := 3 + len(text)

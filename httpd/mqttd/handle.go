@@ -91,7 +91,7 @@ func (c *conn) publish(first byte, in *input) error {
 	if p.given != 0 {
 		p.describe(&m)
 		if p.has(propMessageExpiry) {
-			m.Expires = time.Now().Add(time.Duration(p.expiry) * time.Second)
+			m.Expires = c.srv.broker.Now().Add(time.Duration(p.expiry) * time.Second)
 		}
 		if p.has(propResponseTopic) && !mqtt.ValidTopic(m.ResponseTopic) {
 			return mqtt.Refuse(mqtt.ProtocolError, "a response topic with wildcards") // [MQTT-3.3.2-14]

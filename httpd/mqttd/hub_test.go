@@ -3,6 +3,7 @@ package mqttd
 import (
 	"context"
 	"net"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -17,6 +18,7 @@ type hub struct {
 	broker *mqtt.Broker
 	server *Server
 	addr   string
+	skew   *atomic.Int64 // how far the broker's clock is ahead, nanoseconds
 }
 
 // let lets in everybody under the name that they give.
@@ -29,7 +31,9 @@ func let(_ context.Context, c *mqtt.Connect) (mqtt.Identity, error) {
 
 func start(t *testing.T, bo mqtt.Options, so Options) *hub {
 	t.Helper()
-	e, err := engine.Open(engine.Options{Dir: t.TempDir(), Server: "hub.test"})
+	skew := new(atomic.Int64)
+	now := func() time.Time { return time.Now().Add(time.Duration(skew.Load())) }
+	e, err := engine.Open(engine.Options{Dir: t.TempDir(), Server: "hub.test", Now: now})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -42,7 +46,7 @@ func start(t *testing.T, bo mqtt.Options, so Options) *hub {
 		t.Fatal(err)
 	}
 	so.Broker = b
-	h := &hub{t: t, engine: e, broker: b, server: New(so)}
+	h := &hub{t: t, engine: e, broker: b, server: New(so), skew: skew}
 	addr, err := h.server.Listen("127.0.0.1:0", nil)
 	if err != nil {
 		t.Fatal(err)

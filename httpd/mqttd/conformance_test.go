@@ -1,0 +1,92 @@
+package mqttd
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"hearth/engine/mqtt"
+)
+
+// statements counts the normative statements of MQTT 5 in each section, as the
+// standard's appendix B numbers them. One that begins at 2 says so.
+var statements = []struct {
+	section     string
+	first, last int
+}{
+	{"1.5.4", 1, 3}, {"1.5.5", 1, 1}, {"1.5.7", 1, 1}, {"2.1.3", 1, 1}, {"2.2.1", 2, 6}, {"2.2.2", 1, 1}, {"3.1.0", 1, 2},
+	{"3.1.2", 1, 30}, {"3.1.3", 1, 12}, {"3.1.4", 1, 6}, {"3.2.0", 1, 2}, {"3.2.2", 1, 22}, {"3.3.1", 1, 13}, {"3.3.2", 1, 20},
+	{"3.3.4", 1, 10}, {"3.4.2", 1, 3}, {"3.5.2", 1, 3}, {"3.6.1", 1, 1}, {"3.6.2", 1, 3}, {"3.7.2", 1, 3}, {"3.8.1", 1, 1},
+	{"3.8.3", 1, 5}, {"3.8.4", 1, 8}, {"3.9.2", 1, 2}, {"3.9.3", 1, 2}, {"3.10.1", 1, 1}, {"3.10.3", 1, 2}, {"3.10.4", 1, 6},
+	{"3.11.2", 1, 2}, {"3.11.3", 1, 2}, {"3.12.4", 1, 1}, {"3.14.0", 1, 1}, {"3.14.1", 1, 1}, {"3.14.2", 1, 4}, {"3.14.4", 1, 3},
+	{"3.15.1", 1, 1}, {"3.15.2", 1, 3}, {"4.1.0", 1, 2}, {"4.2.0", 1, 1}, {"4.3.1", 1, 1}, {"4.3.2", 1, 5}, {"4.3.3", 1, 13},
+	{"4.4.0", 1, 2}, {"4.5.0", 1, 2}, {"4.6.0", 1, 6}, {"4.7.0", 1, 1}, {"4.7.1", 1, 2}, {"4.7.2", 1, 1}, {"4.7.3", 1, 4},
+	{"4.8.2", 1, 6}, {"4.9.0", 1, 3}, {"4.12.0", 1, 7}, {"4.12.1", 1, 2}, {"4.13.1", 1, 1}, {"4.13.2", 1, 1}, {"6.0.0", 1, 4},
+}
+
+// exceptions are the statements without a script, and why.
+var exceptions = map[string]string{
+	"2.2.1-3": "binds clients", "3.1.2-20": "binds clients", "3.1.2-21": "binds clients", "3.1.2-30": "binds clients",
+	"3.2.2-4": "binds clients", "3.2.2-5": "binds clients", "3.2.2-11": "binds clients", "3.2.2-14": "binds clients",
+	"3.2.2-15": "binds clients", "3.2.2-17": "binds clients", "3.2.2-18": "binds clients", "3.2.2-21": "binds clients",
+	"3.3.2-9": "binds clients", "3.3.2-10": "binds clients", "3.3.4-7": "binds clients", "3.3.4-8": "binds clients",
+	"4.5.0-2": "binds clients", "4.6.0-1": "binds clients", "4.6.0-2": "binds clients", "4.6.0-3": "binds clients",
+	"4.6.0-4": "binds clients", "4.12.0-3": "binds clients", "4.12.0-7": "binds clients", "4.12.1-1": "binds clients",
+	"6.0.0-1": "binds clients", "6.0.0-3": "binds clients",
+
+	"3.1.2-28": "no response information is ever sent: topics of answers are for the mappings to say",
+	"3.2.2-9":  "all QoS are supported", "3.2.2-10": "all QoS are supported", "3.2.2-12": "all QoS are supported",
+	"3.2.2-13": "retained messages are supported",
+	"3.2.2-20": "no user properties of the hub's own are sent in a CONNACK",
+	"3.4.2-3":  "no user properties of the hub's own are sent", "3.5.2-3": "no user properties of the hub's own are sent",
+	"3.6.2-2": "PUBREL has no reason string", "3.6.2-3": "no user properties of the hub's own are sent",
+	"3.7.2-2": "PUBCOMP has no reason string", "3.7.2-3": "no user properties of the hub's own are sent",
+	"3.9.2-1": "SUBACK has no reason string", "3.9.2-2": "no user properties of the hub's own are sent",
+	"3.11.2-1": "UNSUBACK has no reason string", "3.11.2-2": "no user properties of the hub's own are sent",
+	"3.14.2-4": "no user properties of the hub's own are sent",
+	"3.3.2-11": "the hub sends no topic aliases", "3.1.2-26": "the hub sends no topic aliases",
+	"3.3.4-5":  "one copy is sent, with all identifiers",
+	"3.14.2-1": "the codes that are sent are of the type that has no others",
+	"3.15.2-1": "no AUTH is ever sent", "3.15.2-2": "no AUTH is ever sent", "3.15.2-3": "no AUTH is ever sent",
+	"4.12.0-2": "no AUTH is ever sent", "4.12.0-4": "no AUTH is ever sent", "4.12.0-5": "a CONNECT with a method is never let in",
+	"4.12.1-2": "a CONNECT with a method is never let in, so nothing can be authenticated again",
+	"6.0.0-2":  "tested with the WebSocket listener, TestWebSocket", "6.0.0-4": "tested with the WebSocket listener, TestWebSocket",
+	"3.1.2-22": "takes time: TestKeepAlive", "3.2.2-22": "takes time: TestKeepAlive",
+	"4.2.0-1": "TCP, TLS and WebSocket are there: all scripts run on TCP, TestTLS and TestWebSocket on the others",
+}
+
+// clause is what some statements come to, in our words, with a script.
+type clause struct {
+	ids, says, script string
+}
+
+func TestConformance(t *testing.T) {
+	h := start(t, mqtt.Options{Limits: mqtt.Limits{Inflight: 8}, May: func(_ mqtt.Identity, op mqtt.Op, topic string) bool {
+		return !strings.HasPrefix(topic, "forbidden/")
+	}}, Options{Packet: 20_000, TopicAliases: 4})
+	all := map[string]bool{}
+	for _, s := range statements {
+		for n := s.first; n <= s.last; n++ {
+			all[fmt.Sprintf("%s-%d", s.section, n)] = exceptions[fmt.Sprintf("%s-%d", s.section, n)] != ""
+		}
+	}
+	for _, c := range slices.Concat(connectClauses, publishClauses, subscribeClauses, sessionClauses) {
+		for id := range strings.FieldsSeq(c.ids) {
+			if _, ok := all[id]; !ok {
+				t.Errorf("there is no statement %s", id)
+			}
+			all[id] = true
+		}
+		t.Run(strings.ReplaceAll(c.ids, " ", ",")+"/"+strings.ReplaceAll(c.says, " ", "_"), func(t *testing.T) {
+			hh := *h
+			hh.t = t
+			hh.play(t, c.script)
+		})
+	}
+	for id, seen := range all {
+		if !seen {
+			t.Errorf("[MQTT-%s] has no script, and no exception says why", id)
+		}
+	}
+}
