@@ -372,7 +372,7 @@ func (b *Broker) publishWill(w *Message) {
 	if w.lasts > 0 {
 		w.Expires = b.o.Now().Add(time.Duration(w.lasts) * time.Second)
 	}
-	b.crew.Go(func() { b.publish(&publication{m: w, kept: true}) })
+	b.publish(&publication{m: w, kept: true})
 }
 
 // whoIsDue finds the sessions that end or whose last will is due.
@@ -421,7 +421,7 @@ func (b *Broker) dueNow(s *session, now time.Time) {
 		}
 	}
 	if will != nil {
-		b.publishWill(will)
+		b.crew.Go(func() { b.publishWill(will) })
 	}
 }
 
