@@ -4,11 +4,12 @@ import "time"
 
 // clock is the time events are signed with. A hub has no battery for its clock
 // and may start in the past. Time never runs backwards across a restart: it
-// begins no earlier than the newest event in the store and, until the system's
-// own clock is past that, moves on with the uptime.
+// begins no earlier than the newest event that was made here and, until the
+// system's own clock is past that, moves on with the uptime. Events of other
+// servers do not count: they have whatever time their maker likes.
 type clock struct {
 	system func() time.Time
-	floor  time.Time // the newest event's time when the store was opened
+	floor  time.Time // the time of our newest event when the store was opened
 	began  time.Time // when that was, with its monotonic reading
 }
 

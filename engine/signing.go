@@ -162,6 +162,13 @@ func formatKeys(own *keyring.Own) string {
 // OwnKeys are the hub's signing keys; nobody writes to them.
 func (e *Engine) OwnKeys() *keyring.Own { return e.own }
 
+// KeysIn reads the signing keys of a data folder, which may be in use; nil where
+// it has none. The server's name is not among them.
+func KeysIn(dir string) (*keyring.Own, error) {
+	own, _, err := readKeys(&Options{Dir: dir, FS: store.Disk()}, "")
+	return own, err
+}
+
 // RotateKey retires the keys in use and gives the hub another, which signs from
 // the next opening of the folder on: the engine must be closed at once, and must
 // not have served. The retired keys stay published for ever. Error: Full on a

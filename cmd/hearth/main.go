@@ -31,6 +31,7 @@ func commands() []command {
 		{"example-config", "print a settings file with all settings and their defaults", exampleConfig},
 		{"user", "add, list or deactivate users, or set a password", user},
 		{"thing", "add, list, approve or revoke things that speak MQTT", things},
+		{"key", "list the hub's signing keys, or renew them", key},
 		{"pub", "send events into a room", pub},
 		{"sub", "print the events of a room as they come", sub},
 	}

@@ -2,6 +2,7 @@ package room
 
 import (
 	"encoding/binary"
+	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -306,34 +307,34 @@ func (r *Rooms) stateOf(set snapshot.Set, typ, stateKey string) (*Event, error) 
 
 func stateName(typ, stateKey string) string { return typ + "\x00" + stateKey }
 
-// Newest is the time of the newest event that has a body here; the zero time
-// where there is none.
-func (r *Rooms) Newest() (time.Time, error) {
-	var newest Event
-	for _, t := range [...]store.Table{store.StateBody, store.OtherBody} {
-		tries := 100 // after a loss some may not be readable; a clock needs no more than one
-		err := r.st.ScanBack(t.Prefix(), store.After(t.Prefix()), func(key, _ []byte) (bool, error) {
-			tries--
-			if len(key) != 9 {
-				return tries > 0, nil
-			}
-			e, err := r.Event(EventNum(binary.BigEndian.Uint64(key[1:])))
-			if fault.Is(err, fault.Corrupt) || fault.Is(err, fault.NotFound) {
-				return tries > 0, nil
-			}
-			if err == nil && e.Num > newest.Num {
-				newest = *e
-			}
-			return false, err
-		})
-		if err != nil {
-			return time.Time{}, err
+// newestWithin is how many entries of the log are looked at for an event of our
+// own. Where all are of others, those that follow ours carry the clock no more.
+const newestWithin = 50_000
+
+// Newest is the time of the newest event that was made here, the zero time where
+// none of those at the end of the log was. The times of others' events prove
+// nothing: any server may write 2100 into one.
+func (r *Rooms) Newest() (newest time.Time, err error) {
+	entries, bodies := newestWithin, 100 // a body may be gone, or damaged
+	var failed error
+	err = r.log.ReadBack(0, r.log.Tip(), func(_ stream.Pos, e *stream.Entry) (more bool) {
+		entries--
+		if e.Kind != stream.RoomEvent || e.Flags&stream.FlagLocal == 0 {
+			return entries > 0
 		}
-	}
-	if newest.Num == 0 {
-		return time.Time{}, nil
-	}
-	return time.UnixMilli(newest.Time), nil
+		bodies--
+		ev, err := r.Event(EventNum(e.Event))
+		switch {
+		case err == nil:
+			newest = time.UnixMilli(ev.Time)
+		case fault.Is(err, fault.Corrupt), fault.Is(err, fault.NotFound):
+			return entries > 0 && bodies > 0
+		default:
+			failed = err
+		}
+		return false
+	})
+	return newest, errors.Join(err, failed)
 }
 
 // All calls f for the rooms with numbers above after, in order, until f returns
