@@ -94,6 +94,7 @@ func (w *Writer) Accept(e *event.Event, given []mxid.EventID) (Outcome, Gap, err
 		return w.refuse(&s)
 	}
 	if len(w.head.ext) == 0 {
+		s.first = true
 		return Accepted, gap, w.join(&s, before, set) // the first event here: there is no present yet
 	}
 	if denied, err := w.denies(w.head.State, e); err != nil {
@@ -198,11 +199,11 @@ func (w *Writer) Keep(e *event.Event) (Outcome, Gap, error) {
 	if err := w.ours(e); err != nil {
 		return 0, Gap{}, err
 	}
-	_, err := w.byID(e.ID)
-	if err == nil {
+	old, err := w.byID(e.ID)
+	if err == nil && old.Flags&flagUnjudged == 0 {
 		return Known, Gap{}, nil
 	}
-	if !fault.Is(err, fault.NotFound) {
+	if err != nil && !fault.Is(err, fault.NotFound) {
 		return 0, Gap{}, err
 	}
 	authority, gap, err := w.authority(e)
@@ -213,7 +214,7 @@ func (w *Writer) Keep(e *event.Event) (Outcome, Gap, error) {
 		return Missing, gap, nil
 	}
 	s := staged{ev: &Event{Event: e, In: w.head.Room, Flags: flagOutlier, links: newLinks(linksUnknown)}, outcome: Aside}
-	w.adopt(&s, nil)
+	w.adopt(&s, old)
 	if authority.check(e) != nil {
 		s.ev.Flags |= flagRejected
 		s.outcome = Rejected

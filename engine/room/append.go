@@ -42,6 +42,10 @@ func (w *Writer) append(tx *stream.Tx) error {
 		if s.placed() {
 			w.appendRelation(tx, s, sender, replied)
 		}
+		if s.told != nil {
+			buf = w.appendOutside(tx, s, buf)
+			continue
+		}
 		for _, m := range s.members {
 			buf = m.appendRows(tx, w.head.Room, s.ev.At.Pos, buf)
 			if err := servers.count(tx, m, s.ev.At.Pos); err != nil {
@@ -49,6 +53,9 @@ func (w *Writer) append(tx *stream.Tx) error {
 			}
 			if m.local {
 				tx.Wake(m.user)
+			}
+			if m.local && s.first {
+				tx.Delete(invitationKey(nil, w.head.Room, m.user))
 			}
 		}
 	}

@@ -49,6 +49,7 @@ type memberChange struct {
 	server   uint32 // of another server's user
 	event    EventNum
 	local    bool
+	outside  bool // the hub is not in the room; see Outside
 	old, new Membership
 }
 
@@ -114,11 +115,12 @@ func memberKey(dst []byte, room Num, user uint32) []byte {
 const (
 	memberLocal     = 1 << iota // the user is of this hub
 	memberForgotten             // the user forgot the room
+	memberOutside               // the hub is not in the room
 )
 
 // appendRows writes both indexes of a member's standing.
 func (c *memberChange) appendRows(tx *stream.Tx, room Num, pos stream.Pos, buf []byte) []byte {
-	m := Member{Membership: c.new, Event: c.event, Pos: pos, Local: c.local}
+	m := Member{Membership: c.new, Event: c.event, Pos: pos, Local: c.local, Outside: c.outside}
 	buf = m.appendTo(buf[:0])
 	var kbuf [9]byte
 	tx.Set(userRoomKey(kbuf[:0], c.user, room), buf)
@@ -135,6 +137,7 @@ type Member struct {
 	Pos        stream.Pos // position of the last change
 	Local      bool       // the user is of this hub
 	Forgotten  bool       // the user has left and forgotten the room
+	Outside    bool       // Event came alone, from another server: the hub was not in the room; see Rooms.Invitation
 }
 
 func (m *Member) appendTo(dst []byte) []byte {
@@ -145,6 +148,9 @@ func (m *Member) appendTo(dst []byte) []byte {
 	if m.Forgotten {
 		flags |= memberForgotten
 	}
+	if m.Outside {
+		flags |= memberOutside
+	}
 	dst = append(dst, byte(m.Membership), flags)
 	dst = binary.AppendUvarint(dst, uint64(m.Event))
 	return binary.AppendUvarint(dst, uint64(m.Pos))
@@ -154,7 +160,7 @@ func (m *Member) parse(val []byte) error {
 	d := decoder{src: val}
 	m.Membership = Membership(d.byte())
 	flags := d.byte()
-	m.Local, m.Forgotten = flags&memberLocal != 0, flags&memberForgotten != 0
+	m.Local, m.Forgotten, m.Outside = flags&memberLocal != 0, flags&memberForgotten != 0, flags&memberOutside != 0
 	m.Event, m.Pos = EventNum(d.uint()), stream.Pos(d.uint())
 	if int(m.Membership) >= len(membershipNames) {
 		return fault.E(fault.Corrupt, "room", "a member row of unknown membership")

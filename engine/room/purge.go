@@ -168,7 +168,8 @@ func (r *Rooms) Purge(room Num, extra func(tx *stream.Tx, members []Member) erro
 		r.purges.of(room).pos = row.pos
 		tx.Set(purgeKey(room), row.appendTo(nil))
 		tx.Delete(roomKey(nil, room))
-		for _, t := range [...]store.Table{store.Timeline, store.Snapshot, store.Relation, store.Thread, store.Member, store.RoomServer, store.Hole} {
+		for _, t := range [...]store.Table{store.Timeline, store.Snapshot, store.Relation, store.Thread, store.Member, store.RoomServer,
+			store.Hole, store.Invitation} {
 			prefix := store.U32(t.Prefix(), uint32(room))
 			tx.DeleteRange(prefix, store.After(prefix))
 		}

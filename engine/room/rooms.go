@@ -46,6 +46,8 @@ type Rooms struct {
 	standings standings
 	purges    purges
 
+	outlining sync.Mutex // held while an outline is looked for and made
+
 	loading sync.Mutex // held while a room is read from the disk; taken before mu
 	mu      sync.Mutex
 	live    map[Num]*live

@@ -153,6 +153,7 @@ const (
 	flagDenied                     // the state before it refuses it: it authorises nothing
 	flagSoft                       // the room's present refused it: no extremity, not shown, but part of the graph
 	flagOutlier                    // its state is not known; it has no place in the graph
+	flagUnjudged                   // an outlier that was taken without its auth events: see Outside
 )
 
 // Event is a stored event with what the hub knows about it. Shared and never

@@ -14,10 +14,12 @@ type staged struct {
 	outcome Outcome
 	known   bool // it has been here as an outlier, under the same number
 	relay   bool // this hub passes it on to the other servers in the room
+	first   bool // the hub had no present of the room before it
 	packed  []byte
 	snaps   []newSnapshot
 	changes []Change // what it did to the current state
 	members []*memberChange
+	told    []byte // row of Invitation, where the event gives a standing outside the room
 	redacts []redaction
 	rel     relation
 	awaits  []mxid.EventID // events it points at that are not here

@@ -434,6 +434,9 @@ func (v *verifier) member(m *Member) error {
 		e.At.Pos > m.Pos || m.Local != (id.Server() == v.r.Server()) {
 		v.bad("member %d of room %d: its row does not follow from event %d", m.User, m.Room, e.Num)
 	}
+	if m.Outside {
+		return nil // no state of the room has it
+	}
 	h := v.heads[m.Room]
 	key, err := v.r.KeyOf("m.room.member", string(id))
 	if err != nil {

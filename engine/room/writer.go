@@ -141,7 +141,36 @@ func (w *Writer) Add(d *Draft) (*Event, error) {
 	if err := w.link(&b, &view); err != nil {
 		return nil, err
 	}
-	made, err := event.Build(w.head.Version, &b, &w.r.opts.Signer)
+	made, err := w.build(&b, &view, &w.r.opts.Signer)
+	if err != nil {
+		return nil, err
+	}
+	return w.stageLocal(made, target, d.Txn)
+}
+
+// Draw builds a state event on the room's extremities and checks it as Add does,
+// but stages nothing: it is for others to complete (signed false: it bears no
+// signature), or has to be shown to somebody before it may enter the room by
+// Accept. Errors: as Add.
+func (w *Writer) Draw(d *Draft, signed bool) (*event.Event, error) {
+	view := view{w: w}
+	b := event.Draft{Room: w.head.ID, Type: d.Type, StateKey: d.StateKey, Sender: d.Sender, Time: d.Time, Content: d.Content}
+	if b.Time == 0 {
+		b.Time = w.r.opts.Now().UnixMilli()
+	}
+	if err := w.link(&b, &view); err != nil {
+		return nil, err
+	}
+	signer := &w.r.opts.Signer
+	if !signed {
+		signer = nil
+	}
+	return w.build(&b, &view, signer)
+}
+
+// build makes the event of a draft and checks it against the room's present.
+func (w *Writer) build(b *event.Draft, view *view, s *event.Signer) (*event.Event, error) {
+	made, err := event.Build(w.head.Version, b, s)
 	if err != nil {
 		return nil, err
 	}
@@ -151,7 +180,7 @@ func (w *Writer) Add(d *Draft) (*Event, error) {
 		}
 		return nil, err
 	}
-	return w.stageLocal(made, target, d.Txn)
+	return made, nil
 }
 
 // link points the event at the extremities and at the events that authorise it.

@@ -59,6 +59,9 @@ const (
 	Hole Table = 0x9b
 	// Pending: room u32, number u64 → an event another server sent that waits for what it follows. federation.
 	Pending Table = 0x9a
+	// Invitation: room u32, user u32 → servers in the room, stripped events that came with the standing of a
+	// user in a room that the hub is not in. room.
+	Invitation Table = 0x98
 	// RoomServer: room u32, server u32 → joined users uvarint, since position uvarint. Other servers only. room.
 	RoomServer Table = 0x9e
 	// ServerRoom: server u32, room u32, from position u64 → to position uvarint, 0 while it lasts: when the server

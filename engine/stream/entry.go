@@ -18,6 +18,7 @@ const (
 	ToDevice    Kind = 5 // a message waits for a device of User
 	Account     Kind = 6 // User's account changed: made, deactivated, profile
 	Local       Kind = 7 // something of User's own in Room changed that is no event: forgotten
+	Standing    Kind = 8 // User's standing in Room, in which the hub is not, is that of Event, which has no place in the graph
 )
 
 // Flags of an entry.
