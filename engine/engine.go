@@ -89,6 +89,8 @@ type Engine struct {
 	stop    chan struct{}  // closed when the engine ends
 	running sync.WaitGroup // the engine's own goroutines
 
+	journeys journeys
+
 	delayed *delay.Queue
 	sending sync.Mutex // held while events that waited are sent
 
@@ -193,6 +195,8 @@ func (e *Engine) open(o *Options) (err error) {
 		return err
 	}
 	o.Federation.Signer, o.Federation.Now, o.Federation.Log = e.own.Current[0], e.clock.now, o.Log
+	o.Federation.FS, o.Federation.Dir = o.FS, o.Dir
+	o.Federation.Blocked, o.Federation.MayInvite = e.RoomBlocked, e.mayInvite
 	o.Federation.VerifyJSON, o.Federation.VerifyEvents = e.Keys.VerifyJSON, e.Keys.VerifyEvents
 	e.Federation, err = federation.Open(federation.Parts{
 		Store: e.st, Log: e.log, Names: e.names, Rooms: e.Rooms, Accounts: e.Accounts, Ephemeral: e.Ephemeral, E2EE: e.E2EE,

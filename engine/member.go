@@ -2,8 +2,8 @@ package engine
 
 import (
 	"bytes"
+	"errors"
 
-	"hearth/engine/auth"
 	"hearth/engine/cjson"
 	"hearth/engine/fault"
 	"hearth/engine/mxid"
@@ -134,7 +134,7 @@ func (e *Engine) Join(num room.Num, user mxid.UserID, extra []byte) error {
 		if err := e.mayJoin(w, user); err != nil {
 			return false, err
 		}
-		return true, e.vouch(w, &d, now)
+		return true, e.vouch(w, &d)
 	})
 	return err
 }
@@ -160,54 +160,21 @@ func (e *Engine) joinContent(user mxid.UserID, extra []byte) ([]byte, error) {
 
 // vouch adds to a join into a restricted room the member who lets the user in,
 // where the user is let in by being in another room.
-// Spec: client-server, restricted rooms.
-func (e *Engine) vouch(w *room.Writer, d *room.Draft, now room.Membership) error {
-	head := w.Head()
-	if now == room.Join || now == room.Invite || !head.Version.Restricted {
-		return nil
-	}
-	rules, err := w.State("m.room.join_rules", "")
-	if err != nil || rules == nil {
-		return err
-	}
-	if rule := auth.JoinRule(rules.Event); rule != "restricted" && rule != "knock_restricted" {
-		return nil
-	}
-	user, err := e.Rooms.User(d.Sender)
-	if err != nil || user == 0 {
-		return err
-	}
-	for _, id := range auth.AllowedRooms(rules.Event) {
-		other, err := e.Rooms.Find(id)
-		if fault.Is(err, fault.NotFound) {
-			continue
+//
+// Errors: UnableToAuthorise and UnableToGrant, where another server that is in the
+// room may do what this hub cannot. Spec: client-server, restricted rooms.
+func (e *Engine) vouch(w *room.Writer, d *room.Draft) error {
+	via, err := e.Federation.Voucher(w, d.Sender)
+	if fault.Is(err, fault.UnableToAuthorise) || fault.Is(err, fault.UnableToGrant) {
+		if in, serr := e.serversIn(w.Head().Room); serr != nil || len(in) > 1 {
+			return errors.Join(serr, err)
 		}
-		if err != nil {
-			return err
-		}
-		m, err := e.Rooms.MemberOf(other, user)
-		if err != nil {
-			return err
-		}
-		if m.Membership == room.Join {
-			return e.addVoucher(head, d)
-		}
+		return nil // the auth rules refuse it, with the reason
 	}
-	return nil // the auth rules refuse it, with the reason
-}
-
-func (e *Engine) addVoucher(head *room.Head, d *room.Draft) error {
-	for _, member := range head.Local {
-		id, err := e.Rooms.UserID(member)
-		if err != nil {
-			return err
-		}
-		if head.Levels.UserLevel(id) >= head.Levels.Invite() {
-			d.Content = merge(d.Content, appendField(nil, "join_authorised_via_users_server", string(id)))
-			return nil
-		}
+	if err == nil && via != "" {
+		d.Content = merge(d.Content, appendField(nil, "join_authorised_via_users_server", string(via)))
 	}
-	return nil
+	return err
 }
 
 // Invite invites a user. Errors: Forbidden also for who is in the room already;
@@ -293,7 +260,7 @@ func (e *Engine) memberState(num room.Num, d *room.Draft) (mxid.EventID, error) 
 		if err := e.mayJoin(w, d.Sender); err != nil {
 			return false, err
 		}
-		return true, e.vouch(w, d, now)
+		return true, e.vouch(w, d)
 	})
 }
 

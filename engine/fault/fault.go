@@ -76,6 +76,8 @@ const (
 	ServiceTimeout     // one that did not answer in time; M_CONNECTION_TIMEOUT
 	ServiceUnreachable // one that cannot be reached; M_CONNECTION_FAILED
 	ServiceStatus      // one that answered with an error; M_BAD_STATUS
+	UnableToAuthorise  // M_UNABLE_TO_AUTHORISE_JOIN
+	UnableToGrant      // M_UNABLE_TO_GRANT_JOIN
 	Busy               // the hub is starting, stopping or out of a resource; 503
 	NumKinds           // how many there are; no kind itself
 )

@@ -2,6 +2,7 @@ package federation
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 
 	"hearth/engine/account"
@@ -43,6 +44,12 @@ type Options struct {
 	VerifyJSON   func(ctx context.Context, server mxid.Server, obj []byte, at time.Time) error
 	VerifyEvents func(ctx context.Context, v *event.Version, events []*event.Event) []error
 
+	Blocked   func(in mxid.RoomID) (bool, error)   // whether the owner keeps everybody out of a room; nil: never
+	MayInvite func(sender, user mxid.UserID) error // refuses invites that a user of this hub blocks; nil: none
+
+	FS  store.FS // of the data folder, and the folder: what comes of a large room waits there
+	Dir string
+
 	Now func() time.Time
 	Log func(format string, args ...any) // nil: dropped
 }
@@ -57,6 +64,7 @@ type Federation struct {
 	sender *sender // nil where the hub stands alone
 	in     inbound
 	acls   acls
+	spools atomic.Uint64
 }
 
 // Open makes federation ready. Close ends it.
@@ -70,6 +78,9 @@ func Open(p Parts, o Options) (*Federation, error) {
 	f := &Federation{Parts: p, o: o, server: o.Signer.Server}
 	if err := f.startInbound(); err != nil || o.Peer == nil {
 		return f, err
+	}
+	if err := f.clearSpills(); err != nil {
+		o.Log("federation: what a join left: %v", err) // the next one says so where it cannot write
 	}
 	var err error
 	if f.life, err = p.Store.Incarnation(); err != nil {

@@ -1,15 +1,19 @@
 package clientapi
 
 import (
+	"errors"
+
+	"hearth/engine"
 	"hearth/engine/cjson"
 	"hearth/engine/fault"
+	"hearth/engine/federation"
 	"hearth/engine/mxid"
 	"hearth/engine/room"
 	"hearth/httpd/wire"
 )
 
 // Spec: client-server, POST /join/{roomIdOrAlias}. The servers a client names
-// to join by are of no use for a room that the hub is in.
+// are of no use for a room that the hub is in.
 func (a *API) join(r *wire.Req) error { return a.joinAt(r, r.Path("roomIdOrAlias")) }
 
 // Spec: client-server, POST /rooms/{roomId}/join.
@@ -26,18 +30,39 @@ func (a *API) joinAt(r *wire.Req, where string) error {
 	if err := active(r); err != nil {
 		return err
 	}
-	num, err := a.engine.Resolve(where)
+	ctx, cancel := untilDone(r)
+	defer cancel()
+	id, err := a.engine.Enter(ctx, engine.Reach{Room: where, Via: via(r)}, r.Session.UserID, body)
 	if err != nil {
-		return err
-	}
-	if err := a.engine.Join(num, r.Session.UserID, body); err != nil {
-		return err
-	}
-	id, err := a.engine.Rooms.RoomID(num)
-	if err != nil {
-		return err
+		return incompatible(r, err)
 	}
 	return r.OK(append(cjson.AppendString(append(r.Out(), `{"room_id":`...), id), '}'))
+}
+
+// via lists the servers that a client names for a room to be reached by, in the
+// newer parameter and the older one.
+func via(r *wire.Req) (list []mxid.Server) {
+	for _, name := range [...]string{"via", "server_name"} {
+		r.QueryEach(name, func(val string) bool {
+			if s, err := mxid.ParseServer(val); err == nil {
+				list = append(list, s)
+			}
+			return len(list) < maxVia
+		})
+	}
+	return list
+}
+
+const maxVia = 20
+
+// incompatible answers with an error, and with the room's version where the hub
+// or another server does not know it.
+func incompatible(r *wire.Req, err error) error {
+	var v *federation.Incompatible
+	if !errors.As(err, &v) {
+		return err
+	}
+	return r.Fail(err, string(cjson.AppendString([]byte(`"room_version":`), v.Version)))
 }
 
 // Spec: client-server, POST /rooms/{roomId}/leave.

@@ -6,7 +6,7 @@
 // It owns the links: one can be cut and healed, or made to lose requests and
 // answers by a seed that a failure prints. A server that no hub plays can be
 // played by a function of the test. It refuses to be clever about time: nothing
-// in it sleeps, and a test waits for a condition, never for a while.
+// sleeps on purpose, and a test waits for a condition, never for a while.
 package simnet
 
 import (
@@ -320,4 +320,14 @@ func (n *Net) hub(s mxid.Server) *Hub {
 		}
 	}
 	return nil
+}
+
+// Until waits for a condition, and ends the test where it does not come.
+func (n *Net) Until(what string, cond func() bool) {
+	n.T.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !cond(); time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			n.T.Fatalf("it does not come to pass: %s", what)
+		}
+	}
 }

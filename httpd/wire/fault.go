@@ -60,6 +60,8 @@ var answers = [fault.NumKinds]answer{
 	fault.BadState:           {403, "M_BAD_STATE", "not possible in this state"},
 	fault.UnsupportedVersion: {400, "M_UNSUPPORTED_ROOM_VERSION", "unsupported room version"},
 	fault.IncompatibleRoom:   {400, "M_INCOMPATIBLE_ROOM_VERSION", "incompatible room version"},
+	fault.UnableToAuthorise:  {400, "M_UNABLE_TO_AUTHORISE_JOIN", "whether the user may join is not for this hub to know"},
+	fault.UnableToGrant:      {400, "M_UNABLE_TO_GRANT_JOIN", "nobody here may let the user in"},
 	fault.BadAlias:           {400, "M_BAD_ALIAS", "this alias does not point to the room"},
 	fault.CannotOverwrite:    {409, "M_CANNOT_OVERWRITE_MEDIA", "media once uploaded does not change"},
 	fault.NotYetUploaded:     {504, "M_NOT_YET_UPLOADED", "not uploaded yet"},
