@@ -1,12 +1,15 @@
 package engine
 
 import (
+	"context"
 	"slices"
+	"time"
 
 	"hearth/engine/account"
 	"hearth/engine/cjson"
 	"hearth/engine/e2ee"
 	"hearth/engine/fault"
+	"hearth/engine/federation"
 	"hearth/engine/mxid"
 	"hearth/engine/store"
 	"hearth/engine/stream"
@@ -46,6 +49,20 @@ func (e *Engine) UploadKeys(s *account.Session, body []byte) error {
 	return e.E2EE.Upload(up, sharers)
 }
 
+// ClaimAnyKeys is ClaimKeys for a user of this hub, who claims keys of anybody's
+// devices. failed are the servers that did not answer in time.
+func (e *Engine) ClaimAnyKeys(list []e2ee.Claim, limit time.Duration) (failed map[mxid.Server]fault.Kind, err error) {
+	if err := e.ClaimKeys(list); err != nil {
+		return nil, err
+	}
+	if !slices.ContainsFunc(list, func(c e2ee.Claim) bool { return c.User.Server() != e.Server }) {
+		return nil, nil
+	}
+	ctx, cancel := e.untilStop()
+	defer cancel()
+	return e.Federation.ClaimKeys(ctx, list, limit), nil
+}
+
 // ClaimKeys takes one-time keys of devices of this hub. Claims for users of
 // other servers are left as they are.
 // Spec: client-server, POST /keys/claim; server-server, POST /user/keys/claim.
@@ -74,10 +91,11 @@ func (e *Engine) ClaimKeys(list []e2ee.Claim) error {
 	return e.E2EE.Claim(list)
 }
 
-// queried is a user of this hub whose keys somebody asks for.
+// queried is a user whose keys somebody asks for.
 type queried struct {
-	num uint32
-	id  mxid.UserID
+	num  uint32 // 0: another server tells, and the records do not have them
+	id   mxid.UserID
+	away bool // of another server
 }
 
 // AppendKeys appends what an asker may see of the keys of this hub's users, as
@@ -86,26 +104,64 @@ type queried struct {
 // of the last of them. Queries for users of other servers are passed over.
 // Spec: client-server, POST /keys/query; server-server, POST /user/keys/query.
 func (e *Engine) AppendKeys(dst []byte, asker uint32, list []e2ee.Query) ([]byte, error) {
+	return e.appendKeys(dst, asker, list, &federation.KeyAnswers{})
+}
+
+// QueryKeys is AppendKeys for a user of this hub who asks for anybody's keys. failed
+// are the servers that did not answer in time.
+func (e *Engine) QueryKeys(dst []byte, asker uint32, list []e2ee.Query, limit time.Duration) (out []byte, failed map[mxid.Server]fault.Kind, err error) {
+	if !slices.ContainsFunc(list, func(q e2ee.Query) bool { return q.User.Server() != e.Server }) {
+		dst, err = e.AppendKeys(dst, asker, list)
+		return dst, nil, err
+	}
+	ctx, cancel := e.untilStop()
+	defer cancel()
+	answers, err := e.Federation.QueryKeys(ctx, list, limit)
+	if err != nil {
+		return dst, nil, err
+	}
+	dst, err = e.appendKeys(dst, asker, list, answers)
+	return dst, answers.Failed, err
+}
+
+// untilStop is a context that ends with the engine.
+func (e *Engine) untilStop() (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() {
+		select {
+		case <-e.stop:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, cancel
+}
+
+func (e *Engine) appendKeys(dst []byte, asker uint32, list []e2ee.Query, answers *federation.KeyAnswers) ([]byte, error) {
 	var users []queried
 	dst = append(dst, `"device_keys":{`...)
 	for i := range list {
 		q := &list[i]
-		if q.User.Server() != e.Server {
-			continue
+		u := queried{id: q.User, away: q.User.Server() != e.Server}
+		var err error
+		if u.num = answers.Known[q.User]; !u.away {
+			u.num, err = e.Accounts.Find(q.User)
 		}
-		num, err := e.Accounts.Find(q.User)
 		if err != nil {
 			return dst, err
 		}
-		if num == 0 {
+		told := answers.Of("device_keys", q.User)
+		if u.num == 0 && told == nil {
 			continue
 		}
 		if len(users) > 0 {
 			dst = append(dst, ',')
 		}
-		users = append(users, queried{num, q.User})
+		users = append(users, u)
 		dst = append(cjson.AppendString(dst, q.User), ':')
-		if dst, err = e.appendDevices(dst, num, q); err != nil {
+		if u.num == 0 {
+			dst = appendTold(dst, q.User, told)
+		} else if dst, err = e.appendDevices(dst, u, q); err != nil {
 			return dst, err
 		}
 	}
@@ -113,12 +169,14 @@ func (e *Engine) AppendKeys(dst []byte, asker uint32, list []e2ee.Query) ([]byte
 	for _, u := range [...]struct {
 		usage e2ee.Usage
 		name  string
-	}{{e2ee.Master, `,"master_keys":{`}, {e2ee.SelfSigning, `,"self_signing_keys":{`}, {e2ee.UserSigning, `,"user_signing_keys":{`}} {
+	}{{e2ee.Master, "master_keys"}, {e2ee.SelfSigning, "self_signing_keys"}, {e2ee.UserSigning, "user_signing_keys"}} {
 		if u.usage == e2ee.UserSigning && asker == 0 {
 			break
 		}
 		var err error
-		if dst, err = e.appendCross(append(dst, u.name...), asker, u.usage, users); err != nil {
+		dst = append(append(append(dst, `,"`...), u.name...), `":{`...)
+		told := func(id mxid.UserID) []byte { return answers.Of(u.name, id) }
+		if dst, err = e.appendCross(dst, asker, u.usage, users, told); err != nil {
 			return dst, err
 		}
 		dst = append(dst, '}')
@@ -126,23 +184,49 @@ func (e *Engine) AppendKeys(dst []byte, asker uint32, list []e2ee.Query) ([]byte
 	return dst, nil
 }
 
-func (e *Engine) appendDevices(dst []byte, user uint32, q *e2ee.Query) ([]byte, error) {
-	devices, err := e.Accounts.Devices(user)
-	if err != nil {
-		return dst, err
-	}
-	var list []e2ee.Device
-	for i := range devices {
-		d := &devices[i]
-		if len(q.Devices) == 0 || slices.Contains(q.Devices, d.ID) {
-			list = append(list, e2ee.Device{ID: d.ID, Num: d.Num, Name: d.Name})
+func (e *Engine) appendDevices(dst []byte, u queried, q *e2ee.Query) ([]byte, error) {
+	var all []e2ee.Device
+	if u.away {
+		var err error
+		if all, err = e.E2EE.RemoteDevices(u.num); err != nil {
+			return dst, err
+		}
+	} else {
+		devices, err := e.Accounts.Devices(u.num)
+		if err != nil {
+			return dst, err
+		}
+		for i := range devices {
+			all = append(all, e2ee.Device{ID: devices[i].ID, Num: devices[i].Num, Name: devices[i].Name})
 		}
 	}
-	return e.E2EE.AppendDeviceKeys(dst, user, q.User, list)
+	if len(q.Devices) > 0 {
+		all = slices.DeleteFunc(all, func(d e2ee.Device) bool { return !slices.Contains(q.Devices, d.ID) })
+	}
+	return e.E2EE.AppendDeviceKeys(dst, u.num, q.User, all)
+}
+
+// appendTold appends what another server says of a user's devices, but for those
+// that are of a wrong form or not the user's.
+func appendTold(dst []byte, id mxid.UserID, told []byte) []byte {
+	dst = append(dst, '{')
+	first := true
+	_ = cjson.Object(told, func(device, keys []byte) bool { // the answer was checked
+		if _, err := e2ee.ParseRemoteDevice(id, string(device), "", keys); err != nil {
+			return true
+		}
+		if !first {
+			dst = append(dst, ',')
+		}
+		first = false
+		dst = append(append(cjson.AppendString(dst, string(device)), ':'), keys...)
+		return true
+	})
+	return append(dst, '}')
 }
 
 // appendCross appends the cross-signing keys of one usage, by user.
-func (e *Engine) appendCross(dst []byte, asker uint32, usage e2ee.Usage, users []queried) ([]byte, error) {
+func (e *Engine) appendCross(dst []byte, asker uint32, usage e2ee.Usage, users []queried, told func(id mxid.UserID) []byte) ([]byte, error) {
 	first := true
 	for _, u := range users {
 		before := len(dst)
@@ -150,6 +234,15 @@ func (e *Engine) appendCross(dst []byte, asker uint32, usage e2ee.Usage, users [
 			dst = append(dst, ',')
 		}
 		dst = append(cjson.AppendString(dst, u.id), ':')
+		if u.num == 0 {
+			key := told(u.id)
+			if key == nil || usage == e2ee.UserSigning {
+				dst = dst[:before]
+				continue
+			}
+			dst, first = append(dst, key...), false
+			continue
+		}
 		out, ok, err := e.E2EE.AppendCrossKey(dst, u.num, u.id, asker, usage)
 		if err != nil {
 			return dst, err

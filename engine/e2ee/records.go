@@ -3,7 +3,7 @@
 // fallback keys, encrypted backups of room keys, and the messages that wait for
 // single devices.
 //
-// It owns the keyspaces DeviceKeys to Dehydrated of the store's list. It refuses
+// It owns the keyspaces DeviceKeys to RemoteList of the store's list, and AwayMessage. It refuses
 // to know rooms and accounts: who shares a room with whom and which devices a
 // user has is told by its callers in package engine, which also decide whom a
 // change wakes. It refuses whatever is not bounded, since every user may write
@@ -63,6 +63,7 @@ type Records struct {
 	waiting map[uint64]waiting
 	away    map[uint32]waiting // by other server; there are not many
 	backups [16]sync.Mutex     // by user number
+	remote  sync.Mutex         // the keys of users of other servers
 
 	txnDay atomic.Uint32 // the day of the last transaction row
 }

@@ -46,6 +46,10 @@ func (f *Federation) receiveEDU(ctx context.Context, origin mxid.Server, typ str
 		return f.receivePresence(origin, content)
 	case "m.direct_to_device":
 		return f.receiveToDevice(origin, content)
+	case "m.device_list_update":
+		return f.receiveDevice(origin, content)
+	case "m.signing_key_update", "org.matrix.signing_key_update": // the latter is its name of before
+		return f.receiveCross(origin, content)
 	}
 	return nil // what is not known is passed over
 }
@@ -63,7 +67,7 @@ func (f *Federation) heard(origin mxid.Server, id string) (*room.Head, error) {
 	if len(head.Local) == 0 {
 		return nil, fault.E(fault.NotFound, "federation.receiveEDU", "nobody here is in the room")
 	}
-	return head, nil
+	return head, f.Admits(head, origin)
 }
 
 // joined gives the number of a user of the origin who is in the room; 0 for

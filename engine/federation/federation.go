@@ -62,6 +62,7 @@ type Federation struct {
 	server mxid.Server
 	life   uint64  // the store's incarnation
 	sender *sender // nil where the hub stands alone
+	lists  *lists  // the same
 	in     inbound
 	acls   acls
 	spools atomic.Uint64
@@ -86,6 +87,9 @@ func Open(p Parts, o Options) (*Federation, error) {
 	if f.life, err = p.Store.Incarnation(); err != nil {
 		return nil, err
 	}
+	if f.lists, err = openLists(f); err != nil {
+		return nil, err
+	}
 	f.sender, err = openSender(f)
 	return f, err
 }
@@ -96,6 +100,7 @@ func (f *Federation) Close() error {
 	if f.sender == nil {
 		return nil
 	}
+	f.lists.close()
 	return f.sender.close()
 }
 

@@ -163,7 +163,7 @@ func (s *sender) step() (again bool, err error) {
 	f := found{map[mxid.Server]struct{}{}, map[room.Num]struct{}{}, map[uint32]struct{}{}}
 	var entries []stream.Entry
 	err = s.Log.Read(after, upto, func(_ stream.Pos, e *stream.Entry) bool {
-		if concerns(e) {
+		if concerns(e) || left(e) {
 			kept := *e
 			kept.Diff = append([]byte(nil), e.Diff...)
 			entries = append(entries, kept)
@@ -171,7 +171,10 @@ func (s *sender) step() (again bool, err error) {
 		return true
 	})
 	for i := range entries {
-		if err == nil {
+		if err == nil && left(&entries[i]) {
+			err = s.parted(room.Num(entries[i].Room), entries[i].Diff)
+		}
+		if err == nil && concerns(&entries[i]) {
 			err = s.find(&f, &entries[i])
 		}
 	}

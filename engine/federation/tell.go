@@ -103,9 +103,7 @@ func (r *route) addDevices(sl *slice, c *candidate) error {
 			dst = append(append(dst, `,"keys":`...), keys...)
 		}
 		dst = append(dst, `,"prev_id":[`...)
-		if u.Prev != 0 {
-			dst = strconv.AppendUint(dst, r.streamID(u.Prev), 10)
-		}
+		dst = strconv.AppendUint(dst, r.streamID(u.Prev), 10)
 		dst = strconv.AppendUint(append(dst, `],"stream_id":`...), r.streamID(c.pos), 10)
 		return append(cjson.AppendString(append(dst, `,"user_id":`...), id), '}')
 	})

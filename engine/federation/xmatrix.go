@@ -3,6 +3,7 @@ package federation
 import (
 	"context"
 	"encoding/base64"
+	"math/rand/v2"
 	"strings"
 	"time"
 
@@ -157,6 +158,7 @@ func (f *Federation) Authenticate(ctx context.Context, s *Signed) (mxid.Server, 
 	}
 	if f.sender != nil {
 		f.sender.seen(c.Origin)
+		f.lists.seen(c.Origin)
 	}
 	return c.Origin, nil
 }
@@ -178,6 +180,9 @@ func (f *Federation) Allowed(s mxid.Server) bool {
 func (f *Federation) Reaches(s mxid.Server) bool {
 	return f.o.Peer != nil && s != f.server && f.Allowed(s)
 }
+
+// chance is a number in [0,1), for waits that must not end together.
+func (f *Federation) chance() float64 { return rand.Float64() }
 
 // Now is the clock that validity is judged by.
 func (f *Federation) Now() time.Time { return f.o.Now() }

@@ -158,6 +158,8 @@ const (
 	AppService Table = 0xc0
 	// Dehydrated: user u32 → device u64, device id, device_data. e2ee.
 	Dehydrated Table = 0x7c
+	// RemoteList: user u32 of another server → how well the user's devices are known. e2ee.
+	RemoteList Table = 0x7d
 	// AwayMessage: server u32, position u64 → a to-device message for users of another server. e2ee.
 	AwayMessage Table = 0x9c
 

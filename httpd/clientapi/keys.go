@@ -2,6 +2,7 @@ package clientapi
 
 import (
 	"errors"
+	"time"
 
 	"hearth/engine/cjson"
 	"hearth/engine/e2ee"
@@ -56,12 +57,11 @@ func (a *API) queryKeys(r *wire.Req) error {
 	if err != nil {
 		return err
 	}
-	dst, err := a.engine.AppendKeys(append(r.Out(), '{'), r.Session.User, list)
+	dst, failed, err := a.engine.QueryKeys(append(r.Out(), '{'), r.Session.User, list, askedTime(body))
 	if err != nil {
 		return err
 	}
-	dst = a.appendFailures(dst, len(list), func(i int) mxid.UserID { return list[i].User })
-	return r.OK(append(dst, '}'))
+	return r.OK(append(appendFailures(dst, failed), '}'))
 }
 
 // Spec: client-server, POST /keys/claim.
@@ -74,32 +74,39 @@ func (a *API) claimKeys(r *wire.Req) error {
 	if err != nil {
 		return err
 	}
-	if err := a.engine.ClaimKeys(list); err != nil {
+	failed, err := a.engine.ClaimAnyKeys(list, askedTime(body))
+	if err != nil {
 		return err
 	}
 	dst := e2ee.AppendClaimed(append(r.Out(), `{"one_time_keys":`...), list)
-	dst = a.appendFailures(dst, len(list), func(i int) mxid.UserID { return list[i].User })
-	return r.OK(append(dst, '}'))
+	return r.OK(append(appendFailures(dst, failed), '}'))
 }
 
-// appendFailures appends the member failures: the servers that the users of a
-// list are of and that were not asked.
-func (a *API) appendFailures(dst []byte, n int, user func(i int) mxid.UserID) []byte {
+// askedTime is how long a client wants other servers to be waited for. Spec:
+// client-server, POST /keys/query and /keys/claim: timeout, 10 seconds are recommended.
+func askedTime(body []byte) time.Duration {
+	val, _ := cjson.Lookup(body, "timeout")
+	ms, ok := cjson.Int(val)
+	if !ok || ms < 0 {
+		return 10 * time.Second
+	}
+	return time.Duration(min(ms, 60_000)) * time.Millisecond
+}
+
+// appendFailures appends the member failures: the servers that did not answer.
+func appendFailures(dst []byte, failed map[mxid.Server]fault.Kind) []byte {
 	dst = append(dst, `,"failures":{`...)
-	var seen map[mxid.Server]bool
-	for i := range n {
-		server := user(i).Server()
-		if server == a.engine.Server || server == "" || seen[server] {
-			continue
-		}
-		if seen == nil {
-			seen = map[mxid.Server]bool{}
-		} else {
+	first := true
+	for server, kind := range failed {
+		if !first {
 			dst = append(dst, ',')
 		}
-		seen[server] = true
+		first = false
+		if kind == fault.Internal {
+			kind = fault.Remote
+		}
 		dst = append(cjson.AppendString(dst, server), ':')
-		dst = wire.AppendError(dst, fault.Remote, "the server was not reached")
+		dst = wire.AppendError(dst, kind, "the server was not reached")
 	}
 	return append(dst, '}')
 }
