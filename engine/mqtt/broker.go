@@ -76,6 +76,11 @@ type Broker struct {
 	stop   chan struct{}
 	ends   sync.WaitGroup
 
+	hands   sync.Mutex
+	working int        // pieces of work that do has under way
+	idle    *sync.Cond // working has become 0
+	resting bool       // no more is begun
+
 	mu       sync.Mutex // comes before any session's
 	sessions map[string]*session
 	due      map[*session]struct{} // away with an expiry or a will to come; for tick
@@ -116,6 +121,7 @@ func Open(o Options) (*Broker, error) {
 	}
 	b.spillNum.Store(firstSpill)
 	b.crew = crew.New(b.stop)
+	b.idle = sync.NewCond(&b.hands)
 	b.bodies.counts = map[uint64]*[bodyChunk]uint16{}
 	b.commit = newCommitter(b)
 	var err error
@@ -154,9 +160,40 @@ func (b *Broker) Leave() {
 // connections have ended before, after Leave.
 func (b *Broker) Close() error {
 	b.Leave()
+	b.hands.Lock()
+	again := b.resting
+	b.resting = true
+	b.hands.Unlock()
+	if again {
+		return nil
+	}
 	close(b.stop)
 	b.ends.Wait()
+	b.hands.Lock()
+	for b.working > 0 {
+		b.idle.Wait()
+	}
+	b.hands.Unlock()
+	b.commit.flushDrops()
 	return b.keep.flush()
+}
+
+// do has f done by another goroutine, unless the broker ends; Close waits for it.
+func (b *Broker) do(f func()) {
+	b.hands.Lock()
+	defer b.hands.Unlock()
+	if b.resting {
+		return
+	}
+	b.working++
+	b.crew.Go(func() {
+		f()
+		b.hands.Lock()
+		if b.working--; b.working == 0 {
+			b.idle.Broadcast()
+		}
+		b.hands.Unlock()
+	})
 }
 
 // run looks once a second who is due.

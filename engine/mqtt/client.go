@@ -331,7 +331,7 @@ func (c *Client) replay(made []*subscription) {
 	s.pump()
 	s.mu.Unlock()
 	if sys {
-		c.b.crew.Go(func() { c.b.sys.tell(c.b) })
+		c.b.do(func() { c.b.sys.tell(c.b) })
 	}
 }
 

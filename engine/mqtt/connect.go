@@ -421,7 +421,7 @@ func (b *Broker) dueNow(s *session, now time.Time) {
 		}
 	}
 	if will != nil {
-		b.crew.Go(func() { b.publishWill(will) })
+		b.do(func() { b.publishWill(will) })
 	}
 }
 

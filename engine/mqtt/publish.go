@@ -244,9 +244,9 @@ func (s *session) enqueue(size int32) uint64 {
 	all, heavy := s.b.queued.Add(int64(size)), s.onDisk > s.b.limits.Queue && !s.dead
 	s.mu.Unlock()
 	if heavy {
-		s.b.crew.Go(func() { s.b.endHeavy(s) })
+		s.b.do(func() { s.b.endHeavy(s) })
 	} else if all > s.b.limits.AllQueues {
-		s.b.crew.Go(func() { s.b.endHeaviest() })
+		s.b.do(func() { s.b.endHeaviest() })
 	}
 	return seq
 }
@@ -358,14 +358,14 @@ func (s *session) spill(q *queued) {
 	row := appendEntry(nil, entry{qos: q.qos, retain: q.retain, ids: q.ids, inline: appendMessage(appendText(nil, q.m.Topic), q.m)})
 	size := int64(len(row) + 32)
 	if s.onDisk+size > s.b.limits.Queue || s.b.queued.Load()+size > s.b.limits.AllQueues {
-		s.b.crew.Go(func() { s.b.endHeavy(s) })
+		s.b.do(func() { s.b.endHeavy(s) })
 		return
 	}
 	batch := s.b.st.NewBatch()
 	batch.Set(queueKey(s.num, s.next), row)
 	if err := s.b.st.Apply(batch); err != nil {
 		batch.Drop()
-		s.b.crew.Go(func() { s.b.endHeavy(s) })
+		s.b.do(func() { s.b.endHeavy(s) })
 		return
 	}
 	s.onDisk += size

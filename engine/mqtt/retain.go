@@ -86,7 +86,7 @@ func (k *keeper) hold(m *Message) bool {
 	k.waiting[m.Topic] = h
 	if k.bytes > maxHeld && !k.urgent {
 		k.urgent = true
-		k.b.crew.Go(func() {
+		k.b.do(func() {
 			if err := k.flush(); err != nil {
 				k.b.o.Log("mqtt: retained messages were not written: %v", err)
 			}

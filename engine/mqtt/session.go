@@ -227,7 +227,7 @@ func (s *session) pump() {
 	}
 	if (s.loaded < s.ready || len(s.replays) > 0 && s.loaded == s.next) && s.open() {
 		s.loading = true
-		s.b.crew.Go(func() { s.b.loadMore(s) })
+		s.b.do(func() { s.b.loadMore(s) })
 	}
 }
 
