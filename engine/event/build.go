@@ -95,7 +95,7 @@ func Build(v *Version, d *Draft, s *Signer) (*Event, error) {
 	if v.RoomIDIsCreate && d.Type == "m.room.create" {
 		e.Room = roomOf(e.ID)
 	}
-	if err := checkSizes("event.Build", e); err != nil {
+	if err := checkSizes("event.Build", e, true); err != nil {
 		return nil, err
 	}
 	return e, nil

@@ -3,6 +3,7 @@ package event
 import (
 	"bytes"
 	"errors"
+	"unicode/utf8"
 
 	"hearth/engine/cjson"
 	"hearth/engine/fault"
@@ -99,7 +100,7 @@ func accept(v *Version, json []byte) (*Event, error) {
 	if err != nil {
 		return nil, badEvent(err)
 	}
-	if err := checkSizes("event.Receive", e); err != nil {
+	if err := checkSizes("event.Receive", e, v.ByteSizes); err != nil {
 		return nil, err
 	}
 	if err := checkGrammar(e, &f); err != nil {
@@ -134,13 +135,16 @@ func checkLists(f *fields) error {
 	return nil
 }
 
-// checkSizes holds the limits on single keys. Spec: client-server, Size limits.
-func checkSizes(op string, e *Event) error {
+// checkSizes holds the limits on single keys. What came into rooms whose servers
+// counted type and state_key in code points must not be refused for its bytes.
+// Spec: client-server, Size limits.
+func checkSizes(op string, e *Event, bytes bool) error {
+	over := func(s string) bool { return len(s) > MaxKey && (bytes || utf8.RuneCountInString(s) > MaxKey) }
 	long := ""
 	switch {
-	case len(e.Type) > MaxKey:
+	case over(e.Type):
 		long = "type"
-	case len(e.StateKey) > MaxKey:
+	case over(e.StateKey):
 		long = "state_key"
 	case len(e.Sender) > MaxKey:
 		long = "sender"

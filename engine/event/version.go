@@ -43,6 +43,7 @@ type Version struct {
 	ImplicitCreator  bool // 11: the creator is the create event's sender, no content.creator
 	RedactByDomain   bool // 1 and 2: a redaction is authorised by the domains of the two event ids
 	RoomIDIsCreate   bool // 12: the room id is the create event's id; create has no room_id and is no auth event
+	ByteSizes        bool // 11: type and state_key are counted in bytes; servers counted code points before
 	OwnedState       bool // MSC3757: a state key may be a user id and more behind "_", and who stands above may set it
 	Unstable         bool // of no release of the specification
 	Creators         bool // 12: creators stand above all power levels; additional_creators
@@ -66,15 +67,15 @@ var versions = [...]Version{
 		Restricted: true, KeepAuthorised: true, KnockRestricted: true, IntegerPL: true},
 	{ID: "11", IDs: IDHashURL, Res: ResV2, Since: "v1.8", KeyValidity: true, StrictJSON: true, NotificationsPL: true, Knock: true,
 		Restricted: true, KeepAuthorised: true, KnockRestricted: true, IntegerPL: true, Redaction11: true, RedactsInContent: true,
-		ImplicitCreator: true},
+		ImplicitCreator: true, ByteSizes: true},
 	{ID: "12", IDs: IDHashURL, Res: ResV21, Since: "v1.16", KeyValidity: true, StrictJSON: true, NotificationsPL: true, Knock: true,
 		Restricted: true, KeepAuthorised: true, KnockRestricted: true, IntegerPL: true, Redaction11: true, RedactsInContent: true,
-		ImplicitCreator: true, RoomIDIsCreate: true, Creators: true},
+		ImplicitCreator: true, ByteSizes: true, RoomIDIsCreate: true, Creators: true},
 	{ID: "org.matrix.msc3757.10", IDs: IDHashURL, Res: ResV2, KeyValidity: true, StrictJSON: true, NotificationsPL: true, Knock: true,
 		Restricted: true, KeepAuthorised: true, KnockRestricted: true, IntegerPL: true, OwnedState: true, Unstable: true},
 	{ID: "org.matrix.msc3757.11", IDs: IDHashURL, Res: ResV2, KeyValidity: true, StrictJSON: true, NotificationsPL: true, Knock: true,
 		Restricted: true, KeepAuthorised: true, KnockRestricted: true, IntegerPL: true, Redaction11: true, RedactsInContent: true,
-		ImplicitCreator: true, OwnedState: true, Unstable: true},
+		ImplicitCreator: true, ByteSizes: true, OwnedState: true, Unstable: true},
 }
 
 // DefaultVersion is the room version of a room made without naming one.

@@ -300,6 +300,9 @@ func (f *Federation) write(origin mxid.Server, num room.Num, list []*pdu) error 
 	if len(staged) > 0 {
 		f.in.pending.kick(num)
 	}
+	if err := f.joinEnds(w.Head()); err != nil {
+		f.o.Log("the ends of room %d are not joined: %v", num, err)
+	}
 	return nil
 }
 
@@ -317,6 +320,7 @@ type inbound struct {
 	turns   *turns
 	pending *pending
 	holes   *tried
+	joined  joined
 }
 
 // startInbound takes up what was put aside before.

@@ -345,8 +345,28 @@ func (w *Writer) join(s *staged, before snapshot.Ref, set State) error {
 	}
 	if !followed {
 		w.head.ext = append(w.head.ext, extremity{e.Num, e.ID, e.Depth})
+		w.head.ext = withinBounds(w.head.ext)
 	}
 	return w.present(s)
+}
+
+// maxEnds bounds the extremities of a room. The present is resolved from all of
+// them with each event that comes, and somebody hostile can make as many as they
+// like. Those of the least depth go first: what they changed counts again once an
+// event follows them, as it does for a server that never saw them.
+const maxEnds = 50
+
+func withinBounds(ext []extremity) []extremity {
+	if len(ext) <= maxEnds {
+		return ext
+	}
+	least := 0
+	for i, x := range ext {
+		if x.depth < ext[least].depth {
+			least = i
+		}
+	}
+	return slices.Delete(ext, least, least+1)
 }
 
 // maxBehind bounds how many refused events are walked through at a time.

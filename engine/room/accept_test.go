@@ -381,3 +381,28 @@ func TestRedactionBeforeItsTarget(t *testing.T) {
 		t.Fatalf("%v %v: what came late is no extremity, what follows it is", after.ext, err)
 	}
 }
+
+// What one fork has set and the other has not is part of both together.
+func TestForkKeepsWhatOneSideSet(t *testing.T) {
+	for _, version := range event.Versions() {
+		a, b, onA, onB := two(t, version)
+		a.send(onA, Draft{Type: "m.room.topic", StateKey: sk(""), Sender: "@a:hub", Content: []byte(`{"topic":"x"}`)})
+		b.send(onB, text("@b:hub", "meanwhile"))
+		b.catchUp(a, onB, onA)
+		a.catchUp(b, onA, onB)
+		for _, side := range []struct {
+			h    *hub
+			room Num
+		}{{a, onA}, {b, onB}} {
+			head, err := side.h.Head(side.room)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if topic, err := side.h.StateEvent(head.State, "m.room.topic", ""); err != nil || topic == nil || len(head.ext) != 2 {
+				t.Errorf("version %s: the topic is %v, %v with %d ends", version, topic, err, len(head.ext))
+			}
+		}
+		a.close()
+		b.close()
+	}
+}

@@ -78,7 +78,8 @@ func (w *Writer) stateNum(s *staged, num snapshot.Num) (snapshot.Ref, State, err
 type resolution struct {
 	w    *Writer
 	sets []State
-	err  error // the first of a look-up
+	keys []uint32 // that the sets differ in, sorted
+	err  error    // the first of a look-up
 }
 
 // resolve joins states by the room version's algorithm.
@@ -141,6 +142,7 @@ func (r *resolution) conflict() (*stateres.Conflict, []uint32, error) {
 	}
 	slices.Sort(keys)
 	keys = slices.Compact(keys)
+	r.keys = keys
 	c := &stateres.Conflict{Sets: make([]stateres.State, len(r.sets)), Same: r.same}
 	for i := range c.Sets {
 		c.Sets[i] = stateres.State{}
@@ -184,12 +186,22 @@ func (r *resolution) fail(err error) {
 	}
 }
 
+// same gives the event of a key in which the sets do not differ.
 func (r *resolution) same(k auth.Key) (mxid.EventID, bool) {
-	e, err := r.w.stateIn(r.sets[0], k.Type, k.StateKey)
+	key, err := r.w.r.names.Find(store.StateKeys, stateName(k.Type, k.StateKey))
 	if err != nil {
 		r.fail(err)
 	}
-	if err != nil || e == nil {
+	if _, differs := slices.BinarySearch(r.keys, key); err != nil || key == 0 || differs {
+		return "", false
+	}
+	num := r.sets[0].Get(key)
+	if num == 0 {
+		return "", false
+	}
+	e, err := r.w.event(EventNum(num))
+	if err != nil {
+		r.fail(err)
 		return "", false
 	}
 	return e.ID, true

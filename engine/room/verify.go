@@ -425,13 +425,14 @@ func (v *verifier) member(m *Member) error {
 		return nil // where forks came together the user's standing was lost
 	}
 	// The row's position is that of what changed the state: where forks came
-	// together another event than the member's own.
+	// together another event than the member's own, which may even get its place
+	// later, when it was an outlier before.
 	e, err := v.event(m.Event, "member %d of room %d", m.User, m.Room)
 	if err != nil || e == nil {
 		return err
 	}
 	if !e.Is("m.room.member", string(id)) || e.In != m.Room || MembershipOf(e.Content) != m.Membership && !e.Redacted() ||
-		e.At.Pos > m.Pos || m.Local != (id.Server() == v.r.Server()) {
+		m.Local != (id.Server() == v.r.Server()) {
 		v.bad("member %d of room %d: its row does not follow from event %d", m.User, m.Room, e.Num)
 	}
 	if m.Outside {

@@ -70,7 +70,11 @@ func joinBy(t *testing.T, n *simnet.Net, from *simnet.Hub, u *simnet.User, id mx
 	if err := p.Wait(); err != nil {
 		t.Fatal(err)
 	}
-	send(t, from, to.Name, join)
+	for _, h := range n.Hubs {
+		if _, err := h.Rooms.Find(id); err == nil && h != to {
+			send(t, h, to.Name, join)
+		}
+	}
 	return w.Head().Room
 }
 
