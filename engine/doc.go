@@ -38,6 +38,10 @@
 //     waits by itself (httpd/wire, Waiting), at a third of the memory.
 //   - Transactions are kept by day and looked for through a filter in memory, so
 //     that their end is one deletion a day and a new one costs no read.
+//   - The keys of servers are a record of their own (keyring), not a part of
+//     federation: package engine checks our own events with them too. The server
+//     through which a room is joined is not asked for the keys of the others: it
+//     could make them up, and its room with them.
 //   - fault has a kind for each answer that a Matrix client can tell apart, not
 //     eight: the table in httpd/wire stays the only place that spells errcodes.
 package engine

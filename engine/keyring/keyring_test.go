@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -359,6 +360,12 @@ func TestManyServers(t *testing.T) {
 		k := w.ring(t, o)
 		clear(w.asked)
 		w.batches = 0
+		var at, most atomic.Int32
+		k.o.Fetch = func(ctx context.Context, name mxid.Server) ([]byte, error) {
+			most.Store(max(most.Load(), at.Add(1)))
+			defer at.Add(-1)
+			return w.fetch(ctx, name)
+		}
 		var events []*event.Event
 		for i := range servers {
 			name := mxid.Server(fmt.Sprintf("s%d", i))
@@ -374,6 +381,9 @@ func TestManyServers(t *testing.T) {
 			} else if down {
 				wantKind(t, err, fault.Remote)
 			}
+		}
+		if most.Load() > forMany {
+			t.Errorf("%d servers were asked at once", most.Load())
 		}
 		if trusted && w.batches != 1 {
 			t.Errorf("%d questions to the notary", w.batches)
