@@ -174,7 +174,7 @@ const (
 	Thing Table = 0xb0
 	// ThingKnock: name → an unknown thing that waits to be let in, as JSON. thing.
 	ThingKnock Table = 0xb1
-	// Shadow: name of the thing, NUL, topic → version, reported, desired, as JSON. shadow.
+	// Shadow: name of the thing, NUL, topic → version, time, reported, desired. shadow.
 	Shadow Table = 0xb2
 	// Chunk: day u32, topic u32, from when u64, until when u64 in milliseconds → samples in columns; topic 0 has
 	// the bytes of the day, uvarint. telemetry.

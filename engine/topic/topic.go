@@ -178,3 +178,27 @@ func rank(level string) int {
 	}
 	return 0
 }
+
+// Overlap says whether some topic is matched by both filters.
+func Overlap(a, b string) bool {
+	if strings.HasPrefix(a, "$") != strings.HasPrefix(b, "$") && (reserved(a, b) || reserved(b, a)) {
+		return false
+	}
+	for {
+		al, arest, amore := strings.Cut(a, "/")
+		bl, brest, bmore := strings.Cut(b, "/")
+		switch {
+		case al == "#", bl == "#":
+			return true
+		case al != bl && al != "+" && bl != "+":
+			return false
+		case !amore && !bmore:
+			return true
+		case !amore:
+			return brest == "#"
+		case !bmore:
+			return arest == "#"
+		}
+		a, b = arest, brest
+	}
+}

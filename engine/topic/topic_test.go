@@ -95,3 +95,17 @@ func FuzzMatch(f *testing.F) {
 		}
 	})
 }
+
+func TestOverlap(t *testing.T) {
+	for _, c := range []struct {
+		a, b string
+		want bool
+	}{
+		{"a/+", "+/b", true}, {"a/b", "a/c", false}, {"a/#", "a", true}, {"a", "a/+", false}, {"#", "x/y", true}, {"#", "$SYS/#", false},
+		{"a/+/c", "a/b/#", true}, {"a/+/c", "a/b/d", false},
+	} {
+		if Overlap(c.a, c.b) != c.want || Overlap(c.b, c.a) != c.want {
+			t.Errorf("%s and %s: not %v", c.a, c.b, c.want)
+		}
+	}
+}

@@ -1,0 +1,272 @@
+// Package bridge joins publish and subscribe with rooms. Mappings say which
+// topics belong to which room and how much of Matrix they need; this package is
+// the broker's Tap (what becomes of a message of a thing), its May (who may do
+// what with a topic) and a reader of the log with a cursor of its own (what
+// becomes of a room's event).
+//
+// There is one policy for both worlds: on mapped topics membership and power
+// levels of the room, on all others those of the control room, and a thing's own
+// subtree is always its own. What the policy reads is kept in memory and dropped
+// when the log says that it changed.
+//
+// Loops are cut at both ends: an event that a thing made is never a command, and
+// a message that the bridge published is never bridged. It refuses to map into
+// encrypted rooms, since it would put there in the clear what people think is
+// sealed. What takes more than one record is done by functions of package engine,
+// which it is given (Deeds).
+package bridge
+
+import (
+	"hash/fnv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"hearth/engine/account"
+	"hearth/engine/e2ee"
+	"hearth/engine/fault"
+	"hearth/engine/mqtt"
+	"hearth/engine/mxid"
+	"hearth/engine/room"
+	"hearth/engine/shadow"
+	"hearth/engine/store"
+	"hearth/engine/stream"
+	"hearth/engine/telemetry"
+	"hearth/engine/thing"
+)
+
+// Deeds are what the bridge has done by package engine.
+type Deeds struct {
+	Send    func(num room.Num, d *room.Draft) (mxid.EventID, error)
+	State   func(num room.Num, d *room.Draft) (mxid.EventID, error)
+	Enter   func(num room.Num, user mxid.UserID) error // joins a user of this hub, invited by somebody of this hub where that is needed
+	Crown   func(num room.Num, user mxid.UserID) error // gives the hub's user what power it needs
+	Resolve func(idOrAlias string) (room.Num, error)
+	Create  func(alias mxid.Alias) (room.Num, error) // makes a room for a mapping
+	Control func() (room.Num, error)                 // the control room; 0 where there is none yet
+	Tell    func(text string)                        // writes into the control room
+	Order   func(word, name string) (answer string)  // approve, deny or revoke a thing
+	Later   func(user uint32, in mxid.RoomID, d *room.Draft, after time.Duration) (string, error)
+	Cancel  func(id string) error
+}
+
+// Parts are what a bridge is made of.
+type Parts struct {
+	Store     *store.Store
+	Log       *stream.Log
+	Rooms     *room.Rooms
+	Accounts  *account.Accounts
+	E2EE      *e2ee.Records
+	Things    *thing.Things
+	Shadows   *shadow.Shadows
+	Telemetry *telemetry.Log
+	Hub       mxid.UserID // the hub's own user
+	Deeds     Deeds
+	Now       func() time.Time
+	Log2      func(format string, args ...any) // lines worth an owner's eye; nil: dropped
+}
+
+// origin marks the messages that the bridge publishes.
+const origin = "bridge"
+
+const cursorName = "mqtt"
+
+// Bridge is the open bridge. All methods may be called at the same time.
+type Bridge struct {
+	p      Parts
+	broker atomic.Pointer[mqtt.Broker]
+	table  atomic.Pointer[table]
+	rights rights
+	rooms  resolved
+
+	mu    sync.Mutex
+	own   []*Mapping      // of the owner's file
+	told  map[string]bool // faults that were told
+	show  map[string]*showing
+	tolls map[string]int64  // until when a mapping's samples were told, milliseconds
+	gone  map[string]string // delayed alerts by thing
+
+	commands commands
+	work     [workers]chan func()
+	load     atomic.Int64 // bytes of messages in work
+}
+
+// workers send events; those of one thing are in their order.
+const (
+	workers  = 4
+	maxWork  = 256
+	maxBytes = 4 << 20
+)
+
+// Open reads what the bridge keeps. own are the mappings of the owner's file.
+func Open(p Parts, own []*Mapping) (*Bridge, error) {
+	if p.Log2 == nil {
+		p.Log2 = func(string, ...any) {}
+	}
+	b := &Bridge{p: p, own: own, told: map[string]bool{}, show: map[string]*showing{}, tolls: map[string]int64{}, gone: map[string]string{}}
+	b.rooms.num = map[string]found{}
+	b.rights.rooms = map[room.Num]*roomRights{}
+	for i := range b.work {
+		b.work[i] = make(chan func(), maxWork)
+	}
+	if err := b.commands.load(p.Store, p.Now()); err != nil {
+		return nil, err
+	}
+	if err := b.loadTolls(); err != nil {
+		return nil, err
+	}
+	b.table.Store(newTable(own))
+	p.Telemetry.KeepDays(func(name string) int {
+		if m := b.table.Load().find(name); m != nil && m.Mode == Telemetry {
+			return m.Retain
+		}
+		return 0
+	})
+	return b, nil
+}
+
+// Attach gives the bridge the broker, which was made with its Tap and May.
+func (b *Bridge) Attach(broker *mqtt.Broker) { b.broker.Store(broker) }
+
+// Run does the bridge's work until stop is closed. fail is told what goes wrong.
+func (b *Bridge) Run(stop <-chan struct{}, fail func(error)) {
+	var all sync.WaitGroup
+	defer all.Wait()
+	for i := range b.work {
+		all.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				case f := <-b.work[i]:
+					f()
+				}
+			}
+		})
+	}
+	if b.p.Store.ReadOnly() {
+		<-stop
+		return
+	}
+	all.Go(func() { b.p.Telemetry.Run(stop, fail) })
+	all.Go(func() { b.keepTime(stop, fail) })
+	b.follow(stop, fail)
+}
+
+// keepTime shows shadows, tells digests and writes what waits.
+func (b *Bridge) keepTime(stop <-chan struct{}, fail func(error)) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for n := 1; ; n++ {
+		select {
+		case <-stop:
+			if err := b.p.Shadows.Flush(); err != nil && !fault.Is(err, fault.Full) {
+				fail(err)
+			}
+			return
+		case <-tick.C:
+		}
+		b.showDue(b.p.Now())
+		if err := b.digestDue(b.p.Now()); err != nil {
+			fail(err)
+		}
+		if n%30 == 0 {
+			if err := b.p.Shadows.Flush(); err != nil && !fault.Is(err, fault.Full) {
+				fail(err)
+			}
+			b.commands.clean(b.p.Store, b.p.Now())
+		}
+	}
+}
+
+// do has f done in its order among all of the same name. ok is false where too
+// much waits already.
+func (b *Bridge) do(name string, size int, f func()) (ok bool) {
+	if b.load.Add(int64(size)) > maxBytes {
+		b.load.Add(-int64(size))
+		return false
+	}
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(name)) // it cannot fail
+	select {
+	case b.work[h.Sum32()%workers] <- func() { f(); b.load.Add(-int64(size)) }:
+		return true
+	default:
+		b.load.Add(-int64(size))
+		return false
+	}
+}
+
+// Mappings lists the mappings in force, the most specific first, and what is
+// wrong with others.
+func (b *Bridge) Mappings() (list []*Mapping, faults []string) {
+	t := b.table.Load()
+	return append(append(list, t.inbound...), t.commands...), t.faults
+}
+
+// tellOnce writes into the control room what was not written there since the
+// start, and into the hub's log.
+func (b *Bridge) tellOnce(text string) {
+	b.mu.Lock()
+	known := b.told[text]
+	if len(b.told) >= maxMappings {
+		clear(b.told)
+	}
+	b.told[text] = true
+	b.mu.Unlock()
+	if known {
+		return
+	}
+	b.p.Log2("mqtt: %s", text)
+	b.do("", len(text), func() { b.p.Deeds.Tell(text) })
+}
+
+// resolved keeps the rooms of aliases for a while: an alias is looked up for each
+// message otherwise.
+type resolved struct {
+	mu  sync.Mutex
+	num map[string]found
+}
+
+type found struct {
+	num room.Num
+	at  time.Time
+}
+
+const (
+	resolveFor  = time.Minute
+	maxResolved = 1024
+)
+
+// roomOf gives the room of a mapping for a topic, and makes it where the mapping
+// says so and make is set. 0: there is none.
+func (b *Bridge) roomOf(m *Mapping, name string, make bool) (room.Num, error) {
+	if m.Room == "" {
+		return 0, nil
+	}
+	text := m.expand(m.Room, name)
+	now := b.p.Now()
+	b.rooms.mu.Lock()
+	f, ok := b.rooms.num[text]
+	b.rooms.mu.Unlock()
+	if ok && now.Sub(f.at) < resolveFor && (f.num != 0 || !make) {
+		return f.num, nil
+	}
+	num, err := b.p.Deeds.Resolve(text)
+	if fault.Is(err, fault.NotFound) && m.Create && make && text[0] == '#' {
+		num, err = b.p.Deeds.Create(mxid.Alias(text))
+	}
+	if err != nil && !fault.Is(err, fault.NotFound) {
+		return 0, err
+	}
+	b.rooms.mu.Lock()
+	defer b.rooms.mu.Unlock()
+	if len(b.rooms.num) >= maxResolved {
+		clear(b.rooms.num)
+	}
+	b.rooms.num[text] = found{num, now}
+	if num == 0 && make {
+		return 0, fault.E(fault.NotFound, "bridge", "%s maps %s to %s, and there is no such room here", m.Origin, name, text)
+	}
+	return num, nil
+}
