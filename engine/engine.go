@@ -8,6 +8,7 @@ import (
 
 	"hearth/engine/account"
 	"hearth/engine/appservice"
+	"hearth/engine/bridge"
 	"hearth/engine/delay"
 	"hearth/engine/directory"
 	"hearth/engine/e2ee"
@@ -17,13 +18,16 @@ import (
 	"hearth/engine/federation"
 	"hearth/engine/keyring"
 	"hearth/engine/media"
+	"hearth/engine/mqtt"
 	"hearth/engine/mxid"
 	"hearth/engine/push"
 	"hearth/engine/room"
 	"hearth/engine/search"
+	"hearth/engine/shadow"
 	"hearth/engine/store"
 	"hearth/engine/stream"
 	esync "hearth/engine/sync"
+	"hearth/engine/telemetry"
 	"hearth/engine/thing"
 	"hearth/engine/unread"
 )
@@ -42,6 +46,8 @@ type Options struct {
 
 	Ballast  bool // keep a file to let go of when the disk is full; see package store
 	ReadOnly bool // write nothing; a disk that cannot be written is opened so by itself
+
+	Things ThingOptions // mappings, and what is kept of samples
 
 	Accounts    account.Options
 	Push        push.Options                     // the ways out to push gateways and mailboxes; without Post nobody is told
@@ -73,7 +79,10 @@ type Engine struct {
 	Federation  *federation.Federation
 	AppServices *appservice.AppServices
 
-	Things *thing.Things // what speaks MQTT
+	Things    *thing.Things // what speaks MQTT
+	Shadows   *shadow.Shadows
+	Telemetry *telemetry.Log
+	Bridge    *bridge.Bridge
 
 	st    *store.Store
 	log   *stream.Log
@@ -96,13 +105,24 @@ type Engine struct {
 
 	purges chan struct{} // holds one where a room waits to be purged
 
-	ended func(name string) // called for a thing that was revoked; may be nil
+	ended   func(name string) // called for a thing that was revoked; may be nil
+	broker  *mqtt.Broker      // nil until things are served
+	control control
+	logf    func(format string, args ...any) // may be nil
 
 	watching atomic.Int32 // those who wait at rooms they are not in
 
 	notices notices
 	beat    atomic.Uint64 // the tip at the last look of a watchdog
 	aliases sync.Mutex    // held while an alias is looked for and then taken or dropped
+}
+
+// control is the control room, once it is known.
+type control struct {
+	mu   sync.Mutex    // held while it is made
+	num  atomic.Uint32 // 0: not known
+	none atomic.Bool   // there is none
+	made atomic.Int32  // rooms made for mappings
 }
 
 const metaServer = "server_name"
@@ -207,6 +227,10 @@ func (e *Engine) open(o *Options) (err error) {
 	if err := e.openServices(o); err != nil {
 		return err
 	}
+	e.logf = o.Log
+	if err := e.openThings(o); err != nil {
+		return err
+	}
 	e.stop = make(chan struct{})
 	complain := func(what string) func(error) {
 		return func(err error) {
@@ -219,6 +243,7 @@ func (e *Engine) open(o *Options) (err error) {
 	e.running.Go(func() { e.runDelayed(complain("an event that waited was not sent")) })
 	e.running.Go(func() { e.runPurges(complain("a purged room is not removed")) })
 	e.running.Go(e.tell)
+	e.running.Go(func() { e.Bridge.Run(e.stop, complain("what things say does not reach the rooms")) })
 	e.running.Go(func() { e.Media.Run(e.stop) })
 	return nil
 }
@@ -253,9 +278,13 @@ func (e *Engine) name(o *Options) error {
 // Close ends the engine. Nobody may be using it any more.
 func (e *Engine) Close() error {
 	e.Sync.Close() // whoever waits is answered while there is something to answer from
+	var broker error
+	if e.broker != nil {
+		broker = e.broker.Close()
+	}
 	close(e.stop)
 	e.running.Wait()
-	return errors.Join(e.AppServices.Close(), e.Federation.Close(), e.Keys.Close(), e.Push.Close(), e.unread.Close(), e.Media.Close(), e.st.Close())
+	return errors.Join(broker, e.AppServices.Close(), e.Federation.Close(), e.Keys.Close(), e.Push.Close(), e.unread.Close(), e.Media.Close(), e.st.Close())
 }
 
 // Tip is the position up to which everything is on disk, for metrics.

@@ -27,6 +27,7 @@ import (
 	"hearth/httpd/clientapi"
 	"hearth/httpd/fedapi"
 	"hearth/httpd/mediaapi"
+	"hearth/httpd/mqttd"
 	"hearth/httpd/peer"
 	"hearth/httpd/wire"
 )
@@ -40,6 +41,7 @@ type hub struct {
 	log     *slog.Logger
 	engine  *engine.Engine
 	server  *httpd.Server
+	things  *mqttd.Server                        // nil: none are served
 	servers *peer.Servers                        // the way to other servers; nil: there is none
 	peers   *peer.Client                         // all that the hub asks others
 	mail    func(to, subject, text string) error // nil: the hub sends none
@@ -221,6 +223,9 @@ func (h *hub) open(shares budget.Shares) error {
 		}
 		h.doors = append(h.doors, door{"in TLS", "https://" + reachable(addr), note})
 	}
+	if err := h.openMQTT(shares.Conns); err != nil {
+		return err
+	}
 	if h.acme != nil {
 		h.running.Go(func() { h.acme.Run(h.context) })
 	}
@@ -321,6 +326,9 @@ func (h *hub) stop() error {
 			h.engine.Sync.Close()
 		}()
 		h.server.Close(stopTime * 3 / 5)
+	}
+	if h.things != nil {
+		h.things.Close(stopTime / 5)
 	}
 	if h.control != nil {
 		h.control.close()

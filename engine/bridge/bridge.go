@@ -63,7 +63,7 @@ type Parts struct {
 	Hub       mxid.UserID // the hub's own user
 	Deeds     Deeds
 	Now       func() time.Time
-	Log2      func(format string, args ...any) // lines worth an owner's eye; nil: dropped
+	Note      func(format string, args ...any) // lines worth an owner's eye; nil: dropped
 }
 
 // origin marks the messages that the bridge publishes.
@@ -100,8 +100,8 @@ const (
 
 // Open reads what the bridge keeps. own are the mappings of the owner's file.
 func Open(p Parts, own []*Mapping) (*Bridge, error) {
-	if p.Log2 == nil {
-		p.Log2 = func(string, ...any) {}
+	if p.Note == nil {
+		p.Note = func(string, ...any) {}
 	}
 	b := &Bridge{p: p, own: own, told: map[string]bool{}, show: map[string]*showing{}, tolls: map[string]int64{}, gone: map[string]string{}}
 	b.rooms.num = map[string]found{}
@@ -217,7 +217,7 @@ func (b *Bridge) tellOnce(text string) {
 	if known {
 		return
 	}
-	b.p.Log2("mqtt: %s", text)
+	b.p.Note("mqtt: %s", text)
 	b.do("", len(text), func() { b.p.Deeds.Tell(text) })
 }
 

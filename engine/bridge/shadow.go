@@ -68,7 +68,7 @@ func (b *Bridge) publishSoon(m *mqtt.Message) {
 	m.Origin = origin
 	b.do(m.Topic, len(m.Payload)+512, func() {
 		if err := b.publish(m); err != nil {
-			b.p.Log2("mqtt: %s was not published: %v", m.Topic, err)
+			b.p.Note("mqtt: %s was not published: %v", m.Topic, err)
 		}
 	})
 }

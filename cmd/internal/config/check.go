@@ -104,17 +104,22 @@ func (c *Config) Check() []Problem {
 // say reports one finding about a key.
 type say = func(key, format string, args ...any)
 
+// TLSPrefix begins an address of mqtt_listen that is for TLS.
+const TLSPrefix = "tls://"
+
 // checkDoors judges the listeners.
 func (c *Config) checkDoors(bad, warn say) {
 	for _, l := range []struct{ key, addr string }{
-		{"client_listen", c.ClientListen}, {"federation_listen", c.FederationListen}, {"mqtt_listen", c.MQTTListen},
+		{"client_listen", c.ClientListen}, {"federation_listen", c.FederationListen},
 	} {
 		if err := checkAddress(l.addr); err != nil {
 			bad(l.key, "%v", err)
 		}
 	}
-	if c.MQTTListen != "" {
-		bad("mqtt_listen", "this version does not speak MQTT yet; leave it empty")
+	for _, addr := range c.MQTTListen {
+		if err := checkAddress(strings.TrimPrefix(addr, TLSPrefix)); err != nil {
+			bad("mqtt_listen", "%v", err)
+		}
 	}
 	if c.ClientListen == "" && c.FederationListen == "" {
 		bad("client_listen", "every listener is switched off: nobody could reach the hub")

@@ -16,6 +16,7 @@ import (
 	"strconv"
 	"strings"
 
+	"hearth/engine/bridge"
 	"hearth/engine/budget"
 )
 
@@ -27,13 +28,13 @@ type Config struct {
 	ServerName string `key:"server_name" arg:"NAME" def:"" help:"the name that users, rooms and aliases of this hub end with.\nIt can never change: it is part of every signed event. On an empty data folder\nit is localhost, which is good for a trial on one machine and for nothing else;\nafterwards it is what the folder was made for."`
 	DataDir    string `key:"data_dir" arg:"FOLDER" def:"hearth-data" help:"where everything is kept; made when it is not there."`
 
-	ClientListen     string `key:"client_listen" arg:"ADDRESS" def:"127.0.0.1:8008" help:"where clients reach the hub, in plain HTTP; empty: nowhere.\n0.0.0.0:8008 lets in the whole network, unencrypted: put a proxy that speaks TLS\nin front where the network is not yours."`
-	FederationListen string `key:"federation_listen" arg:"ADDRESS" def:"" help:"where other servers reach the hub, as 0.0.0.0:8448, in TLS; empty: nowhere.\nThe same API for clients is there too. Without tls_cert or acme the hub makes a\ncertificate of its own, which encrypts but proves nothing: servers and clients\nrefuse it unless they are told to trust it."`
-	MQTTListen       string `key:"mqtt_listen" arg:"ADDRESS" def:"" help:"where things reach the hub by MQTT; empty: nowhere.\nThis version does not speak MQTT yet and refuses to start with an address here."`
-	TLSCert          string `key:"tls_cert" arg:"FILE" def:"" help:"certificate chain in PEM for federation_listen; read again when it changes."`
-	TLSKey           string `key:"tls_key" arg:"FILE" def:"" help:"private key of tls_cert in PEM."`
-	ACME             string `key:"acme" arg:"EMAIL or URL" def:"" help:"in place of tls_cert: the hub gets its certificate, and a new one in time, from\nLet's Encrypt, which writes to this address when something is wrong; or from the\nACME directory at this URL. To set it is to agree to the terms of that authority.\nIt has to reach the hub from outside: port 443 of the name must lead to\nfederation_listen, or port 80 to client_listen."`
-	PublicURL        string `key:"public_url" arg:"URL" def:"" help:"where clients reach the hub from outside, as https://hub.example;\nempty: not told, clients have to know it."`
+	ClientListen     string   `key:"client_listen" arg:"ADDRESS" def:"127.0.0.1:8008" help:"where clients reach the hub, in plain HTTP; empty: nowhere.\n0.0.0.0:8008 lets in the whole network, unencrypted: put a proxy that speaks TLS\nin front where the network is not yours."`
+	FederationListen string   `key:"federation_listen" arg:"ADDRESS" def:"" help:"where other servers reach the hub, as 0.0.0.0:8448, in TLS; empty: nowhere.\nThe same API for clients is there too. Without tls_cert or acme the hub makes a\ncertificate of its own, which encrypts but proves nothing: servers and clients\nrefuse it unless they are told to trust it."`
+	MQTTListen       []string `key:"mqtt_listen" arg:"ADDRESSES" def:"" help:"where things reach the hub by MQTT, separated by commas; empty: nowhere.\n127.0.0.1:1883 is plain, tls://0.0.0.0:8883 encrypts and takes the certificates of\nhearth thing cert too. Plain MQTT shows secrets to the whole network."`
+	TLSCert          string   `key:"tls_cert" arg:"FILE" def:"" help:"certificate chain in PEM for federation_listen; read again when it changes."`
+	TLSKey           string   `key:"tls_key" arg:"FILE" def:"" help:"private key of tls_cert in PEM."`
+	ACME             string   `key:"acme" arg:"EMAIL or URL" def:"" help:"in place of tls_cert: the hub gets its certificate, and a new one in time, from\nLet's Encrypt, which writes to this address when something is wrong; or from the\nACME directory at this URL. To set it is to agree to the terms of that authority.\nIt has to reach the hub from outside: port 443 of the name must lead to\nfederation_listen, or port 80 to client_listen."`
+	PublicURL        string   `key:"public_url" arg:"URL" def:"" help:"where clients reach the hub from outside, as https://hub.example;\nempty: not told, clients have to know it."`
 
 	Federation        string `key:"federation" arg:"on, off or NAMES" def:"on" help:"which other servers the hub speaks with: all, none, or only those whose names\nare given, separated by commas."`
 	FederationAddress string `key:"federation_address" arg:"NAME:PORT" def:"" help:"where other servers are to look for the hub, as hub.example:443; empty: where its\nname leads them, at port 8448. The hub tells those who ask at\nhttps://NAME/.well-known/matrix/server, which has to lead to one of its listeners;\nits certificate has to be for this name then."`
@@ -72,6 +73,9 @@ type Config struct {
 	MemoryLimit Size     `key:"memory_limit" arg:"SIZE" def:"" help:"how much memory the hub may take, as 96MiB; at least 40MiB.\nEmpty: a quarter of what the machine or its control group has, at most 128MiB."`
 	AppServices []string `key:"appservices" arg:"FILES" def:"" help:"registration files of application services (bridges and bots), separated by\ncommas. They are read again when the hub gets the signal HUP."`
 	LogLevel    string   `key:"log_level" arg:"debug|info|warn|error" def:"info" help:"the least important lines that are logged, on standard error."`
+
+	// Mappings are the tables [[mapping]] of the file: which topics belong to which room.
+	Mappings []*bridge.Mapping
 
 	origin map[string]string // where each key that is not the default was set
 }

@@ -102,6 +102,7 @@ func (c *Config) readFile(name string, read func(string) ([]byte, error), all []
 		return fmt.Errorf("the settings cannot be read: %w", err)
 	}
 	var p unstable.Parser
+	var maps []table
 	p.Reset(doc)
 	for p.NextExpression() {
 		e := p.Expression()
@@ -112,8 +113,18 @@ func (c *Config) readFile(name string, read func(string) ([]byte, error), all []
 		it.Next()
 		key := it.Node()
 		at := fmt.Sprintf("%s:%d", name, p.Shape(p.Range(key.Data)).Start.Line)
+		if e.Kind == unstable.ArrayTable && string(key.Data) == "mapping" && !it.Next() {
+			maps = append(maps, table{at: at})
+			continue
+		}
 		if e.Kind != unstable.KeyValue {
-			return fmt.Errorf("%s: there are no tables in this file, [%s] is none of its parts", at, key.Data)
+			return fmt.Errorf("%s: the only tables in this file are [[mapping]], [%s] is none of its parts", at, key.Data)
+		}
+		if len(maps) > 0 {
+			if err := maps[len(maps)-1].add(at, string(key.Data), e.Value()); err != nil {
+				return err
+			}
+			continue
 		}
 		if it.Next() {
 			return fmt.Errorf("%s: there is no setting %s.%s", at, key.Data, it.Node().Data)
@@ -140,7 +151,7 @@ func (c *Config) readFile(name string, read func(string) ([]byte, error), all []
 		}
 		return fmt.Errorf("%s: not TOML: %w", name, err)
 	}
-	return nil
+	return c.readMappings(maps)
 }
 
 // value gives a TOML value as the text that set reads.

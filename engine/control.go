@@ -1,0 +1,236 @@
+package engine
+
+import (
+	"encoding/binary"
+	"fmt"
+	"strings"
+	"time"
+
+	"hearth/engine/account"
+	"hearth/engine/fault"
+	"hearth/engine/mxid"
+	"hearth/engine/room"
+	"hearth/engine/store"
+)
+
+// The control room is where the hub's owners and the hub meet about things: the
+// hub tells there who knocks, and its members' levels say who may use topics that
+// are mapped to no room. It is made when it is first needed, with the hub's
+// admins as members, and has the alias #control.
+
+const (
+	metaControl   = "control_room"
+	aliasControl  = "control"
+	controlLevels = `{"users_default":0,"events_default":50,"events":{"m.room.message":0}}`
+)
+
+// controlRoom finds the control room; 0 where there is none yet. It is asked with
+// each message of a thing, so it is kept in memory.
+func (e *Engine) controlRoom() (room.Num, error) {
+	if num := e.control.num.Load(); num != 0 {
+		return room.Num(num), nil
+	}
+	if e.control.none.Load() {
+		return 0, nil
+	}
+	val, ok, err := e.st.Meta(metaControl)
+	if err != nil {
+		return 0, err
+	}
+	if !ok || len(val) != 4 {
+		e.control.none.Store(true)
+		return 0, nil
+	}
+	num := binary.BigEndian.Uint32(val)
+	e.control.num.Store(num)
+	return room.Num(num), nil
+}
+
+// ControlRoom gives the control room, and makes it where there is none.
+func (e *Engine) ControlRoom() (room.Num, error) {
+	e.control.mu.Lock()
+	defer e.control.mu.Unlock()
+	if num, err := e.controlRoom(); err != nil || num != 0 {
+		return num, err
+	}
+	hub, err := e.hubUser()
+	if err != nil {
+		return 0, err
+	}
+	var admins []mxid.UserID
+	levels := `"` + string(hub) + `":100`
+	for after := uint32(0); ; {
+		list, err := e.Accounts.Users(after, 500)
+		if err != nil {
+			return 0, err
+		}
+		for _, u := range list {
+			if after = u.Num; u.Admin && !u.Deactivated && u.ID != hub {
+				admins = append(admins, u.ID)
+				levels += fmt.Sprintf(`,%q:100`, u.ID)
+			}
+		}
+		if len(list) < 500 {
+			break
+		}
+	}
+	n := &NewRoom{
+		Creator: hub, Preset: "private_chat", Name: "Control room of " + string(e.Server), Alias: aliasControl,
+		Topic:  "What this hub's things do, and who may use their topics",
+		Invite: admins, Version: controlVersion, PowerOverride: []byte(strings.Replace(controlLevels, "{", `{"users":{`+levels+`},`, 1)),
+	}
+	id, err := e.CreateRoom(n)
+	if fault.Is(err, fault.RoomInUse) { // somebody has the alias
+		n.Alias = ""
+		id, err = e.CreateRoom(n)
+	}
+	if err != nil {
+		return 0, err
+	}
+	num, err := e.Rooms.Find(id)
+	if err != nil {
+		return 0, err
+	}
+	b := e.st.NewBatch()
+	b.SetMeta(metaControl, store.U32(nil, uint32(num)))
+	if err := e.st.Commit(b); err != nil {
+		return 0, err
+	}
+	e.control.num.Store(uint32(num))
+	e.control.none.Store(false)
+	return num, nil
+}
+
+// controlVersion is one in which the hub's user can be named in the power levels.
+const controlVersion = "11"
+
+// hubUser gives the hub's own user, who is made where it is not there.
+func (e *Engine) hubUser() (mxid.UserID, error) {
+	id := e.Accounts.ID(noticesName)
+	num, err := e.Accounts.Find(id)
+	if err != nil || num != 0 {
+		return id, err
+	}
+	e.notices.mu.Lock()
+	defer e.notices.mu.Unlock()
+	if num, err = e.Accounts.Create(account.NewUser{Localpart: noticesName}); err != nil {
+		return id, err
+	}
+	return id, e.SetProfile(num, id, account.DisplayName, []byte(`"Notices"`))
+}
+
+// TellControl writes a line into the control room.
+func (e *Engine) TellControl(text string) error {
+	num, err := e.ControlRoom()
+	if err != nil {
+		return err
+	}
+	hub, err := e.hubUser()
+	if err != nil {
+		return err
+	}
+	_, err = e.Send(num, &room.Draft{Type: "m.room.message", Sender: hub, Content: notice(text)})
+	return err
+}
+
+// enter makes a user of this hub a member of a room; where it takes an invite,
+// somebody of this hub who may gives it.
+func (e *Engine) enter(num room.Num, user mxid.UserID) error {
+	err := e.Join(num, user, nil)
+	if !fault.Is(err, fault.Forbidden) {
+		return err
+	}
+	head, herr := e.Rooms.Head(num)
+	if herr != nil {
+		return herr
+	}
+	for _, local := range head.Local {
+		id, uerr := e.Rooms.UserID(local)
+		if uerr != nil {
+			return uerr
+		}
+		if head.Levels.UserLevel(id) < head.Levels.Invite() {
+			continue
+		}
+		if ierr := e.Invite(num, id, user, ""); ierr != nil {
+			return ierr
+		}
+		return e.Join(num, user, nil)
+	}
+	return err
+}
+
+// createFor makes a room for a mapping, in the hub's name, with the members of the
+// control room as its members.
+func (e *Engine) createFor(alias mxid.Alias) (room.Num, error) {
+	const op = "engine.createFor"
+	if alias.Server() != e.Server {
+		return 0, fault.E(fault.NotFound, op, "%s is no alias of this hub", alias)
+	}
+	control, err := e.ControlRoom()
+	if err != nil {
+		return 0, err
+	}
+	hub, err := e.hubUser()
+	if err != nil {
+		return 0, err
+	}
+	if made := e.control.made.Add(1); made > maxMade {
+		return 0, fault.E(fault.Limit, op, "mappings have made %d rooms since the start: no more until the next", maxMade)
+	}
+	n := &NewRoom{Creator: hub, Preset: "private_chat", Alias: alias.Localpart(), Name: alias.Localpart(), Version: controlVersion}
+	levels := `"` + string(hub) + `":100`
+	err = e.Rooms.Members(control, func(m room.Member) bool {
+		id, uerr := e.Rooms.UserID(m.User)
+		if uerr == nil && id != hub && (m.Membership == room.Join || m.Membership == room.Invite) {
+			n.Invite = append(n.Invite, id)
+			levels += fmt.Sprintf(`,%q:100`, id)
+		}
+		return true
+	})
+	if err != nil {
+		return 0, err
+	}
+	n.PowerOverride = []byte(`{"users":{` + levels + `}}`)
+	id, err := e.CreateRoom(n)
+	if err != nil {
+		return 0, err
+	}
+	return e.Rooms.Find(id)
+}
+
+// maxMade bounds the rooms that mappings make in one run: their names come from
+// topics, which things make up.
+const maxMade = 256
+
+// knocked has the owner told of a thing that wants in.
+func (e *Engine) knocked(name, client, from string) {
+	text := fmt.Sprintf("A thing that calls itself %s (client %q, from %s) wants in at %s. Write \"approve %s\" to let it in, \"deny %s\" to hear no more of it.",
+		name, client, from, e.clock.now().UTC().Format(time.DateTime), name, name)
+	_ = e.TellControl(text) // hearth thing list shows it all the same
+}
+
+// orderThing does what somebody with power said in the control room.
+func (e *Engine) orderThing(word, name string) string {
+	var err error
+	done := ""
+	switch word {
+	case "approve":
+		k, kerr := e.Things.Knocking(name)
+		if kerr == nil && (len(k.Secret) == 0 || k.Others) {
+			return name + " brought no password that will do, or several came with its name: hearth thing approve " + name + " on the hub makes one for it."
+		}
+		_, err = e.ApproveThing(name, nil)
+		done = name + " is let in."
+	case "deny":
+		err = e.Things.Deny(name)
+		done = name + " is not told of again."
+	case "revoke":
+		err = e.RevokeThing(name)
+		done = name + " is revoked."
+	}
+	if err != nil {
+		return "That did not work: " + err.Error()
+	}
+	return done
+}

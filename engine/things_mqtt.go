@@ -1,0 +1,147 @@
+package engine
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"hearth/engine/bridge"
+	"hearth/engine/cjson"
+	"hearth/engine/fault"
+	"hearth/engine/mqtt"
+	"hearth/engine/mxid"
+	"hearth/engine/room"
+	"hearth/engine/shadow"
+	"hearth/engine/telemetry"
+)
+
+// ThingOptions are what the hub does for things.
+type ThingOptions struct {
+	Mappings       []*bridge.Mapping // of the owner's file
+	TelemetryDays  int               // 0: telemetry's own
+	TelemetryBytes int64             // 0: telemetry's own
+}
+
+// openThings opens what is kept for things. The bridge follows the log from now
+// on; the broker comes when somebody opens one.
+func (e *Engine) openThings(o *Options) (err error) {
+	if e.Shadows, err = shadow.Open(e.st, func() int64 { return e.clock.now().UnixMilli() }); err != nil {
+		return err
+	}
+	if e.Telemetry, err = telemetry.Open(e.st, telemetry.Options{Now: e.clock.now, Days: o.Things.TelemetryDays, Bytes: o.Things.TelemetryBytes}); err != nil {
+		return err
+	}
+	e.Bridge, err = bridge.Open(bridge.Parts{
+		Store: e.st, Log: e.log, Rooms: e.Rooms, Accounts: e.Accounts, E2EE: e.E2EE, Things: e.Things, Shadows: e.Shadows,
+		Telemetry: e.Telemetry, Hub: e.Accounts.ID(noticesName), Now: e.clock.now, Note: o.Log,
+		Deeds: bridge.Deeds{
+			Send: e.Send, State: e.State, Enter: e.enter, Crown: e.crownHub, Resolve: e.Resolve, Create: e.createFor,
+			Control: e.controlRoom, Tell: func(text string) { e.note(e.TellControl(text)) }, Order: e.orderThing,
+			Later: func(user uint32, in mxid.RoomID, d *room.Draft, after time.Duration) (string, error) {
+				return e.Later(user, in, d, after)
+			},
+			Cancel: e.delayed.Drop,
+		},
+	}, o.Things.Mappings)
+	return err
+}
+
+// note says in the hub's log what went wrong where nobody waits for it.
+func (e *Engine) note(err error) {
+	if err != nil && e.logf != nil {
+		e.logf("control room: %v", err)
+	}
+}
+
+// crownHub gives the hub's own user power in a room, and makes it before.
+func (e *Engine) crownHub(num room.Num, user mxid.UserID) error {
+	if _, err := e.hubUser(); err != nil {
+		return err
+	}
+	return e.Crown(num, user)
+}
+
+// ServeThings starts the broker: from now on things may come in, by the secrets
+// and certificates of package thing, and people by an access token. It ends with
+// the engine.
+func (e *Engine) ServeThings(limits mqtt.Limits) (*mqtt.Broker, error) {
+	broker, err := mqtt.Open(mqtt.Options{
+		Store: e.st, Auth: e.letIn, May: e.Bridge.May, Tap: e.Bridge.Tap, Limits: limits, Now: e.clock.now, Log: e.logf,
+	})
+	if err != nil {
+		return nil, err
+	}
+	e.broker = broker
+	e.Bridge.Attach(broker)
+	e.OnRevoke(func(name string) { broker.EndAll(name, mqtt.Administrative, "the thing was revoked") })
+	return broker, nil
+}
+
+// letIn is the broker's Auth.
+func (e *Engine) letIn(_ context.Context, c *mqtt.Connect) (mqtt.Identity, error) {
+	const op = "engine.letIn"
+	if len(c.Certs) > 0 {
+		one, err := e.Things.ByCertificate(c.Certs[0])
+		if err != nil {
+			return mqtt.Identity{}, err
+		}
+		if c.Username != "" && e.Things.Short(c.Username) != one.Name {
+			return mqtt.Identity{}, fault.E(fault.Unauthorised, op, "the certificate is of another thing than the user name")
+		}
+		return mqtt.Identity{Name: one.Name}, e.alive(one.User)
+	}
+	if c.Username == "" {
+		return mqtt.Identity{}, fault.E(fault.Unauthorised, op, "a thing needs a user name and a password, or a certificate")
+	}
+	one, err := e.Things.Authenticate(c.Username, string(c.Password))
+	switch {
+	case err == nil:
+		return mqtt.Identity{Name: one.Name}, e.alive(one.User)
+	case !fault.Is(err, fault.NotFound):
+		return mqtt.Identity{}, fault.E(fault.Unauthorised, op, "wrong user name or password")
+	}
+	if id, err := e.person(c); id.Name != "" || err != nil {
+		return id, err
+	}
+	fresh, err := e.Things.Knock(c.Username, c.ClientID, string(c.Password), c.Remote)
+	if err != nil {
+		return mqtt.Identity{}, err
+	}
+	if fresh {
+		name := e.Things.Short(c.Username)
+		e.knocked(name, strings.ToValidUTF8(c.ClientID, "?"), c.Remote.String())
+	}
+	return mqtt.Identity{}, fault.E(fault.Forbidden, op, "the hub does not know this thing yet; its owner was told")
+}
+
+// person lets people in by their name and an access token in place of a password.
+// The name is empty for who is no user here.
+func (e *Engine) person(c *mqtt.Connect) (id mqtt.Identity, err error) {
+	user := mxid.UserID(c.Username)
+	if !strings.HasPrefix(c.Username, "@") {
+		user = e.Accounts.ID(mxid.LowerLocalpart(c.Username))
+	}
+	num, err := e.Accounts.Find(user)
+	if err != nil || num == 0 {
+		return id, err
+	}
+	s, err := e.Accounts.Authenticate(c.Password)
+	if err != nil || s.User != num {
+		return id, fault.E(fault.Unauthorised, "engine.letIn", "a person comes in with an access token as password")
+	}
+	return mqtt.Identity{Name: string(s.UserID)}, nil
+}
+
+// alive refuses a thing whose user was deactivated or locked.
+func (e *Engine) alive(user uint32) error {
+	u, err := e.Accounts.User(user)
+	if err == nil && (u.Deactivated || u.Locked) {
+		err = fault.E(fault.Forbidden, "engine.letIn", "the account was deactivated or locked")
+	}
+	return err
+}
+
+// notice is the content of a message of the hub.
+func notice(text string) []byte {
+	return append(cjson.AppendString([]byte(`{"msgtype":"m.notice","body":`), text), '}')
+}
