@@ -8,7 +8,7 @@ import (
 
 	"hearth/engine/account"
 	"hearth/engine/appservice"
-	"hearth/engine/bridge"
+	mqttbridge "hearth/engine/bridge"
 	"hearth/engine/delay"
 	"hearth/engine/directory"
 	"hearth/engine/e2ee"
@@ -82,7 +82,7 @@ type Engine struct {
 	Things    *thing.Things // what speaks MQTT
 	Shadows   *shadow.Shadows
 	Telemetry *telemetry.Log
-	Bridge    *bridge.Bridge
+	Bridge    *mqttbridge.Bridge
 
 	st    *store.Store
 	log   *stream.Log

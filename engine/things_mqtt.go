@@ -5,7 +5,7 @@ import (
 	"strings"
 	"time"
 
-	"hearth/engine/bridge"
+	mqttbridge "hearth/engine/bridge"
 	"hearth/engine/cjson"
 	"hearth/engine/fault"
 	"hearth/engine/mqtt"
@@ -17,9 +17,9 @@ import (
 
 // ThingOptions are what the hub does for things.
 type ThingOptions struct {
-	Mappings       []*bridge.Mapping // of the owner's file
-	TelemetryDays  int               // 0: telemetry's own
-	TelemetryBytes int64             // 0: telemetry's own
+	Mappings       []*mqttbridge.Mapping // of the owner's file
+	TelemetryDays  int                   // 0: telemetry's own
+	TelemetryBytes int64                 // 0: telemetry's own
 }
 
 // openThings opens what is kept for things. The bridge follows the log from now
@@ -31,10 +31,10 @@ func (e *Engine) openThings(o *Options) (err error) {
 	if e.Telemetry, err = telemetry.Open(e.st, telemetry.Options{Now: e.clock.now, Days: o.Things.TelemetryDays, Bytes: o.Things.TelemetryBytes}); err != nil {
 		return err
 	}
-	e.Bridge, err = bridge.Open(bridge.Parts{
+	e.Bridge, err = mqttbridge.Open(mqttbridge.Parts{
 		Store: e.st, Log: e.log, Rooms: e.Rooms, Accounts: e.Accounts, E2EE: e.E2EE, Things: e.Things, Shadows: e.Shadows,
 		Telemetry: e.Telemetry, Hub: e.Accounts.ID(noticesName), Now: e.clock.now, Note: o.Log,
-		Deeds: bridge.Deeds{
+		Deeds: mqttbridge.Deeds{
 			Send: e.Send, State: e.State, Enter: e.enter, Crown: e.crownHub, Resolve: e.Resolve, Create: e.createFor,
 			Control: e.controlRoom, Tell: func(text string) { e.note(e.TellControl(text)) }, Order: e.orderThing,
 			Later: func(user uint32, in mxid.RoomID, d *room.Draft, after time.Duration) (string, error) {

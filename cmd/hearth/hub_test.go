@@ -205,7 +205,7 @@ func TestOneHub(t *testing.T) {
 	if !strings.HasPrefix(got, "1 hearth serve: the data folder belongs to the server localhost and cannot become other.test") {
 		t.Errorf("another name: %s", got)
 	}
-	if got := command("serve", "--mqtt-listen", ":1883", "--server-name", "Not Good"); !strings.HasPrefix(got, "2 hearth serve: --server-name: ") || !strings.Contains(got, "--mqtt-listen: this version") {
+	if got := command("serve", "--mqtt-listen", "1883", "--server-name", "Not Good"); !strings.HasPrefix(got, "2 hearth serve: --server-name: ") || !strings.Contains(got, "--mqtt-listen: \"1883\" is not an address") {
 		t.Errorf("wrong settings: %s", got)
 	}
 	if got := command("example-config"); !strings.HasPrefix(got, "0 # Settings of a Hearth hub.") {
