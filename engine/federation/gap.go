@@ -56,6 +56,9 @@ func (f *Federation) fillGap(ctx context.Context, r *row) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, gapTime)
 	defer cancel()
+	if err := f.o.VerifyEvents(ctx, h.Version, []*event.Event{e})[0]; err != nil {
+		return err // its server's key may not have been to be had when it came
+	}
 	g := &gap{source: s, have: map[mxid.EventID]*event.Event{e.ID: e}, given: map[mxid.EventID][]mxid.EventID{}, asked: map[mxid.EventID]bool{}}
 	for _, step := range [...]func(context.Context) error{nil, g.walk, g.states} {
 		if step != nil {

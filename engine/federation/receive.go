@@ -68,6 +68,7 @@ type pdu struct {
 	id   mxid.EventID // empty where it cannot be known
 	in   room.Num
 	e    *event.Event
+	wait bool   // a key is not to be had now: it is checked later
 	fail string // why it was not taken in; empty where it was
 }
 
@@ -226,7 +227,9 @@ func (f *Federation) takeInRoom(ctx context.Context, origin mxid.Server, num roo
 		events[i] = p.e
 	}
 	for i, err := range f.o.VerifyEvents(ctx, h.Version, events) {
-		if err != nil {
+		if fault.Is(err, fault.Remote) {
+			list[i].wait = true
+		} else if err != nil {
 			list[i].fail, list[i].e = "the event's signatures do not hold: "+text(err), nil
 		}
 	}
@@ -256,6 +259,10 @@ func (f *Federation) write(origin mxid.Server, num room.Num, list []*pdu) error 
 	changed := false
 	for _, p := range list {
 		if p.e == nil {
+			continue
+		}
+		if p.wait {
+			wait = append(wait, lacking{e: p.e})
 			continue
 		}
 		outcome, gap, err := w.Accept(p.e, nil)

@@ -17,7 +17,7 @@ const (
 	maxAnswer  = 64 << 10 // bytes of one server's object
 	maxBatch   = 4 << 20  // bytes of a notary's answer
 	maxKeys    = 64       // of one server at once, retired ones with them
-	maxKeyID   = 72       // bytes of "ed25519:name"
+	maxKeyID   = 255      // bytes of "ed25519:name"; some put the whole key into the name
 	maxNotary  = 1000     // objects in a notary's answer
 	maxSigners = 8        // signatures of one server that are looked at on its own object
 )
