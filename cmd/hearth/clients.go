@@ -13,6 +13,7 @@ import (
 	"hearth/httpd/clientapi"
 	"hearth/httpd/mail"
 	"hearth/httpd/peer"
+	"hearth/httpd/sms"
 	"hearth/httpd/sso"
 )
 
@@ -35,6 +36,13 @@ func (h *hub) clientOptions() (o clientapi.Options, err error) {
 		o.Terms = []clientapi.Policy{{ID: "terms_of_service", Version: "1", Language: "en", Name: "Terms of " + string(h.engine.Server), URL: c.TermsURL}}
 	}
 	o.Mail = h.mail
+	if c.SMSWebhook != "" {
+		texts, err := sms.New(c.SMSWebhook, h.gateway.PostJSON, nil)
+		if err != nil {
+			return o, err
+		}
+		o.Text = texts.Send
+	}
 	o.Failed = func(what string, err error) { h.log.Warn(what+" failed", "err", err) }
 	o.Providers, err = h.providers()
 	return o, err
@@ -119,9 +127,16 @@ func (h *hub) reload() {
 	h.log.Info("application services read again", "count", len(set.All()))
 }
 
+// anywhere is all addresses: what the owner names in the settings may be on this
+// machine or beside it.
+func anywhere() []netip.Prefix {
+	return []netip.Prefix{netip.PrefixFrom(netip.IPv4Unspecified(), 0), netip.PrefixFrom(netip.IPv6Unspecified(), 0)}
+}
+
 // notices makes the ways to push gateways and mailboxes.
 func (h *hub) notices(allow []netip.Prefix) (o push.Options, err error) {
 	h.peers = peer.New(peer.Options{Allow: allow, Agent: "Hearth"})
+	h.gateway = peer.New(peer.Options{Allow: anywhere(), Agent: "Hearth"})
 	o.Post = h.peers.PostJSON
 	if h.mail, err = h.sender(); err != nil || h.mail == nil {
 		return o, err

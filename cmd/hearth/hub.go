@@ -44,6 +44,7 @@ type hub struct {
 	things  *mqttd.Server                        // nil: none are served
 	servers *peer.Servers                        // the way to other servers; nil: there is none
 	peers   *peer.Client                         // all that the hub asks others
+	gateway *peer.Client                         // what the owner named in the settings, wherever that is
 	mail    func(to, subject, text string) error // nil: the hub sends none
 	control *control
 	acme    *peer.ACME // nil: the certificate comes from elsewhere

@@ -35,6 +35,7 @@ type Options struct {
 	Secret       []byte                       // by which a program may make accounts; empty: none
 	Terms        []Policy                     // what new users have to accept
 	Mail         Mail                         // sends an e-mail; nil: the hub sends none. It needs PublicURL
+	Text         Text                         // sends a text message; nil: the hub sends none. It needs PublicURL
 	NeedEmail    bool                         // with Mail: no account without an address
 	Providers    []Provider                   // where people log in besides; they need PublicURL
 	Failed       func(what string, err error) // told what went wrong elsewhere; may be nil

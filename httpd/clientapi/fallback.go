@@ -92,6 +92,9 @@ func (a *API) askStage(r *wire.Req, x *exchange, status int, wrong string) error
 		}
 		p.body = paragraph("Please read and accept:") + `<ul>` + list + `</ul>` +
 			form(`<label><input required type="checkbox" name="accept" value="yes"> I accept</label>`, "Go on", session)
+	case stagePhone:
+		p.body = paragraph("Please enter your phone number, with the code of your country. You will get a text message with a code.") +
+			form(lineField("Phone number, as +44 7700 900001", "phone", "tel", "tel"), "Send the message", session)
 	case stageEmail:
 		p.body = paragraph("Please enter your e-mail address. You will get a mail with a link.") + form(lineField("E-mail address", "email", "email", "email"), "Send the mail", session)
 	}
@@ -116,6 +119,12 @@ func (a *API) stageForm(r *wire.Req) error {
 	stage := r.Path("authType")
 	if stage == stageEmail && f.get("sid") == "" {
 		return a.mailStage(r, x, f.get("email"))
+	}
+	if stage == stagePhone {
+		if f.get("sid") == "" {
+			return a.phoneStage(r, x, f.get("phone"))
+		}
+		return a.codeStage(r, x, f)
 	}
 	if stage == stageTerms && f.get("accept") != "yes" {
 		return a.askStage(r, x, 400, "Without this you cannot go on.")
@@ -165,11 +174,11 @@ func reason(err error) (text string, again bool) {
 func (a *API) mailStage(r *wire.Req, x *exchange, email string) error {
 	address, err := account.CanonicalEmail(email)
 	if err == nil {
-		err = a.mayProve(x.q.purpose, address)
+		err = a.mayProve(x.q.purpose, account.Email, address)
 	}
 	var sid string
 	if err == nil {
-		sid, err = a.sendProof(want{x.q.purpose, x.id, address, a.o.Now().UnixMilli(), ""})
+		sid, err = a.sendProof(want{x.q.purpose, x.id, account.Email, address, a.o.Now().UnixMilli(), ""})
 	}
 	if err != nil {
 		text, again := reason(err)

@@ -3,7 +3,6 @@ package clientapi
 import (
 	"errors"
 
-	"hearth/engine/account"
 	"hearth/engine/fault"
 	"hearth/httpd/wire"
 )
@@ -71,7 +70,7 @@ func (a *API) password(r *wire.Req) error {
 	if err != nil {
 		return err
 	}
-	if !r.LoggedIn && !a.mails() {
+	if !r.LoggedIn && len(a.resets()) == 0 {
 		return fault.E(fault.MissingToken, op, "")
 	}
 	type change struct {
@@ -87,7 +86,7 @@ func (a *API) password(r *wire.Req) error {
 			return err
 		}
 	}
-	ask := question{op: "password", user: r.Session.User, id: r.Session.UserID, flows: [][]string{{stageEmail}}, body: body, purpose: forPassword}
+	ask := question{op: "password", user: r.Session.User, id: r.Session.UserID, flows: a.resets(), body: body, purpose: forPassword}
 	if r.LoggedIn {
 		if ask.flows, err = a.ways(r.Session.User); err != nil {
 			return err
@@ -106,7 +105,7 @@ func (a *API) password(r *wire.Req) error {
 	}
 	num, got := r.Session.User, a.uia.proofOf(x)
 	if !r.LoggedIn {
-		if num, err = a.accounts.FindThreepid(account.Email, got.mail); err != nil {
+		if num, err = a.accounts.FindThreepid(got.medium, got.address); err != nil {
 			return err
 		}
 		if num == 0 {
@@ -151,4 +150,15 @@ func (a *API) deactivate(r *wire.Req) error {
 	}
 	a.uia.end(x)
 	return r.OK(append(r.Out(), `{"id_server_unbind_result":"success"}`...))
+}
+
+// resets are the ways to prove who one is without the password.
+func (a *API) resets() (flows [][]string) {
+	if a.mails() {
+		flows = append(flows, []string{stageEmail})
+	}
+	if a.texts() {
+		flows = append(flows, []string{stagePhone})
+	}
+	return flows
 }

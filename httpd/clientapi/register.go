@@ -84,8 +84,8 @@ func (a *API) gates() (flows [][]string, only string, err error) {
 }
 
 // staged adds to each way to an account what else is asked of new users: to
-// accept the terms, and an e-mail address, which may be left out unless the
-// owner wants it.
+// accept the terms, and an e-mail address or a phone number, which may be left
+// out unless the owner wants an e-mail address.
 func (a *API) staged(flows [][]string) [][]string {
 	var all [][]string
 	for _, f := range flows {
@@ -103,6 +103,9 @@ func (a *API) staged(flows [][]string) [][]string {
 		}
 		if a.mails() {
 			all = append(all, append(slices.Clone(f), stageEmail))
+		}
+		if a.texts() && !a.o.NeedEmail {
+			all = append(all, append(slices.Clone(f), stagePhone))
 		}
 	}
 	return all
@@ -178,8 +181,8 @@ func (a *API) enrol(q *registration, got proof) (num uint32, name string, err er
 	if name, err = q.name(); err != nil {
 		return 0, "", err
 	}
-	if got.mail != "" {
-		other, err := a.accounts.FindThreepid(account.Email, got.mail)
+	if got.address != "" {
+		other, err := a.accounts.FindThreepid(got.medium, got.address)
 		if err != nil {
 			return 0, "", err
 		}
@@ -198,8 +201,8 @@ func (a *API) enrol(q *registration, got proof) (num uint32, name string, err er
 // bind gives a new account the address that was proved, and notes which terms
 // were accepted.
 func (a *API) bind(num uint32, got proof) error {
-	if got.mail != "" {
-		if err := a.accounts.AddThreepid(num, account.Email, got.mail, a.o.Now()); err != nil {
+	if got.address != "" {
+		if err := a.accounts.AddThreepid(num, got.medium, got.address, a.o.Now()); err != nil {
 			return err
 		}
 		a.proofs.used(got.sid)

@@ -68,7 +68,7 @@ func (a *API) capabilities(r *wire.Req) error {
 		dst = append(dst, `"m.account_moderation":{"lock":true,"suspend":true},`...)
 	}
 	dst = append(dst, `"m.3pid_changes":{"enabled":`...)
-	dst = strconv.AppendBool(dst, a.mails())
+	dst = strconv.AppendBool(dst, a.mails() || a.texts())
 	dst = append(dst, `},"m.change_password":{"enabled":true},`+
 		`"m.forget_forced_upon_leave":{"enabled":false},"m.get_login_token":{"enabled":true},"m.profile_fields":{"enabled":true},`+
 		`"m.room_versions":{"available":{`...)

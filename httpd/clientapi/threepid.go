@@ -73,21 +73,6 @@ func unsupported(p purpose, what string) error {
 	return fault.E(fault.ThreepidDenied, "clientapi.requestToken", "the hub sends no %s", what)
 }
 
-// requestPhone is the requests for a proof by a text message, of which the hub
-// sends none.
-func (a *API) requestPhone(p purpose) wire.Handler {
-	return func(r *wire.Req) error {
-		var q tokenRequest
-		if err := r.Decode(&q); err != nil {
-			return err
-		}
-		if err := q.check(q.Country != nil && q.Phone != nil); err != nil {
-			return err
-		}
-		return unsupported(p, "text messages")
-	}
-}
-
 // requestEmail is the three requests for a proof by a mail.
 // Spec: client-server, POST /register/email/requestToken, POST
 // /account/password/email/requestToken, POST /account/3pid/email/requestToken.
@@ -107,10 +92,10 @@ func (a *API) requestEmail(p purpose) wire.Handler {
 		if err != nil {
 			return err
 		}
-		if err := a.mayProve(p, address); err != nil {
+		if err := a.mayProve(p, account.Email, address); err != nil {
 			return err
 		}
-		sid, err := a.sendProof(want{p, *q.Secret, address, *q.Attempt, q.Next})
+		sid, err := a.sendProof(want{p, *q.Secret, account.Email, address, *q.Attempt, q.Next})
 		if err != nil {
 			return err
 		}
@@ -119,8 +104,8 @@ func (a *API) requestEmail(p purpose) wire.Handler {
 }
 
 // mayProve says whether it is of use to prove an address.
-func (a *API) mayProve(p purpose, address string) error {
-	user, err := a.accounts.FindThreepid(account.Email, address)
+func (a *API) mayProve(p purpose, medium, address string) error {
+	user, err := a.accounts.FindThreepid(medium, address)
 	switch {
 	case err != nil:
 		return err
@@ -194,7 +179,7 @@ func (a *API) adopt(r *wire.Req, c *credentials) error {
 	if !ok {
 		return fault.E(fault.ThreepidAuth, "clientapi.threepid", "the address has not been confirmed")
 	}
-	if err := a.accounts.AddThreepid(r.Session.User, account.Email, v.address, v.proved); err != nil {
+	if err := a.accounts.AddThreepid(r.Session.User, v.medium, v.address, v.proved); err != nil {
 		return err
 	}
 	a.proofs.used(v.sid)
@@ -278,10 +263,8 @@ func named(r *wire.Req) (medium, address string, err error) {
 	if q.Medium == nil || q.Address == nil {
 		return "", "", fault.E(fault.Missing, "clientapi.threepid", "medium and address are needed")
 	}
-	if *q.Medium == account.Email {
-		if canonical, err := account.CanonicalEmail(*q.Address); err == nil {
-			return *q.Medium, canonical, nil
-		}
+	if canonical, ok := canonical(*q.Medium, *q.Address); ok {
+		return *q.Medium, canonical, nil
 	}
 	return *q.Medium, *q.Address, nil
 }

@@ -262,7 +262,7 @@ func TestProofsAreBounded(t *testing.T) {
 	now := time.UnixMilli(1)
 	vs := &validations{now: func() time.Time { return now }, open: map[string]*validation{}}
 	for i := range maxValidations + 20 {
-		if _, _, err := vs.begin(want{forAccount, "s", fmt.Sprint(i), 1, ""}); err != nil {
+		if _, _, err := vs.begin(want{forAccount, "s", account.Email, fmt.Sprint(i), 1, ""}); err != nil {
 			t.Fatal(err)
 		}
 		now = now.Add(time.Millisecond)
@@ -271,7 +271,7 @@ func TestProofsAreBounded(t *testing.T) {
 		t.Fatal(len(vs.open))
 	}
 	now = now.Add(validationLife)
-	if _, _, err := vs.begin(want{forAccount, "s", "x", 1, ""}); err != nil || len(vs.open) > 2 {
+	if _, _, err := vs.begin(want{forAccount, "s", account.Email, "x", 1, ""}); err != nil || len(vs.open) > 2 {
 		t.Fatal(err, len(vs.open))
 	}
 }

@@ -230,10 +230,10 @@ func (u *interactive) end(x *exchange) {
 
 // proof is what the stages of an exchange have shown.
 type proof struct {
-	token string // registration token, which is reserved; empty: another stage
-	who   uint32 // the user whose password it was
-	mail  string // the address that was proved; empty: none
-	sid   string // by this validation
+	token           string // registration token, which is reserved; empty: another stage
+	who             uint32 // the user whose password it was
+	medium, address string // that were proved; empty: none
+	sid             string // by this validation
 }
 
 func (u *interactive) proofOf(x *exchange) proof {

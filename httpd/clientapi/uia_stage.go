@@ -3,6 +3,7 @@ package clientapi
 import (
 	"crypto/subtle"
 	"slices"
+	"strings"
 
 	"hearth/engine/account"
 	"hearth/engine/cjson"
@@ -16,6 +17,7 @@ const (
 	stagePassword = "m.login.password"
 	stageToken    = "m.login.registration_token"
 	stageEmail    = "m.login.email.identity"
+	stagePhone    = "m.login.msisdn"
 	stageTerms    = "m.login.terms"
 )
 
@@ -46,8 +48,8 @@ func (u *interactive) stage(x *exchange, q *question, auth []byte) error {
 		p, err = u.byPassword(x, q, auth)
 	case stageToken:
 		p, err = u.byToken(x, q, auth)
-	case stageEmail:
-		p, err = u.byEmail(x, q, auth)
+	case stageEmail, stagePhone:
+		p, err = u.byAddress(x, q, auth)
 	case stageSSO:
 		err = u.challenge(x, fault.E(fault.Unauthorised, "clientapi.auth", "this stage is passed in a browser"))
 	}
@@ -68,8 +70,8 @@ func (u *interactive) stage(x *exchange, q *question, auth []byte) error {
 		x.got.who = p.who
 	case stageToken:
 		x.got.token = p.token
-	case stageEmail:
-		x.got.mail, x.got.sid = p.mail, p.sid
+	case stageEmail, stagePhone:
+		x.got.medium, x.got.address, x.got.sid = p.medium, p.address, p.sid
 	}
 	return nil
 }
@@ -125,9 +127,10 @@ func (u *interactive) byToken(x *exchange, q *question, auth []byte) (p proof, e
 	return p, nil
 }
 
-// byEmail takes an address that was proved by following the link in a mail.
-// Older clients write the name of the member in another way.
-func (u *interactive) byEmail(x *exchange, q *question, auth []byte) (p proof, err error) {
+// byAddress takes an address that was proved by following the link in a mail, or
+// by the code in a text message. Older clients write the name of the member in
+// another way.
+func (u *interactive) byAddress(x *exchange, q *question, auth []byte) (p proof, err error) {
 	creds, ok := cjson.Lookup(auth, "threepid_creds")
 	if !ok {
 		creds, ok = cjson.Lookup(auth, "threepidCreds")
@@ -140,11 +143,12 @@ func (u *interactive) byEmail(x *exchange, q *question, auth []byte) (p proof, e
 	}
 	sid, _ := cjson.LookupString(creds, "sid")
 	secret, _ := cjson.LookupString(creds, "client_secret")
+	typ, _ := cjson.LookupString(auth, "type")
 	v, ok := u.proofs.proved(sid, secret, q.purpose)
-	if !ok {
+	if !ok || (v.medium == account.Phone) != (typ == stagePhone) {
 		return p, u.challenge(x, fault.E(fault.ThreepidAuth, "clientapi.auth", "the address has not been confirmed yet"))
 	}
-	return proof{mail: v.address, sid: sid}, nil
+	return proof{medium: v.medium, address: v.address, sid: sid}, nil
 }
 
 // loginName reads who an identifier, or the older members beside it, means.
@@ -162,8 +166,10 @@ func loginName(obj []byte, accounts *account.Accounts) (mxid.UserID, error) {
 		switch kind, isText := cjson.String(typ); {
 		case !isText:
 			return "", fault.E(fault.BadJSON, op, "the identifier needs a type")
+		case kind == "m.id.phone":
+			return byPhone(ident, accounts)
 		case kind == "m.id.thirdparty":
-			return byAddress(ident, accounts)
+			return byThreepid(ident, accounts)
 		case kind != "m.id.user":
 			return "", fault.E(fault.Unknown, op, "the hub knows no identifiers of the type %q", kind)
 		}
@@ -172,7 +178,7 @@ func loginName(obj []byte, accounts *account.Accounts) (mxid.UserID, error) {
 			return "", fault.E(fault.Missing, op, "the identifier needs a user")
 		}
 	} else if _, ok := cjson.Lookup(obj, "medium"); ok && !has {
-		return byAddress(obj, accounts)
+		return byThreepid(obj, accounts)
 	}
 	if !has {
 		return "", nil
@@ -187,21 +193,54 @@ func loginName(obj []byte, accounts *account.Accounts) (mxid.UserID, error) {
 	return mxid.UserID(text), nil
 }
 
-// byAddress finds the user who has the address of a third-party identifier.
-func byAddress(obj []byte, accounts *account.Accounts) (mxid.UserID, error) {
+// canonical gives an address in the form in which it is stored.
+func canonical(medium, address string) (string, bool) {
+	var err error
+	switch medium {
+	case account.Email:
+		address, err = account.CanonicalEmail(address)
+	case account.Phone:
+		address, err = account.CanonicalPhone("", "+"+strings.TrimPrefix(address, "+"))
+	}
+	return address, err == nil
+}
+
+// byThreepid finds the user who has the address of a third-party identifier.
+func byThreepid(obj []byte, accounts *account.Accounts) (mxid.UserID, error) {
 	medium, ok := cjson.LookupString(obj, "medium")
 	address, ok2 := cjson.LookupString(obj, "address")
 	if !ok || !ok2 {
 		return "", fault.E(fault.Missing, "clientapi.login", "a third-party identifier has a medium and an address")
 	}
 	nobody := accounts.ID("") // no user has this name
-	if medium == account.Email {
-		var err error
-		if address, err = account.CanonicalEmail(address); err != nil {
-			return nobody, nil
-		}
+	if address, ok = canonical(medium, address); !ok {
+		return nobody, nil
 	}
 	num, err := accounts.FindThreepid(medium, address)
+	if err != nil || num == 0 {
+		return nobody, err
+	}
+	u, err := accounts.User(num)
+	return u.ID, err
+}
+
+// byPhone finds the user who has a phone, told as it is dialled in a country.
+// Spec: client-server, identifier types, phone number.
+func byPhone(ident []byte, accounts *account.Accounts) (mxid.UserID, error) {
+	country, ok := cjson.LookupString(ident, "country")
+	number, ok2 := cjson.LookupString(ident, "phone")
+	if !ok2 {
+		number, ok2 = cjson.LookupString(ident, "number") // as it was called once
+	}
+	if !ok || !ok2 {
+		return "", fault.E(fault.Missing, "clientapi.login", "a phone has a country and a phone")
+	}
+	nobody := accounts.ID("")
+	address, err := account.CanonicalPhone(country, number)
+	if err != nil {
+		return nobody, nil
+	}
+	num, err := accounts.FindThreepid(account.Phone, address)
 	if err != nil || num == 0 {
 		return nobody, err
 	}

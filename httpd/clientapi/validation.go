@@ -4,10 +4,12 @@ import (
 	"crypto/rand"
 	"crypto/subtle"
 	"encoding/base64"
+	"encoding/binary"
 	"fmt"
 	"sync"
 	"time"
 
+	"hearth/engine/account"
 	"hearth/engine/fault"
 )
 
@@ -28,14 +30,19 @@ const (
 	// mailsPerAddress is how many mails an address gets in that time, whoever
 	// asks for them.
 	mailsPerAddress = 8
+	// codeTries is how often a code may be mistyped: it is short, so that people
+	// can type it, and must not be guessed.
+	codeTries = 5
 )
 
 // validation is an address that is being proved.
 type validation struct {
 	sid, secret string
 	purpose     purpose
+	medium      string
 	address     string
-	token       string // what the link in the mail carries
+	tries       int    // of the code in a text message that were wrong
+	token       string // what the link in the mail carries, or the code in the text message
 	next        string // where the browser goes afterwards; empty: nowhere
 	attempt     int64  // of the newest mail
 	mails       int
@@ -55,6 +62,7 @@ type validations struct {
 type want struct {
 	purpose purpose
 	secret  string
+	medium  string
 	address string
 	attempt int64
 	next    string
@@ -71,7 +79,7 @@ func (vs *validations) begin(w want) (v validation, send bool, err error) {
 		switch {
 		case vs.now().After(o.until):
 			delete(vs.open, sid)
-		case o.address == w.address:
+		case o.medium == w.medium && o.address == w.address:
 			mails += o.mails
 			if o.purpose == w.purpose && o.secret == w.secret {
 				have = o
@@ -112,7 +120,10 @@ func (vs *validations) add(w want) (*validation, error) {
 	enc := base64.RawURLEncoding
 	v := &validation{
 		sid: enc.EncodeToString(b[:12]), token: enc.EncodeToString(b[12:]), secret: w.secret, purpose: w.purpose,
-		address: w.address, until: vs.now().Add(validationLife),
+		medium: w.medium, address: w.address, until: vs.now().Add(validationLife),
+	}
+	if w.medium == account.Phone {
+		v.token = fmt.Sprintf("%06d", binary.BigEndian.Uint64(b[12:])%1_000_000)
 	}
 	vs.open[v.sid] = v
 	return v, nil
@@ -133,8 +144,11 @@ func (vs *validations) confirm(sid, secret, token string) (v validation, err err
 	vs.mu.Lock()
 	defer vs.mu.Unlock()
 	o := vs.find(sid, secret)
-	if o == nil || subtle.ConstantTimeCompare([]byte(o.token), []byte(token)) == 0 {
-		return v, fault.E(fault.ThreepidAuth, "clientapi.confirm", "the link is not valid, or no longer: ask for another mail")
+	if o == nil || o.tries >= codeTries || subtle.ConstantTimeCompare([]byte(o.token), []byte(token)) == 0 {
+		if o != nil && o.medium == account.Phone {
+			o.tries++
+		}
+		return v, fault.E(fault.ThreepidAuth, "clientapi.confirm", "the link or code is not valid, or no longer: ask for another message")
 	}
 	if o.proved.IsZero() {
 		o.proved = vs.now()

@@ -55,6 +55,7 @@ type Config struct {
 	MailServer   string   `key:"mail_server" arg:"URL" def:"" help:"who sends the hub's e-mail, as smtp://name@mail.example:587; empty: it sends none.\nsmtp:// encrypts by STARTTLS, smtps:// from the first byte; plain:// not at all, for\na mail server on this machine. It needs mail_from and public_url."`
 	MailPassword string   `key:"mail_password_file" arg:"FILE" def:"" help:"file that holds the password of the name in mail_server."`
 	MailFrom     string   `key:"mail_from" arg:"ADDRESS" def:"" help:"who the hub's e-mail is from, as \"My hub <hub@example.org>\"."`
+	SMSWebhook   string   `key:"sms_webhook" arg:"URL" def:"" help:"who sends the hub's text messages: it gets {\"to\": \"+44...\", \"text\": \"...\"} by POST;\nempty: the hub sends none. People then prove their phone numbers by a code. It needs\npublic_url. At most 5 messages a day go to one number, and 200 in all."`
 	TURNServers  []string `key:"turn_uris" arg:"URIS" def:"" help:"servers that relay calls, as turn:turn.example:3478?transport=udp, separated by commas."`
 	TURNSecret   string   `key:"turn_secret_file" arg:"FILE" def:"" help:"file that holds the secret shared with them (coturn: static-auth-secret)."`
 

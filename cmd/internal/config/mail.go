@@ -8,6 +8,7 @@ import (
 
 	"hearth/httpd/clientapi"
 	"hearth/httpd/mail"
+	"hearth/httpd/sms"
 	"hearth/httpd/sso"
 )
 
@@ -82,7 +83,14 @@ func (c *Config) checkMail(bad say) {
 	if _, err := c.TURN(); err != nil {
 		bad("turn_uris", "%v", err)
 	}
+	if c.SMSWebhook != "" {
+		if _, err := sms.New(c.SMSWebhook, nil, nil); err != nil {
+			bad("sms_webhook", "%v", err)
+		}
+	}
 	switch {
+	case c.SMSWebhook != "" && c.PublicURL == "":
+		bad("sms_webhook", "clients have to be told where codes are to be given: it needs public_url")
 	case c.MailServer != "" && c.PublicURL == "":
 		bad("mail_server", "the links in e-mails need public_url")
 	case c.MailServer == "" && c.RegistrationEmail:
