@@ -6,6 +6,7 @@ import (
 	"hearth/engine/account"
 	"hearth/engine/cjson"
 	"hearth/engine/fault"
+	"hearth/engine/media"
 	"hearth/engine/mxid"
 	"hearth/engine/room"
 	"hearth/engine/store"
@@ -75,14 +76,49 @@ func (e *Engine) Deactivate(user uint32, id mxid.UserID, erase bool) error {
 	if err != nil {
 		return err
 	}
+	return e.leaveForGood(user, id)
+}
+
+// leaveForGood has a user who was deactivated leave all rooms. Whoever wanted to
+// be erased has their files removed with that.
+func (e *Engine) leaveForGood(user uint32, id mxid.UserID) error {
+	u, err := e.Accounts.User(user)
+	if err != nil {
+		return err
+	}
+	if u.Erased {
+		if err := e.dropMedia(user); err != nil {
+			return err
+		}
+	}
 	return e.leaveAll(user, id)
+}
+
+// dropMedia removes all files of a user. Those that are on their way in are cut
+// off with their session, and no longer than that.
+func (e *Engine) dropMedia(user uint32) error {
+	var list []*media.Media
+	err := e.Media.EachOf(user, func(m *media.Media) bool {
+		list = append(list, m)
+		return true
+	})
+	if err != nil {
+		return err
+	}
+	for _, m := range list {
+		err := e.Media.Delete(m.Origin, m.ID)
+		if err != nil && !fault.Is(err, fault.NotFound) && !fault.Is(err, fault.BadState) {
+			return err
+		}
+	}
+	return nil
 }
 
 // takeUp does what was left to do when the hub stopped.
 func (e *Engine) takeUp() error {
 	for kind, do := range map[string]func(num uint32) error{
 		noteProfile: func(num uint32) error { return e.ofUser(num, e.showProfile) },
-		noteLeave:   func(num uint32) error { return e.ofUser(num, e.leaveAll) },
+		noteLeave:   func(num uint32) error { return e.ofUser(num, e.leaveForGood) },
 		noteClose:   func(num uint32) error { return e.emptyRoom(room.Num(num)) },
 	} {
 		var nums []uint32

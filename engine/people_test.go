@@ -1,12 +1,15 @@
 package engine
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"hearth/engine/account"
 	"hearth/engine/cjson"
+	"hearth/engine/fault"
+	"hearth/engine/media"
 	"hearth/engine/mxid"
 	"hearth/engine/room"
 	"hearth/engine/store"
@@ -155,4 +158,24 @@ func TestDeactivatedLeavesTheRooms(t *testing.T) {
 			t.Fatal(got)
 		}
 	}
+}
+
+// Who wants to be erased leaves no files behind; who is only deactivated does.
+func TestErasedUsersFilesGo(t *testing.T) {
+	h := open(t)
+	file := map[mxid.UserID]string{}
+	for user, num := range h.nums {
+		m, err := h.Media.Upload(&media.Upload{Owner: num, Type: "text/plain", Length: -1}, strings.NewReader("hello "+string(user)))
+		h.ok(err)
+		file[user] = m.ID
+	}
+	h.ok(h.Deactivate(h.nums[a], a, true))
+	h.ok(h.Deactivate(h.nums[b], b, false))
+	_, err := h.Media.Find("hub", file[a])
+	h.is(err, fault.NotFound)
+	for _, user := range []mxid.UserID{b, c} {
+		_, err := h.Media.Find("hub", file[user])
+		h.ok(err)
+	}
+	h.verify()
 }

@@ -168,6 +168,27 @@ func TestPushFull(t *testing.T) {
 	})
 }
 
+// A room without a name is called by those who are in it, and a sender by the
+// name that they have there.
+func TestPushNames(t *testing.T) {
+	pushing(t, "", func(h *hub, g *gateway, _ room.Num) {
+		h.ok(h.SetProfile(h.nums[a], a, account.DisplayName, []byte(`"Ann"`)))
+		num := h.create(NewRoom{Invite: []mxid.UserID{b}})
+		h.ok(h.Join(num, b, nil))
+		g.take()
+		h.say(num, a, "hello")
+		if got := g.take(); len(got) != 1 || !strings.Contains(got[0], `"sender_display_name":"Ann","room_name":"Ann",`) {
+			t.Fatal(got)
+		}
+		h.ok(h.Invite(num, a, c, ""))
+		h.ok(h.Join(num, c, nil))
+		h.say(num, c, "hi")
+		if got := g.take(); len(got) != 1 || !strings.Contains(got[0], `"room_name":"Ann and @c:hub",`) || strings.Contains(got[0], "sender_display") {
+			t.Fatal(got)
+		}
+	})
+}
+
 func TestPushShort(t *testing.T) {
 	pushing(t, `,"format":"event_id_only"`, func(h *hub, g *gateway, num room.Num) {
 		h.say(num, a, "secret")

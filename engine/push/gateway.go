@@ -202,34 +202,28 @@ func (p *Push) appendEvent(dst []byte, l *letter, h *hit) ([]byte, error) {
 	dst = cjson.AppendString(append(dst, `"type":`...), e.Type)
 	dst = cjson.AppendString(append(dst, `,"sender":`...), string(e.Sender))
 	dst = append(append(append(dst, `,"content":`...), e.Content...), ',')
-	for _, f := range [...]struct{ as, typ, key, field string }{
-		{"sender_display_name", "m.room.member", string(e.Sender), "displayname"},
-		{"room_name", "m.room.name", "", "name"},
-		{"room_alias", "m.room.canonical_alias", "", "alias"},
-	} {
-		text, err := p.stateText(h, f.typ, f.key, f.field)
-		if err != nil {
-			return nil, err
-		}
-		if text != "" {
+	who, err := p.stateText(h, "m.room.member", string(e.Sender), "displayname")
+	if err != nil {
+		return nil, err
+	}
+	name, err := p.roomName(h, l.s.r.User)
+	if err != nil {
+		return nil, err
+	}
+	alias, err := p.stateText(h, "m.room.canonical_alias", "", "alias")
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range [...]struct{ as, text string }{{"sender_display_name", who}, {"room_name", name}, {"room_alias", alias}} {
+		if f.text != "" {
 			dst = append(append(append(dst, '"'), f.as...), `":`...)
-			dst = append(cjson.AppendString(dst, text), ',')
+			dst = append(cjson.AppendString(dst, f.text), ',')
 		}
 	}
 	if e.Is("m.room.member", string(l.s.r.ID)) {
 		dst = append(dst, `"user_is_target":true,`...)
 	}
 	return dst, nil
-}
-
-// stateText reads a field of a state event; empty where there is none.
-func (p *Push) stateText(h *hit, typ, key, field string) (string, error) {
-	e, err := p.Rooms.StateEvent(h.head.State, typ, key)
-	if err != nil || e == nil {
-		return "", err
-	}
-	text, _ := cjson.LookupString(e.Content, field)
-	return text, nil
 }
 
 func appendDevice(dst []byte, pu *account.Pusher, h *hit, short bool) []byte {

@@ -62,7 +62,7 @@ func (p *Push) digest(l *letter, hits []hit) (subject, text string, err error) {
 	for i := range hits {
 		h := &hits[i]
 		if last != h.head.Room {
-			name, err := p.roomName(h)
+			name, err := p.roomName(h, l.s.r.User)
 			if err != nil {
 				return "", "", err
 			}
@@ -80,16 +80,6 @@ func (p *Push) digest(l *letter, hits []hit) (subject, text string, err error) {
 	}
 	subject = fmt.Sprintf("[%s] %d unread", l.s.r.ID.Server(), len(hits))
 	return subject, b.String(), nil
-}
-
-func (p *Push) roomName(h *hit) (string, error) {
-	for _, f := range [...][2]string{{"m.room.name", "name"}, {"m.room.canonical_alias", "alias"}} {
-		name, err := p.stateText(h, f[0], "", f[1])
-		if err != nil || name != "" {
-			return name, err
-		}
-	}
-	return string(h.head.ID), nil
 }
 
 // said is what a mail shows of an event.

@@ -1,8 +1,6 @@
 package sync
 
 import (
-	"cmp"
-	"slices"
 	"strconv"
 
 	"hearth/engine/cjson"
@@ -206,9 +204,6 @@ func appendCounts(dst []byte, c unread.Counts) []byte {
 	return append(dst, '}')
 }
 
-// maxHeroes is how many members name a room that has no name.
-const maxHeroes = 5
-
 // appendSummary writes what a client needs to name the room, and gives the
 // members it names. Spec: client-server, GET /sync, RoomSummary.
 func (a *answer) appendSummary(h *room.Head) ([]mxid.UserID, error) {
@@ -221,7 +216,7 @@ func (a *answer) appendSummary(h *room.Head) ([]mxid.UserID, error) {
 	}
 	var heroes []mxid.UserID
 	if !named {
-		if heroes, err = a.heroes(h); err != nil {
+		if heroes, err = a.s.rooms.Heroes(h, a.req.User); err != nil {
 			return nil, err
 		}
 		a.dst = append(a.dst, `"m.heroes":[`...)
@@ -251,40 +246,4 @@ func (a *answer) named(h *room.Head) (bool, error) {
 		}
 	}
 	return false, nil
-}
-
-// heroes gives the first members of a room beside the user: those in it or
-// invited, or where there are none those who once were.
-func (a *answer) heroes(h *room.Head) ([]mxid.UserID, error) {
-	var here, gone []room.Member
-	keep := func(list []room.Member, m room.Member) []room.Member {
-		i, _ := slices.BinarySearchFunc(list, m, func(x, y room.Member) int { return cmp.Compare(x.Event, y.Event) })
-		if list = slices.Insert(list, i, m); len(list) > maxHeroes {
-			list = list[:maxHeroes]
-		}
-		return list
-	}
-	if err := a.s.rooms.Members(h.Room, func(m room.Member) bool {
-		switch {
-		case m.User == a.req.User:
-		case m.Membership == room.Join || m.Membership == room.Invite:
-			here = keep(here, m)
-		case m.Membership == room.Leave || m.Membership == room.Ban:
-			gone = keep(gone, m)
-		}
-		return true
-	}); err != nil {
-		return nil, err
-	}
-	if len(here) == 0 {
-		here = gone
-	}
-	ids := make([]mxid.UserID, len(here))
-	for i, m := range here {
-		var err error
-		if ids[i], err = a.s.rooms.UserID(m.User); err != nil {
-			return nil, err
-		}
-	}
-	return ids, nil
 }
