@@ -159,9 +159,9 @@ func (c *Client) Received(id uint16, r Reason) {
 		s.link.Answer(Answer{Kind: PubRel, ID: id})
 	case f.state == awaitsRec:
 		f.state = recording
-		seq, body := f.seq, f.body
+		seq, body, size := f.seq, f.body, f.size
 		s.mu.Unlock()
-		c.record(seq, body, id)
+		c.record(seq, body, size, id)
 		return
 	}
 	s.mu.Unlock()
@@ -169,7 +169,7 @@ func (c *Client) Received(id uint16, r Reason) {
 
 // record writes that the client has a message of QoS 2, before it is told to
 // forget its id: after a power cut only the PUBREL may be sent again.
-func (c *Client) record(seq, body uint64, id uint16) {
+func (c *Client) record(seq, body uint64, size int32, id uint16) {
 	s, b := c.s, c.b
 	b.commit.submit(job{
 		add: func(batch *store.Batch) {
@@ -182,7 +182,13 @@ func (c *Client) record(seq, body uint64, id uint16) {
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			f := s.find(id)
-			if f == nil || f.seq != seq || s.link != c.l {
+			if f != nil && f.seq != seq {
+				f = nil
+			}
+			if err == nil {
+				s.shrink(seq, size, f)
+			}
+			if f == nil || s.link != c.l {
 				return
 			}
 			if err != nil {
@@ -193,6 +199,29 @@ func (c *Client) record(seq, body uint64, id uint16) {
 			s.link.Answer(Answer{Kind: PubRel, ID: id})
 		},
 	})
+}
+
+// releasedSize is what a row counts for that says no more than that a message
+// was released.
+const releasedSize = 33
+
+// shrink counts a row anew that became one of a released message; f is its
+// flying message, nil where it is not in the window any more. It needs mu.
+func (s *session) shrink(seq uint64, size int32, f *flying) {
+	if s.dead {
+		return
+	}
+	s.onDisk -= int64(size - releasedSize)
+	s.b.queued.Add(int64(releasedSize - size))
+	if f != nil {
+		f.size = releasedSize
+		return
+	}
+	for i := range s.head {
+		if s.head[i].seq == seq {
+			s.head[i].size = releasedSize
+		}
+	}
 }
 
 // Completed takes a PUBCOMP.
@@ -247,20 +276,24 @@ func (c *Client) Subscribe(reqs []Request, id uint32, done func(codes []Reason))
 		done(codes)
 		c.replay(made)
 	}
-	if len(made) == 0 || !s.kept && !anyReplay(made) {
-		ready(nil)
-		return
-	}
-	b.commit.submit(job{
-		add: func(batch *store.Batch) {
-			for _, u := range made {
-				if s.kept {
+	switch {
+	case len(made) == 0:
+		done(codes)
+	case s.kept:
+		b.commit.submit(job{
+			add: func(batch *store.Batch) {
+				for _, u := range made {
 					batch.Set(filterKey(s.num, u.name()), appendFilter(nil, u))
 				}
-			}
-		},
-		after: ready,
-	})
+			},
+			after: ready,
+		})
+	default:
+		done(codes)
+		if anyReplay(made) {
+			b.commit.submit(job{add: func(*store.Batch) {}, after: func(error) { c.replay(made) }})
+		}
+	}
 }
 
 func anyReplay(made []*subscription) bool {

@@ -150,6 +150,12 @@ func (c *committer) run() {
 		for i := range jobs {
 			jobs[i].add(batch)
 		}
+		if batch.Empty() { // nobody waits for the disk, only for those before
+			batch.Drop()
+			c.flush(drops)
+			c.done <- finished{jobs, nil}
+			continue
+		}
 		c.b.addDrops(batch, drops)
 		began := time.Now()
 		err := c.b.st.Start(batch)

@@ -421,11 +421,14 @@ func (c *conn) idled(b []byte) {
 
 // cut breaks the connection under whoever uses it.
 func (c *conn) cut() {
-	if t, ok := c.net.(*tls.Conn); ok {
-		_ = t.NetConn().Close() // without the farewell, which could block
-		return
+	switch n := c.net.(type) {
+	case *tls.Conn:
+		_ = n.NetConn().Close() // without the farewell, which could block
+	case *webConn:
+		_ = n.Conn.Close()
+	default:
+		_ = c.net.Close()
 	}
-	_ = c.net.Close()
 }
 
 // close ends the connection after what waits for the socket, and tells clients
