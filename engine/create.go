@@ -78,6 +78,14 @@ type creation struct {
 // Errors: UnsupportedVersion; RoomInUse where the alias is taken; Invalid for
 // an unknown preset; BadRoomState where the initial state is not allowed.
 func (e *Engine) CreateRoom(n *NewRoom) (mxid.RoomID, error) {
+	id, num, err := e.createRoom(n)
+	if err == nil {
+		e.inviteOthers(num, n)
+	}
+	return id, err
+}
+
+func (e *Engine) createRoom(n *NewRoom) (mxid.RoomID, room.Num, error) {
 	const op = "engine.CreateRoom"
 	c := creation{e: e, n: n}
 	version := n.Version
@@ -85,18 +93,18 @@ func (e *Engine) CreateRoom(n *NewRoom) (mxid.RoomID, error) {
 		version = e.RoomVersion
 	}
 	if c.v = event.LookupVersion(version); c.v == nil {
-		return "", fault.E(fault.UnsupportedVersion, op, "room version %q is not supported", version)
+		return "", 0, fault.E(fault.UnsupportedVersion, op, "room version %q is not supported", version)
 	}
 	var ok bool
 	if c.p, ok = presetOf(n.Preset, n.Public); !ok {
-		return "", fault.E(fault.Invalid, op, "unknown preset %q", n.Preset)
+		return "", 0, fault.E(fault.Invalid, op, "unknown preset %q", n.Preset)
 	}
 	for _, u := range n.Invite {
 		if _, err := mxid.ParseUser(string(u)); err != nil {
-			return "", fault.E(fault.Invalid, op, "invite: %w", err)
+			return "", 0, fault.E(fault.Invalid, op, "invite: %w", err)
 		}
 		if err := e.mayInvite(n.Creator, u); err != nil {
-			return "", err
+			return "", 0, err
 		}
 	}
 	var alias mxid.Alias
@@ -106,14 +114,14 @@ func (e *Engine) CreateRoom(n *NewRoom) (mxid.RoomID, error) {
 			err = e.exclusiveAlias(alias, n.Creator)
 		}
 		if err != nil {
-			return "", fault.E(fault.Invalid, op, "room_alias_name: %w", err)
+			return "", 0, fault.E(fault.Invalid, op, "room_alias_name: %w", err)
 		}
 		e.aliases.Lock()
 		defer e.aliases.Unlock()
 		if _, _, err := e.Directory.Resolve(alias); err == nil {
-			return "", fault.E(fault.RoomInUse, op, "the alias %s is taken", alias)
+			return "", 0, fault.E(fault.RoomInUse, op, "the alias %s is taken", alias)
 		} else if !fault.Is(err, fault.NotFound) {
-			return "", err
+			return "", 0, err
 		}
 	}
 	var id mxid.RoomID
@@ -123,12 +131,12 @@ func (e *Engine) CreateRoom(n *NewRoom) (mxid.RoomID, error) {
 	c.w = e.Rooms.New(c.v, id)
 	defer c.w.End()
 	if err := c.events(alias); err != nil {
-		return "", err
+		return "", 0, err
 	}
 	id = c.w.Head().ID
 	creator, err := e.Rooms.User(n.Creator)
 	if err != nil {
-		return "", err
+		return "", 0, err
 	}
 	pending, err := c.w.Commit(func(tx *stream.Tx) error {
 		num := uint32(c.w.Head().Room)
@@ -141,12 +149,13 @@ func (e *Engine) CreateRoom(n *NewRoom) (mxid.RoomID, error) {
 		return nil
 	})
 	if err != nil {
-		return "", err
+		return "", 0, err
 	}
 	if err := pending.Wait(); err != nil {
-		return "", err
+		return "", 0, err
 	}
-	return id, e.settleIn(c.w.Head().Room, n.Creator)
+	num := c.w.Head().Room
+	return id, num, e.settleIn(num, n.Creator)
 }
 
 // events stages the room's first events in the order the specification gives.
@@ -211,6 +220,9 @@ func (c *creation) events(alias mxid.Alias) error {
 		}
 	}
 	for _, u := range n.Invite {
+		if c.e.elsewhere(u) {
+			continue // when the room is there
+		}
 		member, err := c.e.memberContent(u, "invite", "", n.IsDirect)
 		if err != nil {
 			return err

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"errors"
 	"sync"
 	"sync/atomic"
@@ -99,6 +100,9 @@ type Engine struct {
 	running sync.WaitGroup // the engine's own goroutines
 
 	journeys journeys
+	life     context.Context // ends with the engine: for what is asked of other servers
+	end      context.CancelFunc
+	say      func(format string, args ...any)
 
 	delayed *delay.Queue
 	sending sync.Mutex // held while events that waited are sent
@@ -211,6 +215,10 @@ func (e *Engine) open(o *Options) (err error) {
 	if e.delayed, err = delay.Open(e.st); err != nil {
 		return err
 	}
+	e.life, e.end = context.WithCancel(context.Background())
+	if e.say = o.Log; e.say == nil {
+		e.say = func(string, ...any) {}
+	}
 	if err := e.openKeys(o); err != nil {
 		return err
 	}
@@ -283,6 +291,7 @@ func (e *Engine) Close() error {
 		broker = e.broker.Close()
 	}
 	close(e.stop)
+	e.end()
 	e.running.Wait()
 	return errors.Join(broker, e.AppServices.Close(), e.Federation.Close(), e.Keys.Close(), e.Push.Close(), e.unread.Close(), e.Media.Close(), e.st.Close())
 }

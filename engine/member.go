@@ -180,6 +180,14 @@ func (e *Engine) vouch(w *room.Writer, d *room.Draft) error {
 // Invite invites a user. Errors: Forbidden also for who is in the room already;
 // InviteBlocked.
 func (e *Engine) Invite(num room.Num, sender, user mxid.UserID, reason string) error {
+	if e.elsewhere(user) {
+		content, err := e.memberContent(user, "invite", reason, false)
+		if err != nil {
+			return err
+		}
+		_, err = e.inviteAway(num, sender, user, content)
+		return err
+	}
 	return e.standing(num, sender, user, "invite", reason, func(*room.Writer, room.Membership) (bool, error) {
 		return true, e.mayInvite(sender, user)
 	})
@@ -196,6 +204,11 @@ func (e *Engine) Knock(num room.Num, user mxid.UserID, reason string) error {
 // Leave takes a user out of a room; it also rejects an invite and retracts a
 // knock. Who has left already stays so.
 func (e *Engine) Leave(num room.Num, user mxid.UserID, reason string) error {
+	if away, err := e.leavesAway(num, user); err != nil {
+		return err
+	} else if away {
+		return e.leaveAway(num, user, reason)
+	}
 	return e.standing(num, user, user, "leave", reason, func(_ *room.Writer, now room.Membership) (bool, error) {
 		return now != room.Leave, e.mayReject(num, user, now)
 	})
@@ -239,6 +252,9 @@ func (e *Engine) Unban(num room.Num, sender, user mxid.UserID, reason string) er
 // profile of the user where it joins and the content shows none.
 func (e *Engine) memberState(num room.Num, d *room.Draft) (mxid.EventID, error) {
 	membership := room.MembershipOf(d.Content)
+	if user := mxid.UserID(*d.StateKey); membership == room.Invite && e.elsewhere(user) {
+		return e.inviteAway(num, d.Sender, user, d.Content)
+	}
 	joins := membership == room.Join && string(d.Sender) == *d.StateKey
 	if joins {
 		var err error

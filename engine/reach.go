@@ -84,15 +84,15 @@ func (e *Engine) FindAlias(ctx context.Context, text string) (mxid.RoomID, []mxi
 	} else if s != e.Server {
 		return e.Federation.FindAlias(ctx, alias)
 	}
-	num, _, err := e.Directory.Resolve(alias)
+	num, err := e.ResolveAsking(ctx, text)
 	if err != nil {
 		return "", nil, err
 	}
-	id, err := e.Rooms.RoomID(room.Num(num))
+	id, err := e.Rooms.RoomID(num)
 	if err != nil {
 		return "", nil, err
 	}
-	servers, err := e.serversIn(room.Num(num))
+	servers, err := e.serversIn(num)
 	return id, servers, err
 }
 

@@ -216,7 +216,8 @@ func (f *Federation) takeInRoom(ctx context.Context, origin mxid.Server, num roo
 	if err != nil {
 		return err
 	}
-	if why := f.refuses(h, origin); why != "" {
+	away := len(h.Local) == 0
+	if why := f.refuses(h, origin); why != "" && !away {
 		for _, p := range list {
 			p.fail = why
 		}
@@ -233,7 +234,27 @@ func (f *Federation) takeInRoom(ctx context.Context, origin mxid.Server, num roo
 			list[i].fail, list[i].e = "the event's signatures do not hold: "+text(err), nil
 		}
 	}
+	if away {
+		return f.takeOutside(h, origin, list)
+	}
 	return f.write(origin, num, list)
+}
+
+// takeOutside takes in what concerns our users in a room that the hub is not in.
+func (f *Federation) takeOutside(h *room.Head, origin mxid.Server, list []*pdu) error {
+	for _, p := range list {
+		if p.e == nil {
+			continue
+		}
+		taken, err := f.outsider(h, origin, p.e)
+		if err != nil && ours(err) {
+			return err
+		}
+		if err != nil || !taken {
+			p.fail = f.refuses(h, origin)
+		}
+	}
+	return nil
 }
 
 // refuses says why nothing of a server is taken into a room; empty where it is.

@@ -255,8 +255,10 @@ func (r *Rooms) load(num Num) (*live, error) {
 		}
 		h.lastSnap = max(h.lastSnap, last)
 	}
-	if h.State, err = r.snaps.Load(uint32(num), h.snap.Num); err != nil {
-		return nil, err
+	if h.snap.Num != 0 { // else an outline, which has no state
+		if h.State, err = r.snaps.Load(uint32(num), h.snap.Num); err != nil {
+			return nil, err
+		}
 	}
 	if h.Local, err = r.localMembers(num); err != nil {
 		return nil, err

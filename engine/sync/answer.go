@@ -187,6 +187,10 @@ func (a *answer) collectShort() (data bool, err error) {
 		switch l.kind {
 		case stream.RoomEvent:
 			a.touch(room.Num(l.room)).events = true
+		case stream.Standing:
+			if l.user == a.req.User {
+				a.touch(room.Num(l.room)).events = true
+			}
 		case stream.Receipt:
 			t := a.touch(room.Num(l.room))
 			t.receipt = true

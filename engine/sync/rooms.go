@@ -115,6 +115,12 @@ func (a *answer) changedStanding(t *touch) bool {
 // appendStripped writes the state that those outside a room are shown.
 // Spec: client-server, stripped state.
 func (a *answer) appendStripped(t *touch, head string) error {
+	if t.member.Outside {
+		told, err := a.s.rooms.Invitation(t.room, t.member.User)
+		a.dst = append(append(append(a.dst, head...), told.Told...), `]}`...)
+		a.news = true
+		return err
+	}
 	h, err := a.s.rooms.Head(t.room)
 	if err != nil {
 		return err
@@ -139,6 +145,10 @@ func (a *answer) appendLeft(t *touch, id mxid.RoomID) error {
 	all := a.initial || a.req.FullState
 	if left := !a.initial && t.member.Pos > a.since.pos; !left && !(all && a.f.Room.IncludeLeave) {
 		return nil
+	}
+	if t.member.Outside {
+		a.news = true
+		return a.appendTurnedDown(t)
 	}
 	all = all || t.was != room.Join
 	v, err := a.s.rooms.Viewer(t.room, a.req.UserID)
@@ -187,6 +197,19 @@ func (a *answer) appendLeft(t *touch, id mxid.RoomID) error {
 	}
 	a.news = true
 	return w.appendTo()
+}
+
+// appendTurnedDown writes a room that the hub is not in, where the user's invite
+// or knock has come to its end: that event is all there is of it.
+func (a *answer) appendTurnedDown(t *touch) error {
+	own, err := a.s.rooms.Event(t.member.Event)
+	if err != nil {
+		return err
+	}
+	a.dst = append(a.dst, `"timeline":{"events":[`...)
+	a.dst, err = a.s.rooms.AppendClient(a.dst, own, room.Reader{Device: a.req.Device, OmitRoom: true})
+	a.dst = append(a.dst, `],"limited":false}`...)
+	return err
 }
 
 // part notes those whom the user has left in a room.

@@ -16,16 +16,18 @@ func (a *API) alias(r *wire.Req) error {
 	}
 	ctx, cancel := untilDone(r)
 	defer cancel()
-	num, err := a.engine.ResolveAsking(ctx, string(alias))
-	if err != nil {
-		return err
-	}
-	id, err := a.engine.Rooms.RoomID(num)
+	id, servers, err := a.engine.FindAlias(ctx, string(alias))
 	if err != nil {
 		return err
 	}
 	dst := cjson.AppendString(append(r.Out(), `{"room_id":`...), id)
-	dst = cjson.AppendString(append(dst, `,"servers":[`...), a.engine.Server)
+	dst = append(dst, `,"servers":[`...)
+	for i, s := range servers {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = cjson.AppendString(dst, s)
+	}
 	return r.OK(append(dst, `]}`...))
 }
 

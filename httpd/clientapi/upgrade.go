@@ -23,16 +23,11 @@ func (a *API) knock(r *wire.Req) error {
 	if err := active(r); err != nil {
 		return err
 	}
-	num, err := a.engine.Resolve(r.Path("roomIdOrAlias"))
+	ctx, cancel := untilDone(r)
+	defer cancel()
+	id, err := a.engine.KnockAt(ctx, engine.Reach{Room: r.Path("roomIdOrAlias"), Via: via(r)}, r.Session.UserID, reason)
 	if err != nil {
-		return err
-	}
-	if err := a.engine.Knock(num, r.Session.UserID, reason); err != nil {
-		return err
-	}
-	id, err := a.engine.Rooms.RoomID(num)
-	if err != nil {
-		return err
+		return incompatible(r, err)
 	}
 	return r.OK(append(cjson.AppendString(append(r.Out(), `{"room_id":`...), id), '}'))
 }

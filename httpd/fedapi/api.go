@@ -38,7 +38,7 @@ func New(o Options) *API { return &API{engine: o.Engine, fed: o.Engine.Federatio
 func (a *API) Routes() []wire.Route {
 	var all []wire.Route
 	for _, part := range [...][]wire.Route{a.serverRoutes(), a.keyRoutes(), a.sendRoutes(), a.eventRoutes(), a.membershipRoutes(),
-		a.deviceRoutes()} {
+		a.inviteRoutes(), a.deviceRoutes()} {
 		all = append(all, part...)
 	}
 	for i := range all {

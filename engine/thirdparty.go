@@ -1,0 +1,72 @@
+package engine
+
+import (
+	"context"
+
+	"hearth/engine/cjson"
+	"hearth/engine/fault"
+	"hearth/engine/mxid"
+	"hearth/engine/room"
+)
+
+// An address that somebody invited to a room, and that has since found its user,
+// is invited by an event that the identity server's signature in it allows.
+
+// Exchange makes the invite of a third-party invite that one of our users made.
+// content is the member event's, with the identity server's signature in it; the
+// room's rules check that.
+//
+// Errors: NotFound, Forbidden, Invalid.
+// Spec: server-server, PUT /exchange_third_party_invite/{roomId}.
+func (e *Engine) Exchange(id mxid.RoomID, sender, user mxid.UserID, content []byte) error {
+	const op = "engine.Exchange"
+	if sender.Server() != e.Server {
+		return fault.E(fault.Forbidden, op, "who invites is no user of this server")
+	}
+	third, ok := cjson.Lookup(content, "third_party_invite")
+	if !ok || cjson.KindOf(third) != cjson.ObjectKind {
+		return fault.E(fault.Invalid, op, "this is no third-party invite")
+	}
+	num, err := e.Rooms.Find(id)
+	if err != nil {
+		return err
+	}
+	own, err := e.memberContent(user, "invite", "", false)
+	if err != nil {
+		return err
+	}
+	key := string(user)
+	d := room.Draft{Type: "m.room.member", StateKey: &key, Sender: sender,
+		Content: merge(append(append([]byte(`{"third_party_invite":`), third...), '}'), own)}
+	_, err = e.memberState(num, &d)
+	return err
+}
+
+// Bound takes one invite that an identity server found the user of, where this
+// hub is in the room; otherwise the inviter's server is asked to make it. What is
+// wrong with it is passed over: nobody waits for the answer.
+// Spec: server-server, PUT /3pid/onbind.
+func (e *Engine) Bound(ctx context.Context, invite []byte) {
+	field := func(name string) string {
+		s, _ := cjson.LookupString(invite, name)
+		return s
+	}
+	sender, err1 := mxid.ParseUser(field("sender"))
+	user, err2 := mxid.ParseUser(field("mxid"))
+	id, err3 := mxid.ParseRoom(field("room_id"))
+	signed, ok := cjson.Lookup(invite, "signed")
+	if err1 != nil || err2 != nil || err3 != nil || !ok || cjson.KindOf(signed) != cjson.ObjectKind || user.Server() != e.Server {
+		return
+	}
+	content := cjson.AppendString([]byte(`{"membership":"invite","third_party_invite":{"display_name":`), field("address"))
+	content = append(append(append(content, `,"signed":`...), signed...), '}', '}')
+	var err error
+	if sender.Server() == e.Server {
+		err = e.Exchange(id, sender, user, content)
+	} else {
+		err = e.Federation.Exchange(ctx, id, sender, user, content)
+	}
+	if err != nil {
+		e.say("a third-party invite of %s came to nothing: %v", user, err)
+	}
+}
