@@ -123,8 +123,11 @@ func (a *AppServices) Close() error {
 	a.ended.Wait()
 	err := a.box.Close()
 	for id, p := range a.places {
-		if p.acked != p.saved {
-			err = errors.Join(err, a.save(id, p))
+		if p.acked == p.saved {
+			continue
+		}
+		if serr := a.save(id, p); !fault.Is(serr, fault.Full) { // it is told again what was nothing for it
+			err = errors.Join(err, serr)
 		}
 	}
 	return err
