@@ -15,6 +15,7 @@ const (
 	gapTime   = 2 * time.Minute
 	gapSteps  = 10  // requests for missing events
 	gapLimit  = 100 // events of one of them
+	gapLeast  = 10  // fewer new ones, and the server has no more to give
 	gapEvents = 600 // events held at once
 	gapStates = 10  // states that are asked for
 	gapBatch  = 50  // events that are committed at once
@@ -201,7 +202,7 @@ func (g *gap) walk(ctx context.Context) error {
 				break
 			}
 		}
-		if fresh == 0 || len(g.have) >= gapEvents {
+		if fresh < gapLeast || len(g.have) >= gapEvents {
 			return nil
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 
+	"hearth/engine/auth"
 	"hearth/engine/cjson"
 	"hearth/engine/fault"
 	"hearth/engine/history"
@@ -202,8 +203,16 @@ func (f *Federation) ChainFor(origin mxid.Server, id mxid.RoomID, at mxid.EventI
 		return nil, err
 	}
 	t := &Told{f: f}
-	t.Chain, err = f.chain([]room.EventNum{e.Num})
-	return t, err
+	if t.Chain, err = f.chain([]room.EventNum{e.Num}); err != nil || !a.h.Version.RoomIDIsCreate || e.Type == "m.room.create" {
+		return t, err
+	}
+	// No event names it, and it authorises all: the room id does.
+	create, err := f.Rooms.Lookup(auth.CreateID(a.h.ID))
+	if err != nil {
+		return nil, err
+	}
+	t.Chain = append(t.Chain, create.Num)
+	return t, nil
 }
 
 // chain walks from events to what authorises them, and what authorises that.

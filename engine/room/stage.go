@@ -82,6 +82,8 @@ func (w *Writer) stageLocal(made *event.Event, target *Event, txn Txn) (*Event, 
 		if err := w.redact(&s, target); err != nil {
 			return nil, err
 		}
+	} else if made.Type == "m.room.redaction" && !made.IsState && made.Redacts != "" {
+		s.awaits = append(s.awaits, made.Redacts)
 	}
 	w.pack(&s)
 	// What had no place among the events it follows remains to be followed.

@@ -210,9 +210,14 @@ const (
 )
 
 // redactable finds the event a redaction is about and asks whether the sender
-// may remove it. Spec: client-server, redactions.
+// may remove it. In a room with other servers it may be one that is not here yet:
+// who may redact everybody's events may redact it too, and nil is given.
+// Spec: client-server, redactions.
 func (w *Writer) redactable(d *Draft) (*Event, error) {
 	target, err := w.r.Lookup(d.Redacts)
+	if fault.Is(err, fault.NotFound) && w.head.Joined > len(w.head.Local) && w.head.Levels.UserLevel(d.Sender) >= w.head.Levels.Redact() {
+		return nil, nil
+	}
 	if fault.Is(err, fault.NotFound) || err == nil && target.In != w.head.Room {
 		return nil, fault.E(fault.NotFound, "room.Redact", "the event to redact is not in this room")
 	}
