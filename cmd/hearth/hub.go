@@ -210,21 +210,28 @@ func (h *hub) open(shares budget.Shares) error {
 			return err
 		}
 	}
+	if err := h.serveThings(shares); err != nil {
+		return err
+	}
+	serve := mux.Serve
+	if h.things != nil {
+		serve = h.things.WebSocket(mux.Serve)
+	}
 	if c.ClientListen != "" {
-		addr, err := h.server.Listen(c.ClientListen, nil, mux.Serve)
+		addr, err := h.server.Listen(c.ClientListen, nil, serve)
 		if err != nil {
 			return listenError(c, "client_listen", c.ClientListen, err)
 		}
 		h.doors = append(h.doors, door{"clients", "http://" + reachable(addr), ""})
 	}
 	if c.FederationListen != "" {
-		addr, err := h.server.Listen(c.FederationListen, conf, mux.Serve)
+		addr, err := h.server.Listen(c.FederationListen, conf, serve)
 		if err != nil {
 			return listenError(c, "federation_listen", c.FederationListen, err)
 		}
 		h.doors = append(h.doors, door{"in TLS", "https://" + reachable(addr), note})
 	}
-	if err := h.openMQTT(shares.Conns); err != nil {
+	if err := h.openMQTT(); err != nil {
 		return err
 	}
 	if h.acme != nil {

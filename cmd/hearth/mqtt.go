@@ -6,21 +6,28 @@ import (
 	"strings"
 
 	"hearth/cmd/internal/config"
+	"hearth/engine/budget"
 	"hearth/engine/mqtt"
 	"hearth/httpd/mqttd"
 )
 
-// openMQTT opens the doors of things.
-func (h *hub) openMQTT(conns int) error {
-	c := h.config
-	if len(c.MQTTListen) == 0 {
+// serveThings starts the broker, where there is to be a door for it. Browsers
+// reach it at the path /mqtt of the doors for clients.
+func (h *hub) serveThings(shares budget.Shares) error {
+	if len(h.config.MQTTListen) == 0 {
 		return nil
 	}
-	broker, err := h.engine.ServeThings(mqtt.Limits{})
+	broker, err := h.engine.ServeThings(mqtt.Limits{AllMemory: shares.Limit / 16})
 	if err != nil {
 		return err
 	}
-	h.things = mqttd.New(mqttd.Options{Broker: broker, Log: h.log, Conns: conns})
+	h.things = mqttd.New(mqttd.Options{Broker: broker, Log: h.log, Conns: shares.Conns, Bytes: shares.Limit / 32, Out: shares.Limit / 16})
+	return nil
+}
+
+// openMQTT opens the doors of things.
+func (h *hub) openMQTT() (err error) {
+	c := h.config
 	for _, listen := range c.MQTTListen {
 		addr, secure := strings.CutPrefix(listen, config.TLSPrefix)
 		var conf *tls.Config
