@@ -117,6 +117,7 @@ type Engine struct {
 	watching atomic.Int32 // those who wait at rooms they are not in
 
 	notices notices
+	fetches fetches
 	beat    atomic.Uint64 // the tip at the last look of a watchdog
 	aliases sync.Mutex    // held while an alias is looked for and then taken or dropped
 }

@@ -20,6 +20,7 @@ import (
 	"hearth/engine/account"
 	"hearth/engine/budget"
 	"hearth/engine/fault"
+	"hearth/engine/federation"
 	"hearth/engine/media"
 	"hearth/engine/mxid"
 	"hearth/httpd"
@@ -141,6 +142,16 @@ func (h *hub) mediaAPI() (*mediaapi.API, error) {
 	if !h.config.MediaOpen {
 		o.Frozen = time.Unix(1, 0)
 	}
+	if h.servers != nil {
+		allow, err := peer.ParseNetworks(h.config.AllowNetworks)
+		if err != nil {
+			return nil, err
+		}
+		follow := elsewhere(peer.New(peer.Options{Allow: allow}))
+		o.Remote = func(ctx context.Context, origin mxid.Server, id string) error {
+			return h.engine.FetchMedia(ctx, origin, id, follow)
+		}
+	}
 	if h.config.URLPreviews {
 		allow, err := peer.ParseNetworks(h.config.URLPreviewsAllow)
 		if err != nil {
@@ -149,6 +160,17 @@ func (h *hub) mediaAPI() (*mediaapi.API, error) {
 		o.Get = webPages(peer.New(peer.Options{Allow: allow, Agent: previewAgent}))
 	}
 	return mediaapi.New(o), nil
+}
+
+// elsewhere fetches files of other servers from where those say they lie.
+func elsewhere(c *peer.Client) federation.Follow {
+	return func(ctx context.Context, link string) (*federation.Stream, error) {
+		resp, err := c.Open(ctx, &peer.Request{Method: "GET", URL: link, Redirects: 3})
+		if err != nil {
+			return nil, err
+		}
+		return &federation.Stream{Status: resp.StatusCode, Type: resp.Header.Get("Content-Type"), Length: resp.ContentLength, Body: resp.Body}, nil
+	}
 }
 
 // previewAgent is what the hub calls itself when it asks for a page. Many sites
@@ -203,7 +225,8 @@ func (h *hub) open(shares budget.Shares) error {
 	admin := adminapi.New(adminapi.Options{Engine: h.engine, Version: version()})
 	tables := [][]wire.Route{api.Routes(), files.Routes(), admin.Routes(), h.proofs()}
 	if h.servers != nil {
-		tables = append(tables, fedapi.New(fedapi.Options{Engine: h.engine, Version: version()}).Routes())
+		servers := fedapi.New(fedapi.Options{Engine: h.engine, Version: version()})
+		tables = append(tables, servers.Routes(), files.Federated(servers.Signed))
 	}
 	for _, table := range tables {
 		if err := mux.Add(table); err != nil {

@@ -55,6 +55,9 @@ func (a *API) serverRoutes() []wire.Route {
 	}
 }
 
+// Signed is signed for the routes of other packages.
+func (a *API) Signed(handle func(r *wire.Req, origin mxid.Server) error) wire.Handler { return a.signed(handle) }
+
 // signed is a handler of requests that another server has to have signed: it
 // is given that server's name.
 func (a *API) signed(handle func(r *wire.Req, origin mxid.Server) error) wire.Handler {

@@ -1,0 +1,136 @@
+package simnet
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"hearth/engine/ephemeral"
+)
+
+// pair is two hubs with a user each, both in one room.
+func pair(t *testing.T) (n *Net, amy, bob *User, id string) {
+	n = New(t, 2)
+	amy, bob = n.Hubs[0].User("amy"), n.Hubs[1].User("bob")
+	id = amy.create(`{"preset":"public_chat"}`)
+	bob.Want(200, "", "POST", joinPath(id, amy.Hub.Name), `{}`)
+	return n, amy, bob, id
+}
+
+// until asks until the answer has a text in it, and gives the answer.
+func (u *User) until(want, method, path, body string) (r Reply) {
+	u.Hub.net.T.Helper()
+	u.Hub.net.Until(fmt.Sprintf("%s %s tells %s of %s", method, path, u.ID, want), func() bool {
+		r = u.Ask(method, path, body)
+		return strings.Contains(r.Body, want)
+	})
+	return r
+}
+
+// since gives a token of /sync.
+func (u *User) since() string {
+	u.Hub.net.T.Helper()
+	return u.Want(200, "", "GET", v3+"/sync", "").Str("next_batch")
+}
+
+func text(body string) string { return fmt.Sprintf(`{"msgtype":"m.text","body":%q}`, body) }
+
+// What is said on one hub is read on the other, through a link that comes and goes.
+func TestMessages(t *testing.T) {
+	n, amy, bob, id := pair(t)
+	amy.Want(200, "", "PUT", inRoom(id, "/send/m.room.message/1"), text("one"))
+	bob.until(`"one"`, "GET", inRoom(id, "/messages?dir=b"), "")
+	bob.Want(200, "", "PUT", inRoom(id, "/send/m.room.message/1"), text("two"))
+	amy.until(`"two"`, "GET", inRoom(id, "/messages?dir=b"), "")
+	n.Cut(amy.Hub.Name, bob.Hub.Name)
+	for i := range 90 {
+		amy.Want(200, "", "PUT", inRoom(id, fmt.Sprint("/send/m.room.message/c", i)), text(fmt.Sprint("cut", i)))
+	}
+	n.Heal(amy.Hub.Name, bob.Hub.Name)
+	bob.Want(200, "", "PUT", inRoom(id, "/send/m.room.message/2"), text("heard again")) // that ends amy's wait
+	r := bob.until(`"cut89"`, "GET", inRoom(id, "/messages?dir=b&limit=100"), "")
+	last := len(r.Body)
+	for i := range 90 { // the newest first
+		at := strings.Index(r.Body, fmt.Sprintf(`"cut%d"`, i))
+		if at < 0 || at > last || strings.Count(r.Body, fmt.Sprintf(`"cut%d"`, i)) != 1 {
+			t.Fatalf("cut%d is at %d behind %d", i, at, last)
+		}
+		last = at
+	}
+	n.sound()
+}
+
+// Typing, receipts and presence are told.
+func TestTold(t *testing.T) {
+	n, amy, bob, id := pair(t)
+	said := amy.Want(200, "", "PUT", inRoom(id, "/send/m.room.message/1"), text("one")).Str("event_id")
+	bob.until(`"one"`, "GET", inRoom(id, "/messages?dir=b"), "")
+	bob.Want(200, "", "PUT", inRoom(id, "/typing/"+string(bob.ID)), `{"typing":true,"timeout":60000}`)
+	bob.Want(200, "", "POST", inRoom(id, "/receipt/m.read/"+said), `{}`)
+	bob.Want(200, "", "POST", inRoom(id, "/receipt/m.read.private/"+said), `{}`)
+	bob.Want(200, "", "PUT", v3+"/presence/"+string(bob.ID)+"/status", `{"presence":"online","status_msg":"here"}`)
+	amy.until(`{"user_ids":["@bob:b.test"]}`, "GET", v3+"/sync", "")
+	r := amy.until(`"m.read":{"@bob:b.test"`, "GET", v3+"/sync", "")
+	if strings.Contains(r.Body, "m.read.private") {
+		t.Error("a private receipt was told")
+	}
+	amy.until(`"status_msg":"here"`, "GET", v3+"/presence/"+string(bob.ID)+"/status", "")
+	bob.Want(200, "", "PUT", inRoom(id, "/typing/"+string(bob.ID)), `{"typing":false}`)
+	n.Until("nobody types", func() bool { return !strings.Contains(amy.Ask("GET", v3+"/sync", "").Body, `"user_ids":["@bob:b.test"]`) })
+	num, _ := amy.Hub.Rooms.User(bob.ID)
+	if s, err := amy.Hub.Ephemeral.Presence(num); err != nil || s.State != ephemeral.Online || time.Since(time.UnixMilli(s.Acted)) > time.Hour {
+		t.Errorf("%+v, %v", s, err)
+	}
+	n.sound()
+}
+
+// keys is an upload of a device's keys, which are signed by nobody who asks.
+func keys(u *User, device string) string {
+	return fmt.Sprintf(`{"device_keys":{"user_id":%q,"device_id":%q,"algorithms":["m.olm.v1.curve25519-aes-sha2"],"keys":{"ed25519:%s":"x"},`+
+		`"signatures":{%q:{"ed25519:%s":"y"}}},"one_time_keys":{"curve25519:AAAA":"one"}}`, u.ID, device, device, u.ID, device)
+}
+
+func (u *User) deviceID() string {
+	u.Hub.net.T.Helper()
+	return u.Want(200, "", "GET", v3+"/account/whoami", "").Str("device_id")
+}
+
+// Keys are asked for, claimed, and followed when they change; messages for devices
+// come once.
+func TestKeysElsewhere(t *testing.T) {
+	n, amy, bob, _ := pair(t)
+	since := amy.since()
+	dev := bob.deviceID()
+	bob.Want(200, "", "POST", v3+"/keys/upload", keys(bob, dev))
+	sync := v3 + "/sync?since=" + since
+	amy.until(`"changed":["@bob:b.test"]`, "GET", sync, "")
+	query := `{"device_keys":{"@bob:b.test":[]}}`
+	if r := amy.Want(200, "", "POST", v3+"/keys/query", query); r.Str("device_keys", "@bob:b.test", dev, "user_id") != string(bob.ID) {
+		t.Fatal(r.Body)
+	}
+	claim := fmt.Sprintf(`{"one_time_keys":{"@bob:b.test":{%q:"curve25519"}}}`, dev)
+	if r := amy.Want(200, "", "POST", v3+"/keys/claim", claim); r.Str("one_time_keys", "@bob:b.test", dev, "curve25519:AAAA") != "one" {
+		t.Fatal(r.Body)
+	}
+	n.Asked()
+	amy.Want(200, "", "POST", v3+"/keys/query", query)
+	if asked := n.Asked(); len(asked) != 0 {
+		t.Errorf("what is known was asked for: %s", asked[0].Path)
+	}
+	// A name that changes nothing here is told; with the link cut nothing is, and it is caught up with.
+	since = amy.since()
+	n.Cut(amy.Hub.Name, bob.Hub.Name)
+	bob.Want(200, "", "POST", v3+"/keys/upload", strings.ReplaceAll(keys(bob, dev), `"x"`, `"z"`))
+	n.Heal(amy.Hub.Name, bob.Hub.Name)
+	amy.Want(200, "", "PUT", v3+"/sendToDevice/m.test/1", fmt.Sprintf(`{"messages":{"@bob:b.test":{%q:{"n":1}}}}`, dev))
+	amy.Want(200, "", "PUT", v3+"/sendToDevice/m.test/1", fmt.Sprintf(`{"messages":{"@bob:b.test":{%q:{"n":1}}}}`, dev))
+	amy.Want(200, "", "PUT", v3+"/sendToDevice/m.test/2", `{"messages":{"@bob:b.test":{"*":{"n":2}}}}`)
+	r := bob.until(`{"n":2}`, "GET", v3+"/sync", "")
+	if strings.Count(r.Body, `{"n":1}`) != 1 || strings.Index(r.Body, `{"n":1}`) > strings.Index(r.Body, `{"n":2}`) {
+		t.Error(r.Body)
+	}
+	amy.until(`"changed":["@bob:b.test"]`, "GET", v3+"/sync?since="+since, "")
+	amy.until(`"z"`, "POST", v3+"/keys/query", query)
+	n.sound()
+}
