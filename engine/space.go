@@ -2,6 +2,7 @@ package engine
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"slices"
 	"strconv"
@@ -111,18 +112,25 @@ func (e *Engine) appendDescription(dst []byte, h *room.Head) ([]byte, error) {
 	return dst, nil
 }
 
-// AppendSummary appends what a room is, for who may know.
+// AppendSummary appends what a room is, for who may know. via are servers that may
+// describe a room that this hub is not in.
 //
 // Errors: NotFound also for who may not know.
 // Spec: client-server, GET /room_summary/{roomIdOrAlias}.
-func (e *Engine) AppendSummary(dst []byte, idOrAlias string, who Guest) ([]byte, error) {
+func (e *Engine) AppendSummary(dst []byte, idOrAlias string, via []mxid.Server, who Guest) ([]byte, error) {
 	num, err := e.Resolve(idOrAlias)
+	if fault.Is(err, fault.NotFound) && !e.Federation.Alone() {
+		return e.summaryByName(dst, idOrAlias, via, who)
+	}
 	if err != nil {
 		return dst, err
 	}
 	h, err := e.Rooms.Head(num)
 	if err != nil {
 		return dst, err
+	}
+	if len(h.Local) == 0 && !e.Federation.Alone() { // what is known here is old
+		return e.summaryAway(dst, h.ID, via, who)
 	}
 	e.Rooms.Settled(h)
 	if ok, err := e.describable(h, who); err != nil || !ok {
@@ -174,6 +182,10 @@ type walk struct {
 	told int
 	seen map[mxid.RoomID]bool
 	more bool
+
+	ctx    context.Context // of what is asked of others; nil: nobody is
+	asked  int
+	leaves map[mxid.RoomID][]byte // rooms that others have described
 }
 
 // AppendTree appends a page of the rooms of a space.
@@ -181,14 +193,18 @@ type walk struct {
 // Errors: Forbidden for who may not see the space; Invalid for a token that does
 // not fit.
 func (e *Engine) AppendTree(dst []byte, q *Tree) ([]byte, error) {
-	w := walk{e: e, q: q, dst: append(dst, `{"rooms":[`...), seen: map[mxid.RoomID]bool{}}
+	ctx, cancel := e.untilStop()
+	defer cancel()
+	ctx, cancel = context.WithTimeout(ctx, treeTime)
+	defer cancel()
+	w := walk{e: e, q: q, dst: append(dst, `{"rooms":[`...), seen: map[mxid.RoomID]bool{}, ctx: ctx, leaves: map[mxid.RoomID][]byte{}}
 	if q.From != "" {
 		var err error
 		if w.skip, err = q.parseToken(); err != nil {
 			return dst, err
 		}
 	}
-	ok, err := w.visit(q.Root, 0)
+	ok, err := w.visit(q.Root, nil, 0)
 	if err == nil && !ok {
 		err = fault.E(fault.Forbidden, "engine.Tree", "you may not see this room")
 	}
@@ -216,14 +232,14 @@ func (q *Tree) parseToken() (int, error) {
 }
 
 // visit tells a room and what is in it. ok is false where the user may not know
-// of it.
-func (w *walk) visit(id mxid.RoomID, depth int) (ok bool, err error) {
+// of it. via are servers that may describe a room that is not here.
+func (w *walk) visit(id mxid.RoomID, via []mxid.Server, depth int) (ok bool, err error) {
 	if w.seen[id] {
 		return true, nil
 	}
 	num, err := w.e.Rooms.Find(id)
 	if fault.Is(err, fault.NotFound) {
-		return false, nil
+		return w.visitAway(id, via, depth)
 	}
 	if err != nil {
 		return false, err
@@ -231,6 +247,9 @@ func (w *walk) visit(id mxid.RoomID, depth int) (ok bool, err error) {
 	h, err := w.e.Rooms.Head(num)
 	if err != nil {
 		return false, err
+	}
+	if len(h.Local) == 0 && !w.e.Federation.Alone() { // what is known here is old
+		return w.visitAway(id, via, depth)
 	}
 	w.e.Rooms.Settled(h)
 	if ok, err := w.e.describable(h, w.q.Who); err != nil || !ok {
@@ -257,7 +276,7 @@ func (w *walk) visit(id mxid.RoomID, depth int) (ok bool, err error) {
 		if w.more {
 			break
 		}
-		if _, err := w.visit(mxid.RoomID(c.StateKey), depth+1); err != nil {
+		if _, err := w.visit(mxid.RoomID(c.StateKey), viaOf(c.Content), depth+1); err != nil {
 			return false, err
 		}
 	}

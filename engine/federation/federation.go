@@ -63,9 +63,11 @@ type Federation struct {
 	life   uint64  // the store's incarnation
 	sender *sender // nil where the hub stands alone
 	lists  *lists  // the same
-	in     inbound
-	acls   acls
-	spools atomic.Uint64
+
+	profiles profiles
+	in       inbound
+	acls     acls
+	spools   atomic.Uint64
 }
 
 // Open makes federation ready. Close ends it.

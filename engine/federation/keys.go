@@ -21,8 +21,8 @@ const (
 	askedAtOnce = 16
 	// maxLists is how many lists of one server are fetched for one request. Where
 	// more are needed the server is asked for all keys at once, which are not kept.
-	maxLists  = 8
-	maxTime   = 30 * time.Second
+	maxLists     = 8
+	maxTime      = 30 * time.Second
 	maxKeyAnswer = 16 << 20
 )
 

@@ -1,6 +1,9 @@
 package clientapi
 
 import (
+	"net/url"
+	"strconv"
+
 	"hearth/engine"
 	"hearth/engine/cjson"
 	"hearth/engine/fault"
@@ -143,6 +146,13 @@ func (a *API) publicRooms(r *wire.Req) error {
 	if err != nil {
 		return err
 	}
+	if server := r.QueryOr("server", ""); server != "" && server != string(a.engine.Server) {
+		query := "limit=" + strconv.FormatInt(limit, 10)
+		if since := r.QueryOr("since", ""); since != "" {
+			query += "&since=" + url.QueryEscape(since)
+		}
+		return a.listElsewhere(r, server, query, nil)
+	}
 	return a.listPublic(r, &engine.PublicQuery{Limit: int(limit), Since: r.QueryOr("since", "")})
 }
 
@@ -186,13 +196,35 @@ func (a *API) searchPublicRooms(r *wire.Req) error {
 			}
 		}
 	}
+	if server := r.QueryOr("server", ""); server != "" && server != string(a.engine.Server) {
+		body, err := r.Object()
+		if err != nil {
+			return err
+		}
+		return a.listElsewhere(r, server, "", body)
+	}
 	return a.listPublic(r, &q)
 }
 
-func (a *API) listPublic(r *wire.Req, q *engine.PublicQuery) error {
-	if server := r.QueryOr("server", ""); server != "" && server != string(a.engine.Server) {
+// listElsewhere asks another server for its public rooms.
+func (a *API) listElsewhere(r *wire.Req, server, query string, search []byte) error {
+	name, err := mxid.ParseServer(server)
+	if err != nil {
+		return fault.E(fault.Invalid, "clientapi.publicRooms", "server: %w", err)
+	}
+	if !a.engine.Federation.Reaches(name) {
 		return fault.E(fault.Remote, "clientapi.publicRooms", "the server %q cannot be asked", server)
 	}
+	ctx, cancel := untilDone(r)
+	defer cancel()
+	body, err := a.engine.Federation.PublicRooms(ctx, name, query, search)
+	if err != nil {
+		return err
+	}
+	return r.OK(append(r.Out(), body...))
+}
+
+func (a *API) listPublic(r *wire.Req, q *engine.PublicQuery) error {
 	dst, err := a.engine.AppendPublicRooms(r.Out(), q)
 	if err != nil {
 		return err

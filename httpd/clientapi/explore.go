@@ -93,7 +93,7 @@ func (a *API) summary(r *wire.Req) error {
 	if r.LoggedIn {
 		who = engine.Guest{User: r.Session.User, ID: r.Session.UserID}
 	}
-	dst, err := a.engine.AppendSummary(r.Out(), r.Path("roomIdOrAlias"), who)
+	dst, err := a.engine.AppendSummary(r.Out(), r.Path("roomIdOrAlias"), via(r), who)
 	if err != nil {
 		return err
 	}

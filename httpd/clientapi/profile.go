@@ -10,18 +10,25 @@ import (
 	"hearth/httpd/wire"
 )
 
-// who reads the user whose profile is asked for; they have to be of this hub.
-func (a *API) who(r *wire.Req) (uint32, error) {
+// who reads the user whose profile is asked for. A user of another server has the
+// number 0, and what that server says of the user.
+func (a *API) who(r *wire.Req) (num uint32, away []byte, err error) {
 	const op = "clientapi.profile"
 	id, err := mxid.ParseUser(r.Path("userId"))
 	if err != nil {
-		return 0, fault.E(fault.Invalid, op, "this is no user id: %w", err)
+		return 0, nil, fault.E(fault.Invalid, op, "this is no user id: %w", err)
 	}
-	num, err := a.accounts.Find(id)
+	if a.engine.Federation.Reaches(id.Server()) {
+		ctx, cancel := untilDone(r)
+		defer cancel()
+		away, err = a.engine.Federation.Profile(ctx, id)
+		return 0, away, err
+	}
+	num, err = a.accounts.Find(id)
 	if err == nil && num == 0 {
 		err = fault.E(fault.NotFound, op, "the user is not known here")
 	}
-	return num, err
+	return num, nil, err
 }
 
 // field is the name of the profile field that the path ends with.
@@ -35,9 +42,12 @@ func field(r *wire.Req) string {
 
 // Spec: client-server, GET /profile/{userId}.
 func (a *API) profile(r *wire.Req) error {
-	num, err := a.who(r)
+	num, away, err := a.who(r)
 	if err != nil {
 		return err
+	}
+	if away != nil {
+		return r.OK(append(r.Out(), away...))
 	}
 	dst, err := a.accounts.AppendProfile(r.Out(), num)
 	if err != nil {
@@ -49,13 +59,18 @@ func (a *API) profile(r *wire.Req) error {
 // Spec: client-server, GET /profile/{userId}/{keyName}.
 func (a *API) profileField(r *wire.Req) error {
 	name := field(r)
-	num, err := a.who(r)
+	num, away, err := a.who(r)
 	if err != nil {
 		return err
 	}
 	dst := append(cjson.AppendString(append(r.Out(), '{'), name), ':')
-	dst, ok, err := a.accounts.ProfileField(dst, num, name)
-	if err != nil {
+	var ok bool
+	if away != nil {
+		var val []byte
+		if val, ok = cjson.Lookup(away, name); ok {
+			dst = append(dst, val...)
+		}
+	} else if dst, ok, err = a.accounts.ProfileField(dst, num, name); err != nil {
 		return err
 	}
 	if !ok {

@@ -38,7 +38,7 @@ func New(o Options) *API { return &API{engine: o.Engine, fed: o.Engine.Federatio
 func (a *API) Routes() []wire.Route {
 	var all []wire.Route
 	for _, part := range [...][]wire.Route{a.serverRoutes(), a.keyRoutes(), a.sendRoutes(), a.eventRoutes(), a.membershipRoutes(),
-		a.inviteRoutes(), a.deviceRoutes()} {
+		a.inviteRoutes(), a.deviceRoutes(), a.queryRoutes()} {
 		all = append(all, part...)
 	}
 	for i := range all {
@@ -56,7 +56,9 @@ func (a *API) serverRoutes() []wire.Route {
 }
 
 // Signed is signed for the routes of other packages.
-func (a *API) Signed(handle func(r *wire.Req, origin mxid.Server) error) wire.Handler { return a.signed(handle) }
+func (a *API) Signed(handle func(r *wire.Req, origin mxid.Server) error) wire.Handler {
+	return a.signed(handle)
+}
 
 // signed is a handler of requests that another server has to have signed: it
 // is given that server's name.

@@ -2,6 +2,7 @@ package simnet
 
 import (
 	"bytes"
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -18,6 +19,7 @@ import (
 	"hearth/engine/mxid"
 	"hearth/httpd/clientapi"
 	"hearth/httpd/fedapi"
+	"hearth/httpd/mediaapi"
 	"hearth/httpd/wire"
 )
 
@@ -86,7 +88,16 @@ func (h *Hub) start() (err error) {
 	if err := h.mux.Add(client.Routes()); err != nil {
 		return err
 	}
-	return h.mux.Add(fedapi.New(fedapi.Options{Engine: h.Engine, Version: "sim"}).Routes())
+	servers := fedapi.New(fedapi.Options{Engine: h.Engine, Version: "sim"})
+	files := mediaapi.New(mediaapi.Options{Media: h.Engine.Media, Server: h.Name, Remote: func(ctx context.Context, origin mxid.Server, id string) error {
+		return h.Engine.FetchMedia(ctx, origin, id, nil)
+	}})
+	for _, table := range [...][]wire.Route{files.Routes(), files.Federated(servers.Signed), servers.Routes()} {
+		if err := h.mux.Add(table); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // logged writes a hub's log into the test's.
@@ -207,9 +218,25 @@ func (u *User) Ask(method, path, body string) Reply {
 		req.SetBodyString(body)
 	}
 	var ctx fasthttp.RequestCtx
-	ctx.Init(&req, &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 1}, nil)
+	begin(&ctx, &req, 1)
 	u.Hub.mux.Serve(&ctx)
 	return Reply{ctx.Response.StatusCode(), string(ctx.Response.Body())}
+}
+
+// nowhere is the connection of a request that came by none.
+type nowhere struct {
+	net.Conn
+	from net.Addr
+}
+
+func (nowhere) SetWriteDeadline(time.Time) error { return nil }
+func (n nowhere) RemoteAddr() net.Addr           { return n.from }
+func (n nowhere) LocalAddr() net.Addr            { return n.from }
+
+// begin makes a request one that a handler can serve.
+func begin(ctx *fasthttp.RequestCtx, req *fasthttp.Request, from byte) {
+	ctx.Init2(nowhere{from: &net.TCPAddr{IP: net.IPv4(192, 0, 2, from), Port: 1}}, nil, true)
+	req.CopyTo(&ctx.Request)
 }
 
 // Want is Ask that ends the test unless the answer has the status and, where one

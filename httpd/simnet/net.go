@@ -16,7 +16,6 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"net"
 	"os"
 	"strconv"
 	"sync"
@@ -211,7 +210,7 @@ func (l link) exchange(ctx context.Context, r *federation.Request) (*fasthttp.Re
 		req.Header.SetContentType("application/json")
 		req.SetBody(r.Body)
 	}
-	c.Init(&req, &net.TCPAddr{IP: net.IPv4(192, 0, 2, 9), Port: 1}, nil)
+	begin(&c, &req, 9)
 	h.mux.Serve(&c)
 	n.mu.Lock()
 	down := h.down

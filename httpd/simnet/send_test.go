@@ -2,6 +2,7 @@ package simnet
 
 import (
 	"fmt"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -77,11 +78,72 @@ func TestTold(t *testing.T) {
 	}
 	amy.until(`"status_msg":"here"`, "GET", v3+"/presence/"+string(bob.ID)+"/status", "")
 	bob.Want(200, "", "PUT", inRoom(id, "/typing/"+string(bob.ID)), `{"typing":false}`)
-	n.Until("nobody types", func() bool { return !strings.Contains(amy.Ask("GET", v3+"/sync", "").Body, `"user_ids":["@bob:b.test"]`) })
+	n.Until("nobody types", func() bool {
+		return !strings.Contains(amy.Ask("GET", v3+"/sync", "").Body, `"user_ids":["@bob:b.test"]`)
+	})
 	num, _ := amy.Hub.Rooms.User(bob.ID)
 	if s, err := amy.Hub.Ephemeral.Presence(num); err != nil || s.State != ephemeral.Online || time.Since(time.UnixMilli(s.Acted)) > time.Hour {
 		t.Errorf("%+v, %v", s, err)
 	}
+	n.sound()
+}
+
+// What one hub asks of another for its users: profiles, rooms, files.
+func TestAskedElsewhere(t *testing.T) {
+	n, amy, bob, id := pair(t)
+	bob.Want(200, "", "PUT", v3+"/profile/"+string(bob.ID)+"/displayname", `{"displayname":"Bob"}`)
+	if r := amy.Want(200, "", "GET", v3+"/profile/"+string(bob.ID), ""); r.Str("displayname") != "Bob" {
+		t.Error(r.Body)
+	}
+	amy.Want(404, "M_NOT_FOUND", "GET", v3+"/profile/@nobody:b.test", "")
+	token := bob.Want(200, "", "POST", v3+"/user/"+string(bob.ID)+"/openid/request_token", `{}`).Str("access_token")
+	if r := bob.Want(200, "", "GET", "/_matrix/federation/v1/openid/userinfo?access_token="+token, ""); r.Str("sub") != string(bob.ID) {
+		t.Error(r.Body)
+	}
+	amy.Want(200, "", "PUT", v3+"/directory/list/room/"+url.PathEscape(id), `{"visibility":"public"}`)
+	for _, r := range []Reply{
+		bob.Want(200, "", "GET", v3+"/publicRooms?server=a.test", ""),
+		bob.Want(200, "", "POST", v3+"/publicRooms?server=a.test", `{"limit":5}`),
+	} {
+		if !strings.Contains(r.Body, id) {
+			t.Error(r.Body)
+		}
+	}
+	// A space that bob's hub is not in, with a room that it is in and one that nobody may see.
+	space := amy.create(`{"preset":"public_chat","creation_content":{"type":"m.space"},"name":"Space"}`)
+	inner := amy.create(`{"preset":"public_chat","name":"Inner"}`)
+	secret := amy.create(`{"preset":"private_chat","name":"Secret"}`)
+	for _, child := range []string{id, inner, secret} {
+		amy.Want(200, "", "PUT", inRoom(space, "/state/m.space.child/"+url.PathEscape(child)), `{"via":["a.test"]}`)
+	}
+	mine := bob.create(`{"preset":"public_chat","creation_content":{"type":"m.space"},"name":"Mine"}`)
+	bob.Want(200, "", "PUT", inRoom(mine, "/state/m.space.child/"+url.PathEscape(space)), `{"via":["a.test"]}`)
+	r := bob.Want(200, "", "GET", "/_matrix/client/v1/rooms/"+url.PathEscape(mine)+"/hierarchy", "")
+	for _, want := range []string{mine, space, inner, id} {
+		if strings.Count(r.Body, fmt.Sprintf(`"room_id":%q`, want)) != 1 {
+			t.Errorf("%s is not in %s once", want, r.Body)
+		}
+	}
+	if strings.Contains(r.Body, fmt.Sprintf(`"room_id":%q`, secret)) {
+		t.Errorf("%s is in %s", secret, r.Body)
+	}
+	if r := bob.Want(200, "", "GET", "/_matrix/client/v1/room_summary/"+url.PathEscape(inner)+"?via=a.test", ""); r.Str("name") != "Inner" || r.Str("membership") != "leave" {
+		t.Error(r.Body)
+	}
+	bob.Want(404, "M_NOT_FOUND", "GET", "/_matrix/client/v1/room_summary/"+url.PathEscape(secret)+"?via=a.test", "")
+	// Files.
+	uri := amy.Want(200, "", "POST", "/_matrix/media/v3/upload?filename=a.txt", `some bytes`).Str("content_uri")
+	file := "/_matrix/client/v1/media/download/" + strings.TrimPrefix(uri, "mxc://")
+	for range 2 {
+		n.Asked()
+		if r := bob.Want(200, "", "GET", file, ""); r.Body != "some bytes" {
+			t.Error(r.Body)
+		}
+	}
+	if again := n.Asked(); len(again) != 0 {
+		t.Errorf("a file that is here was asked for: %s", again[0].Path)
+	}
+	bob.Want(404, "M_NOT_FOUND", "GET", "/_matrix/client/v1/media/download/a.test/nothere", "")
 	n.sound()
 }
 
