@@ -19,10 +19,14 @@ import (
 // anywhere, run no script but the one that is in them, and are shown in no
 // frame; everything that came from outside is escaped.
 
-const pageStyle = `body{font:16px/1.5 system-ui,sans-serif;max-width:26rem;margin:3rem auto;padding:0 1rem;color:#222;background:#fff}` +
-	`h1{font-size:1.3rem}label{display:block;margin:1rem 0}input:not([type=checkbox]){display:block;width:100%;box-sizing:border-box;padding:.5rem;font:inherit}` +
-	`button{padding:.5rem 1.2rem;font:inherit}.bad{color:#a00}` +
-	`@media(prefers-color-scheme:dark){body{color:#ddd;background:#181818}.bad{color:#f88}a{color:#8bf}}`
+const pageStyle = `:root{color-scheme:light dark;--ink:#1c2024;--ground:#fff;--line:#b6bcc4;--deed:#0b6b53;--bad:#b00020}` +
+	`@media(prefers-color-scheme:dark){:root{--ink:#e6e8ea;--ground:#16181b;--line:#4a5058;--deed:#3fae8f;--bad:#ff8a8a}a{color:#8bf}}` +
+	`body{font:1.06rem/1.5 system-ui,sans-serif;max-width:26rem;margin:0 auto;padding:1.5rem 1.25rem;color:var(--ink);background:var(--ground);overflow-wrap:break-word}` +
+	`@media(min-height:36rem) and (min-width:32rem){body{padding-top:12vh}}h1{font-size:1.5rem;line-height:1.25;margin:0 0 1rem}ul{padding-left:1.2rem}` +
+	`label{display:block;margin:1.1rem 0;font-weight:600}input{font:inherit;font-weight:400;accent-color:var(--deed)}input[type=checkbox]{width:1.2rem;height:1.2rem;margin:0 .5rem 0 0;vertical-align:-.2rem}` +
+	`input:not([type=checkbox]){display:block;width:100%;box-sizing:border-box;margin-top:.3rem;padding:.7rem .8rem;border:1px solid var(--line);border-radius:.5rem;background:transparent;color:inherit}` +
+	`button{width:100%;padding:.8rem;border:0;border-radius:.5rem;font:inherit;font-weight:600;color:var(--ground);background:var(--deed)}` +
+	`input:focus-visible,button:focus-visible{outline:3px solid var(--deed);outline-offset:2px}.bad{color:var(--bad)}.bad::first-letter{text-transform:uppercase}`
 
 // page is one of them.
 type page struct {
