@@ -17,6 +17,7 @@ import (
 
 	"hearth/engine"
 	"hearth/engine/account"
+	"hearth/engine/bridge"
 	"hearth/engine/fault"
 	"hearth/engine/mxid"
 	"hearth/engine/thing"
@@ -36,6 +37,9 @@ type order struct {
 	After    uint32 `json:",omitempty"` // list: users with a higher number
 
 	Allow []thing.Grant `json:",omitempty"` // thing-add, thing-approve
+
+	Format      string `json:",omitempty"` // export; Name is the topic filter
+	From, Until int64  `json:",omitempty"` // export: milliseconds
 }
 
 // report is the answer.
@@ -46,6 +50,9 @@ type report struct {
 
 	Things []thingReport  `json:",omitempty"`
 	Knocks []*thing.Knock `json:",omitempty"`
+
+	Mappings []bridge.Mapping `json:",omitempty"`
+	Faults   []string         `json:",omitempty"`
 }
 
 // admin carries out orders on an open engine.
@@ -196,11 +203,15 @@ func (c *control) serve(conn net.Conn) {
 	}
 	var o order
 	var r report
-	if err = json.Unmarshal(line, &o); err == nil {
+	if err = json.Unmarshal(line, &o); err == nil && o.Do == "export" {
+		c.streamExport(conn, o)
+		return
+	}
+	if err == nil {
 		c.one.Lock()
 		r, err = c.admin.do(o)
 		c.one.Unlock()
-		if o.Do != "list" && o.Do != "thing-list" {
+		if o.Do != "list" && o.Do != "thing-list" && o.Do != "thing-mappings" {
 			c.log.Info("management", "order", o.Do, "user", o.Name, "err", err)
 		}
 	}

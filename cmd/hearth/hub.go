@@ -27,6 +27,7 @@ import (
 	"hearth/httpd/adminapi"
 	"hearth/httpd/clientapi"
 	"hearth/httpd/fedapi"
+	"hearth/httpd/hubapi"
 	"hearth/httpd/mediaapi"
 	"hearth/httpd/mqttd"
 	"hearth/httpd/peer"
@@ -223,7 +224,7 @@ func (h *hub) open(shares budget.Shares) error {
 		return err
 	}
 	admin := adminapi.New(adminapi.Options{Engine: h.engine, Version: version()})
-	tables := [][]wire.Route{api.Routes(), files.Routes(), admin.Routes(), h.proofs()}
+	tables := [][]wire.Route{api.Routes(), files.Routes(), admin.Routes(), hubapi.New(h.engine).Routes(), h.proofs()}
 	if h.servers != nil {
 		servers := fedapi.New(fedapi.Options{Engine: h.engine, Version: version()})
 		tables = append(tables, servers.Routes(), files.Federated(servers.Signed))

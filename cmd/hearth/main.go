@@ -31,6 +31,8 @@ func commands() []command {
 		{"example-config", "print a settings file with all settings and their defaults", exampleConfig},
 		{"user", "add, list or deactivate users, or set a password", user},
 		{"thing", "add, list, approve or revoke things that speak MQTT", things},
+		{"mapping", "list what topics belong to which room, and show ready mappings", mappingCmd},
+		{"export", "print what sensors said, for other programs", export},
 		{"key", "list the hub's signing keys, or renew them", key},
 		{"pub", "send events into a room", pub},
 		{"sub", "print the events of a room as they come", sub},

@@ -94,6 +94,8 @@ func (a admin) doThing(o order) (report, error) {
 			return report{}, err
 		}
 		return a.shown(o.Name, func(t *thingReport) { t.PEM = string(text) })
+	case "thing-mappings":
+		return a.mappings(), nil
 	case "thing-revoke":
 		return report{}, a.engine.RevokeThing(o.Name)
 	}

@@ -6,6 +6,8 @@ import (
 	"encoding/pem"
 	"strings"
 	"testing"
+
+	"hearth/cmd/internal/config"
 )
 
 func runThing(t *testing.T, args ...string) (out string, code int) {
@@ -62,5 +64,59 @@ func TestThingCommands(t *testing.T) {
 		if out, code := runThing(t, args...); code != 2 {
 			t.Errorf("%q: code %d, %s", args, code, out)
 		}
+	}
+}
+
+// Every ready mapping can be appended to a settings file as it is shown.
+func TestReadyMappings(t *testing.T) {
+	names, err := readyNames()
+	if err != nil || len(names) < 4 {
+		t.Fatal(names, err)
+	}
+	for _, n := range names {
+		var o, e bytes.Buffer
+		if code := run([]string{"mapping", "show", n[0], "--room", "#house:hub"}, streams{out: &o, err: &e}); code != 0 {
+			t.Fatal(e.String())
+		}
+		c, _, err := config.Load(config.Source{
+			Args: []string{"--config", n[0]}, Env: func(string) string { return "" }, Read: func(string) ([]byte, error) { return o.Bytes(), nil },
+		})
+		if err != nil || len(c.Mappings) == 0 {
+			t.Errorf("%s: %v", n[0], err)
+		}
+	}
+}
+
+func TestMappingAndExportCommands(t *testing.T) {
+	dir := t.TempDir()
+	command := func(args ...string) (string, int) {
+		var o, e bytes.Buffer
+		code := run(append(args, "--data-dir", dir), streams{in: strings.NewReader(""), out: &o, err: &e, env: func(string) string { return "" }})
+		return o.String() + e.String(), code
+	}
+	h := launch(t, nil, "--data-dir", dir)
+	if err := h.hub.engine.Telemetry.Add("porch/t", []byte("21.5"), nil); err != nil {
+		t.Fatal(err)
+	}
+	if out, code := command("mapping", "list"); code != 0 || !strings.Contains(out, "tasmota") {
+		t.Error(out)
+	}
+	for range 2 { // a running hub, and one that does not run
+		if out, code := command("export", "--format", "csv", "--topic", "porch/#"); code != 0 || !strings.HasPrefix(out, "topic,time,payload\nporch/t,") {
+			t.Error(code, out)
+		}
+		if out, code := command("export", "--format", "prometheus", "--topic", "none"); code != 0 || out != "" {
+			t.Error(code, out)
+		}
+		if out, code := command("export", "--format", "xml"); code != 1 || !strings.Contains(out, "xml") {
+			t.Error(code, out)
+		}
+		if h != nil {
+			h.stop()
+			h = nil
+		}
+	}
+	if out, code := command("export", "--since", "yesterday"); code != 2 {
+		t.Error(code, out)
 	}
 }

@@ -78,6 +78,7 @@ type Bridge struct {
 	table  atomic.Pointer[table]
 	rights rights
 	rooms  resolved
+	from   stream.Pos // where the log is read on from
 
 	mu    sync.Mutex
 	own   []*Mapping      // of the owner's file
@@ -115,6 +116,14 @@ func Open(p Parts, own []*Mapping) (*Bridge, error) {
 	if err := b.loadTolls(); err != nil {
 		return nil, err
 	}
+	// A new bridge begins at the tip: what was said before it was no command.
+	var err error
+	if b.from, err = p.Log.Cursor(cursorName); err != nil {
+		return nil, err
+	}
+	if b.from == 0 {
+		b.from = p.Log.Tip()
+	}
 	b.table.Store(newTable(own))
 	p.Telemetry.KeepDays(func(name string) int {
 		if m := b.table.Load().find(name); m != nil && m.Mode == Telemetry {
@@ -122,6 +131,9 @@ func Open(p Parts, own []*Mapping) (*Bridge, error) {
 		}
 		return 0
 	})
+	if err := b.reload(); err != nil && !fault.Is(err, fault.Corrupt) {
+		return nil, err
+	}
 	return b, nil
 }
 
@@ -249,7 +261,7 @@ func (b *Bridge) roomOf(m *Mapping, name string, make bool) (room.Num, error) {
 	b.rooms.mu.Lock()
 	f, ok := b.rooms.num[text]
 	b.rooms.mu.Unlock()
-	if ok && now.Sub(f.at) < resolveFor && (f.num != 0 || !make) {
+	if ok && now.Sub(f.at) < resolveFor {
 		return f.num, nil
 	}
 	num, err := b.p.Deeds.Resolve(text)
@@ -259,14 +271,19 @@ func (b *Bridge) roomOf(m *Mapping, name string, make bool) (room.Num, error) {
 	if err != nil && !fault.Is(err, fault.NotFound) {
 		return 0, err
 	}
+	if num == 0 { // not remembered: it may be made at any time
+		if make {
+			err = fault.E(fault.NotFound, "bridge", "%s maps %s to %s, and there is no such room here", m.Origin, name, text)
+		} else {
+			err = nil
+		}
+		return 0, err
+	}
 	b.rooms.mu.Lock()
 	defer b.rooms.mu.Unlock()
 	if len(b.rooms.num) >= maxResolved {
 		clear(b.rooms.num)
 	}
 	b.rooms.num[text] = found{num, now}
-	if num == 0 && make {
-		return 0, fault.E(fault.NotFound, "bridge", "%s maps %s to %s, and there is no such room here", m.Origin, name, text)
-	}
 	return num, nil
 }

@@ -16,19 +16,10 @@ import (
 // followStep is how many entries are read between two looks at stop.
 const followStep = 200
 
-// follow reads the log from its cursor on until stop is closed. A new bridge
-// begins at the tip: what was said before it was no command.
+// follow reads the log from its cursor on until stop is closed.
 func (b *Bridge) follow(stop <-chan struct{}, fail func(error)) {
-	at, err := b.p.Log.Cursor(cursorName)
-	if err == nil && at == 0 {
-		at = b.p.Log.Tip()
-	}
-	if err == nil {
-		if err = b.reload(); err == nil {
-			err = b.takeUpShadows()
-		}
-	}
-	if err != nil {
+	at := b.from
+	if err := b.takeUpShadows(); err != nil {
 		fail(err)
 	}
 	saved := at

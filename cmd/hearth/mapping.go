@@ -1,0 +1,137 @@
+package main
+
+import (
+	"embed"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"strings"
+
+	"hearth/engine/bridge"
+)
+
+const mappingHelp = `hearth mapping list
+hearth mapping show NAME [--room ROOM]
+
+Mappings say which MQTT topics belong to which room, and how much of Matrix they need. They are tables [[mapping]] of
+the settings file, or state events of type io.hearth.mapping in the control room with the same keys.
+
+  list   prints the mappings in force, what is wrong with others, and those that are ready to be taken
+  show   prints a ready one, to be appended to the settings file
+
+      --room ROOM          with show: the room's alias or id, in the place of ROOM
+      --data-dir FOLDER    HEARTH_DATA_DIR   the hub's data, default hearth-data
+      --config FILE        HEARTH_CONFIG     the hub's settings, for its data_dir
+
+The keys of a mapping:
+  topic        a topic filter; a level {name} matches any one level
+  mode         local (plain MQTT), shadow, telemetry, event or command
+  room         id or alias; {name} and {1} stand for levels of the topic
+  type         type of the events; state_key: their state key, in the same way
+  interval     least time between state events of a shadow, time that a digest is over; as 30s or 15m
+  retain_days  how long samples are kept, at most 30
+  create       true: the room is made where its alias is free
+  join         false: the hub lets no thing into the room by itself
+  alert        true: a last will mentions the whole room; alert_in: it waits so long for the thing's return
+
+Exit codes:
+  0    done
+  1    the hub refused, or could not
+  2    wrong usage
+
+Example:
+  hearth mapping show tasmota --room '#house:hub.example' >> hearth.toml
+`
+
+//go:embed ready/*.toml
+var ready embed.FS
+
+// readyNames lists the ready mappings with what each is for.
+func readyNames() (list [][2]string, err error) {
+	files, err := ready.ReadDir("ready")
+	for _, f := range files {
+		text, err := ready.ReadFile("ready/" + f.Name())
+		if err != nil {
+			return nil, err
+		}
+		first, _, _ := strings.Cut(strings.TrimPrefix(string(text), "# "), "\n")
+		list = append(list, [2]string{strings.TrimSuffix(f.Name(), ".toml"), first})
+	}
+	return list, err
+}
+
+// mappingCmd carries out hearth mapping.
+func mappingCmd(args []string, s streams) int {
+	return told("mapping", s, func() error {
+		f := &userFlags{}
+		room := ""
+		fs := flag.NewFlagSet("", flag.ContinueOnError)
+		fs.SetOutput(io.Discard)
+		fs.StringVar(&f.dataDir, "data-dir", "", "")
+		fs.StringVar(&f.config, "config", "", "")
+		fs.StringVar(&room, "room", "", "")
+		words, err := wordsOf(fs, args)
+		switch {
+		case errors.Is(err, flag.ErrHelp):
+			io.WriteString(s.out, mappingHelp)
+			return err
+		case err != nil:
+			return err
+		case len(words) == 1 && words[0] == "list":
+			return listMappings(f, s)
+		case len(words) == 2 && words[0] == "show":
+			text, err := ready.ReadFile("ready/" + words[1] + ".toml")
+			if err != nil {
+				return usage("there is no ready mapping %q; hearth mapping list names them", words[1])
+			}
+			if room != "" {
+				text = []byte(strings.ReplaceAll(string(text), `"ROOM"`, fmt.Sprintf("%q", room)))
+			}
+			_, err = s.out.Write(text)
+			return err
+		}
+		return usage("what shall be done? list, or show with the name of a ready mapping")
+	})
+}
+
+func listMappings(f *userFlags, s streams) error {
+	c, err := userSettings(f, s)
+	if err != nil {
+		return err
+	}
+	ask, done, err := reachHub(c)
+	if err != nil {
+		return err
+	}
+	defer done()
+	r, err := ask(order{Do: "thing-mappings"})
+	if err != nil {
+		return err
+	}
+	for _, m := range r.Mappings {
+		fmt.Fprintf(s.out, "%-36s %-10s %-28s %s\n", m.Topic, m.Mode, m.Room, m.Name)
+	}
+	for _, text := range r.Faults {
+		fmt.Fprintf(s.out, "WRONG  %s\n", text)
+	}
+	names, err := readyNames()
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(s.out, "\nReady to be taken, with hearth mapping show NAME:")
+	for _, n := range names {
+		fmt.Fprintf(s.out, "  %-15s %s\n", n[0], n[1])
+	}
+	return nil
+}
+
+// mappings tells of the mappings in force.
+func (a admin) mappings() report {
+	list, faults := a.engine.Bridge.Mappings()
+	r := report{Faults: faults}
+	for _, m := range list {
+		r.Mappings = append(r.Mappings, bridge.Mapping{Name: m.Name, Topic: m.Topic, Room: m.Room, Mode: m.Mode})
+	}
+	return r
+}
