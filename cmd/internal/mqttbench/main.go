@@ -24,6 +24,7 @@ import (
 	"hearth/engine"
 	"hearth/engine/budget"
 	"hearth/engine/mqtt"
+	"hearth/httpd"
 	"hearth/httpd/mqttd"
 )
 
@@ -47,7 +48,7 @@ func main() {
 	flag.IntVar(&o.size, "size", 200, "bytes of a message")
 	flag.IntVar(&o.slow, "slow", 0, "after how many messages the subscriber rests for a millisecond")
 	flag.BoolVar(&o.persistent, "persistent", false, "the subscriber has a session that is kept")
-	flag.BoolVar(&o.tls, "tls", false, "connect with TLS and trust anybody")
+	flag.BoolVar(&o.tls, "tls", false, "TLS; a client trusts anybody")
 	flag.Parse()
 	if err := run(&o); err != nil {
 		fmt.Fprintln(os.Stderr, "mqttbench:", err)
@@ -86,7 +87,15 @@ func serve(o *options) error {
 		return err
 	}
 	s := mqttd.New(mqttd.Options{Broker: b})
-	if _, err := s.Listen(o.addr, nil); err != nil {
+	var conf *tls.Config
+	if o.tls {
+		own, err := httpd.OwnCertificate(o.serve, "bench.test")
+		if err != nil {
+			return err
+		}
+		conf = own.Config()
+	}
+	if _, err := s.Listen(o.addr, conf); err != nil {
 		return err
 	}
 	stop := make(chan os.Signal, 1)
