@@ -28,7 +28,7 @@ func (e *Engine) openThings(o *Options) (err error) {
 	if e.Shadows, err = shadow.Open(e.st, func() int64 { return e.clock.now().UnixMilli() }); err != nil {
 		return err
 	}
-	if e.Telemetry, err = telemetry.Open(e.st, telemetry.Options{Now: e.clock.now, Days: o.Things.TelemetryDays, Bytes: o.Things.TelemetryBytes}); err != nil {
+	if e.Telemetry, err = telemetry.Open(e.st, telemetry.Options{Now: e.clock.now, Days: mqttbridge.LongestRetain(o.Things.Mappings), Bytes: o.Things.TelemetryBytes}); err != nil {
 		return err
 	}
 	e.Bridge, err = mqttbridge.Open(mqttbridge.Parts{

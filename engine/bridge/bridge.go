@@ -126,10 +126,10 @@ func Open(p Parts, own []*Mapping) (*Bridge, error) {
 	}
 	b.table.Store(newTable(own))
 	p.Telemetry.KeepDays(func(name string) int {
-		if m := b.table.Load().find(name); m != nil && m.Mode == Telemetry {
+		if m := b.table.Load().find(name); m != nil && m.Mode == Telemetry && m.Retain > 0 {
 			return m.Retain
 		}
-		return 0
+		return RetainDays
 	})
 	if err := b.reload(); err != nil && !fault.Is(err, fault.Corrupt) {
 		return nil, err
@@ -231,6 +231,19 @@ func (b *Bridge) tellOnce(text string) {
 	}
 	b.p.Note("mqtt: %s", text)
 	b.do("", len(text), func() { b.p.Deeds.Tell(text) })
+}
+
+// RetainDays is how long samples are kept whose mapping does not say.
+const RetainDays = 30
+
+// LongestRetain is the longest time that mappings of the owner's file keep samples.
+// A mapping of the control room has none that is longer.
+func LongestRetain(own []*Mapping) int {
+	days := RetainDays
+	for _, m := range own {
+		days = max(days, m.Retain)
+	}
+	return days
 }
 
 // resolved keeps the rooms of aliases for a while: an alias is looked up for each
