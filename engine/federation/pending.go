@@ -379,3 +379,10 @@ func (p *pending) settle(r *row) (next int64) {
 	p.drop([]*row{r})
 	return 0
 }
+
+// Waiting counts the events that wait for what they follow, for metrics.
+func (f *Federation) Waiting() int {
+	f.in.pending.mu.Lock()
+	defer f.in.pending.mu.Unlock()
+	return f.in.pending.count
+}

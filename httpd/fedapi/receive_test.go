@@ -18,7 +18,7 @@ import (
 // joinBy has a user of one hub join a room of another, as servers do it: the
 // joining hub makes the event on what the other tells, keeps the state and the
 // auth chain, and sends the event back.
-func joinBy(t *testing.T, n *simnet.Net, from *simnet.Hub, u *simnet.User, id mxid.RoomID) room.Num {
+func joinBy(t testing.TB, n *simnet.Net, from *simnet.Hub, u *simnet.User, id mxid.RoomID) room.Num {
 	t.Helper()
 	to := u.Hub
 	num, err := from.Rooms.Find(id)
@@ -79,7 +79,7 @@ func joinBy(t *testing.T, n *simnet.Net, from *simnet.Hub, u *simnet.User, id mx
 }
 
 // send hands a hub a transaction of another server and gives the answer.
-func send(t *testing.T, to *simnet.Hub, origin mxid.Server, events ...*event.Event) string {
+func send(t testing.TB, to *simnet.Hub, origin mxid.Server, events ...*event.Event) string {
 	t.Helper()
 	body := []byte(`{"pdus":[`)
 	for i, e := range events {
@@ -97,7 +97,7 @@ func send(t *testing.T, to *simnet.Hub, origin mxid.Server, events ...*event.Eve
 }
 
 // until waits for a condition.
-func until(t *testing.T, what string, ok func() bool) {
+func until(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(20 * time.Second); !ok(); {
 		if time.Now().After(deadline) {
@@ -113,7 +113,7 @@ func has(h *simnet.Hub, id mxid.EventID) bool {
 	return err == nil && e.At != room.Key{}
 }
 
-func say(t *testing.T, u *simnet.User, num room.Num, text string) mxid.EventID {
+func say(t testing.TB, u *simnet.User, num room.Num, text string) mxid.EventID {
 	t.Helper()
 	id, err := u.Hub.Rooms.Send(num, &room.Draft{Type: "m.room.message", Sender: u.ID, Content: fmt.Appendf(nil, `{"body":%q,"msgtype":"m.text"}`, text)})
 	if err != nil {
