@@ -52,6 +52,9 @@ test-arm: ## the store and room tests as 32-bit and 64-bit ARM programs under qe
 	GODEBUG=asyncpreemptoff=1 GOMAXPROCS=1 GOARCH=arm GOARM=7 $(GO) test -timeout 0 -exec $(QEMU32) $(ONDISK)
 	GODEBUG=asyncpreemptoff=1 GOMAXPROCS=1 GOARCH=arm64 $(GO) test -timeout 0 -exec $(QEMU64) $(ONDISK)
 
+sim: ## power cuts of one hub and stories of several, SIM times longer than in make test (SIM=50, HEARTH_SEED=n)
+	HEARTH_SIM=$(or $(SIM),50) $(GO) test -count=1 -timeout 0 -v -run 'TestPowerCut|TestStory' ./engine/sim ./httpd/simnet
+
 race: ## all unit tests under the race detector; needs a C compiler
 	CGO_ENABLED=1 $(GO) test -race $(PKG)
 

@@ -261,12 +261,11 @@ func (a *AppServices) read() {
 			}
 		}
 		var wait <-chan time.Time
-		if err := a.box.News(a.Log.Tip(), ids...); err != nil {
+		if len(ids) == 0 {
+			moved = nil
+		} else if err := a.box.News(a.Log.Tip(), ids...); err != nil {
 			a.o.Log("application services: the log is looked through again soon: %v", err)
 			wait = time.After(pause)
-			moved = nil
-		}
-		if len(ids) == 0 {
 			moved = nil
 		}
 		select {

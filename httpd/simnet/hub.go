@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -17,6 +18,7 @@ import (
 	"hearth/engine"
 	"hearth/engine/account"
 	"hearth/engine/mxid"
+	"hearth/engine/store"
 	"hearth/httpd/clientapi"
 	"hearth/httpd/fedapi"
 	"hearth/httpd/mediaapi"
@@ -33,13 +35,13 @@ type Hub struct {
 	i    int
 	mux  *wire.Mux
 	done chan struct{}
-	disk *vfs.MemFS
+	disk disk
 	down bool           // guarded by Net.mu: nobody reaches it
 	busy sync.WaitGroup // requests of others that it is answering
 }
 
 func (n *Net) open(i int) (*Hub, error) {
-	h := &Hub{Name: mxid.Server(fmt.Sprintf("%c.test", 'a'+i)), net: n, i: i, disk: vfs.NewCrashableMem()}
+	h := &Hub{Name: mxid.Server(fmt.Sprintf("%c.test", 'a'+i)), net: n, i: i, disk: disk{vfs.NewCrashableMem()}}
 	now := time.Now
 	if n.o.Now != nil {
 		now = func() time.Time { return n.o.Now(i) }
@@ -68,14 +70,15 @@ func (h *Hub) writeKey() error {
 	if err := h.disk.MkdirAll("data", 0o700); err != nil {
 		return err
 	}
-	f, err := h.disk.Create("data/signing.key", "")
+	text := fmt.Appendf(nil, "ed25519 sim %s\n", base64.RawStdEncoding.EncodeToString(k.Key.Seed()))
+	if err := store.WriteFile(h.disk, "data/signing.key", text); err != nil {
+		return err
+	}
+	root, err := h.disk.OpenDir("/") // a power cut must not take the folder itself
 	if err != nil {
 		return err
 	}
-	if _, err := fmt.Fprintf(f, "ed25519 sim %s\n", base64.RawStdEncoding.EncodeToString(k.Key.Seed())); err != nil {
-		return err
-	}
-	return f.Close()
+	return errors.Join(root.Sync(), root.Close())
 }
 
 func (h *Hub) start() (err error) {
@@ -130,11 +133,11 @@ func (h *Hub) Restart() {
 // none.
 func (h *Hub) PowerCut() {
 	h.net.T.Helper()
-	var left *vfs.MemFS
+	var left disk
 	h.again(func() {
 		h.net.mu.Lock()
 		defer h.net.mu.Unlock()
-		left = h.disk.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 50 * h.net.rng.IntN(3), RNG: h.net.rng})
+		left = disk{h.disk.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 50 * h.net.rng.IntN(3), RNG: h.net.rng})}
 	}, func() { h.disk, h.Open.FS = left, left })
 }
 
