@@ -86,7 +86,7 @@ func (h *hub) waysOut() (w ways, err error) {
 	}
 	if on {
 		h.servers = peer.NewServers(peer.ServersOptions{Allow: allow, Agent: "Hearth"})
-		w.federation = federation.Options{Peer: h.servers, Allow: only}
+		w.federation = federation.Options{Peer: h.servers, Allow: only, Catchup: h.config.FederationCatchup}
 	}
 	w.services = h.serviceOptions()
 	w.push, err = h.notices(allow)

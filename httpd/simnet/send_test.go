@@ -196,3 +196,44 @@ func TestKeysElsewhere(t *testing.T) {
 	amy.until(`"z"`, "POST", v3+"/keys/query", query)
 	n.sound()
 }
+
+// A message for a device that was acknowledged reaches it once, whatever gets
+// lost and whoever starts again on the way.
+func TestToDeviceOnce(t *testing.T) {
+	n, amy, bob, _ := pair(t)
+	n.Lose(0.3)
+	const all = 12
+	for i := range all {
+		path, body := fmt.Sprint(v3+"/sendToDevice/m.test/", i), fmt.Sprintf(`{"messages":{"@bob:b.test":{"*":{"n":%d}}}}`, i)
+		amy.Want(200, "", "PUT", path, body)
+		switch i % 4 {
+		case 1:
+			amy.Hub.Restart()
+		case 3:
+			bob.Hub.Restart()
+		}
+	}
+	n.Lose(0)
+	var got string
+	n.Until("all messages are there", func() bool {
+		if err := amy.Hub.Federation.Retry(bob.Hub.Name); err != nil {
+			t.Fatal(err)
+		}
+		got = bob.Ask("GET", v3+"/sync", "").Body
+		return strings.Contains(got, fmt.Sprintf(`{"n":%d}`, all-1))
+	})
+	last := -1
+	for i := range all {
+		said := fmt.Sprintf(`{"n":%d}`, i)
+		at := strings.Index(got, said)
+		if at < last || at < 0 || strings.Count(got, said) != 1 {
+			t.Errorf("message %d is at %d behind %d, %d times", i, at, last, strings.Count(got, said))
+		}
+		last = at
+	}
+	list, err := amy.Hub.Federation.Destinations()
+	if err != nil || len(list) != 1 || list[0].Server != bob.Hub.Name {
+		t.Errorf("%+v, %v", list, err)
+	}
+	n.sound()
+}
