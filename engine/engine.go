@@ -120,6 +120,7 @@ type Engine struct {
 	fetches fetches
 	beat    atomic.Uint64 // the tip at the last look of a watchdog
 	aliases sync.Mutex    // held while an alias is looked for and then taken or dropped
+	secrets sync.Mutex    // held while a secret is made
 }
 
 // control is the control room, once it is known.

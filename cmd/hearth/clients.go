@@ -137,7 +137,7 @@ func anywhere() []netip.Prefix {
 func (h *hub) notices(allow []netip.Prefix) (o push.Options, err error) {
 	h.peers = peer.New(peer.Options{Allow: allow, Agent: "Hearth"})
 	h.gateway = peer.New(peer.Options{Allow: anywhere(), Agent: "Hearth"})
-	o.Post = h.peers.PostJSON
+	o.Post = h.notify
 	if h.mail, err = h.sender(); err != nil || h.mail == nil {
 		return o, err
 	}

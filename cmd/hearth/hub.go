@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -22,6 +23,7 @@ import (
 	"hearth/engine/fault"
 	"hearth/engine/federation"
 	"hearth/engine/media"
+	"hearth/engine/mqtt"
 	"hearth/engine/mxid"
 	"hearth/httpd"
 	"hearth/httpd/adminapi"
@@ -31,6 +33,7 @@ import (
 	"hearth/httpd/mediaapi"
 	"hearth/httpd/mqttd"
 	"hearth/httpd/peer"
+	"hearth/httpd/pushapi"
 	"hearth/httpd/wire"
 )
 
@@ -43,6 +46,8 @@ type hub struct {
 	log     *slog.Logger
 	engine  *engine.Engine
 	server  *httpd.Server
+	broker  *mqtt.Broker                         // nil: the hub serves no things
+	gate    atomic.Pointer[pushapi.Gateway]      // nil until it is open, or where the hub is none
 	things  *mqttd.Server                        // nil: none are served
 	servers *peer.Servers                        // the way to other servers; nil: there is none
 	peers   *peer.Client                         // all that the hub asks others
@@ -224,7 +229,14 @@ func (h *hub) open(shares budget.Shares) error {
 		return err
 	}
 	admin := adminapi.New(adminapi.Options{Engine: h.engine, Version: version()})
-	tables := [][]wire.Route{api.Routes(), files.Routes(), admin.Routes(), hubapi.New(h.engine).Routes(), h.proofs()}
+	if err := h.serveThings(shares); err != nil {
+		return err
+	}
+	gate, err := h.pushGateway()
+	if err != nil {
+		return err
+	}
+	tables := [][]wire.Route{api.Routes(), files.Routes(), admin.Routes(), hubapi.New(h.engine).Routes(), h.proofs(), gate}
 	if h.servers != nil {
 		servers := fedapi.New(fedapi.Options{Engine: h.engine, Version: version()})
 		tables = append(tables, servers.Routes(), files.Federated(servers.Signed))
@@ -233,9 +245,6 @@ func (h *hub) open(shares budget.Shares) error {
 		if err := mux.Add(table); err != nil {
 			return err
 		}
-	}
-	if err := h.serveThings(shares); err != nil {
-		return err
 	}
 	serve := mux.Serve
 	if h.things != nil {

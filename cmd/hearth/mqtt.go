@@ -21,6 +21,7 @@ func (h *hub) serveThings(shares budget.Shares) error {
 	if err != nil {
 		return err
 	}
+	h.broker = broker
 	h.things = mqttd.New(mqttd.Options{Broker: broker, Log: h.log, Conns: shares.Conns, Bytes: shares.Limit / 32, Out: shares.Limit / 16})
 	return nil
 }

@@ -15,6 +15,10 @@ import (
 // shadowPrefix begins the topics by which shadows are read and set.
 const shadowPrefix = "$shadow/"
 
+// pushPrefix begins the topics on which users are notified: the local part and a
+// device id follow.
+const pushPrefix = "$push/"
+
 // rights are what rooms let users do, as far as it was asked for. An entry goes
 // when the log tells of a change in its room.
 type rights struct {
@@ -111,10 +115,19 @@ func (b *Bridge) May(id mqtt.Identity, op mqtt.Op, name string) bool {
 		}
 		return b.mayShadow(id, op, t)
 	}
+	if t, ok := strings.CutPrefix(name, pushPrefix); ok {
+		return op != mqtt.Publish && b.mayPush(id, t)
+	}
 	if strings.HasPrefix(name, "$") {
 		return op != mqtt.Publish && b.mayControl(id, op)
 	}
 	return b.mayTopic(id, op, name)
+}
+
+// mayPush lets users read what they are notified of, and nobody else.
+func (b *Bridge) mayPush(id mqtt.Identity, t string) bool {
+	name, _, more := strings.Cut(t, "/")
+	return more && name != "" && !strings.ContainsAny(name, "+#") && b.p.Accounts.ID(name) == b.userOf(id.Name)
 }
 
 // mayShadow judges reading the topics of a shadow by the topic that it is of.

@@ -120,13 +120,14 @@ func New(o Options) (*Gateway, error) {
 	return g, nil
 }
 
-const notifyPath = "/_matrix/push/v1/notify"
+// NotifyPath is where homeservers reach a push gateway.
+const NotifyPath = "/_matrix/push/v1/notify"
 
 // Routes is the table of what the gateway serves.
 func (g *Gateway) Routes() []wire.Route {
 	all := []wire.Route{
-		{Method: "POST", Pattern: notifyPath, Handle: g.notify, Class: wire.Send, Body: maxBody},
-		{Method: "GET", Pattern: notifyPath, Handle: g.discover},
+		{Method: "POST", Pattern: NotifyPath, Handle: g.notify, Class: wire.Send, Body: maxBody},
+		{Method: "GET", Pattern: NotifyPath, Handle: g.discover},
 	}
 	return append(all, g.endpointRoutes()...)
 }

@@ -156,7 +156,7 @@ func event(id, device string) string {
 
 func (w *world) notify(body string, status int, want string) {
 	w.Helper()
-	if s, b := w.ask("POST", notifyPath, body); s != status || !strings.Contains(b, want) {
+	if s, b := w.ask("POST", NotifyPath, body); s != status || !strings.Contains(b, want) {
 		w.Fatalf("got %d %s, want %d %s", s, b, status, want)
 	}
 }
@@ -306,7 +306,7 @@ func TestWebPush(t *testing.T) {
 
 func (w *world) discovery() string {
 	w.Helper()
-	s, b := w.ask("GET", notifyPath, "")
+	s, b := w.ask("GET", NotifyPath, "")
 	if s != 200 || !strings.Contains(b, `"unifiedpush":{"gateway":"matrix"}`) {
 		w.Fatalf("%d %s", s, b)
 	}
@@ -353,7 +353,7 @@ func TestEndpoint(t *testing.T) {
 	w := build(t, nil)
 	s, b := w.ask("POST", "/_matrix/client/unstable/org.hearth.push/endpoint", "")
 	var e struct{ Endpoint, Topic, Gateway string }
-	if err := json.Unmarshal([]byte(b), &e); err != nil || s != 200 || e.Topic != "$push/alice/PHONE" || e.Gateway != "https://hub.test"+notifyPath {
+	if err := json.Unmarshal([]byte(b), &e); err != nil || s != 200 || e.Topic != "$push/alice/PHONE" || e.Gateway != "https://hub.test"+NotifyPath {
 		t.Fatalf("%d %s", s, b)
 	}
 	path := strings.TrimPrefix(e.Endpoint, "https://hub.test")

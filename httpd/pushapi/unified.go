@@ -133,7 +133,7 @@ func (g *Gateway) endpoint(r *wire.Req) error {
 	}
 	dst := cjson.AppendString(append(r.Out(), `{"endpoint":`...), g.base()+g.sealed(user, device))
 	dst = cjson.AppendString(append(dst, `,"topic":`...), topicOf(user, device))
-	dst = cjson.AppendString(append(dst, `,"gateway":`...), strings.TrimSuffix(g.o.PublicURL, "/")+notifyPath)
+	dst = cjson.AppendString(append(dst, `,"gateway":`...), strings.TrimSuffix(g.o.PublicURL, "/")+NotifyPath)
 	return r.OK(append(dst, '}'))
 }
 

@@ -69,6 +69,12 @@ func (c *Config) Check() []Problem {
 	if _, err := peer.ParseNetworks(c.AllowNetworks); err != nil {
 		bad("allow_networks", "%v", err)
 	}
+	if _, err := c.PushAppList(); err != nil {
+		bad("push_apps", "%v", err)
+	}
+	if c.PushGateway && c.PublicURL == "" {
+		bad("push_gateway", "push services have to be told where the hub is: it needs public_url")
+	}
 	for _, name := range c.AppServices {
 		text, err := os.ReadFile(name)
 		if err == nil {

@@ -59,6 +59,9 @@ type Config struct {
 	TURNServers  []string `key:"turn_uris" arg:"URIS" def:"" help:"servers that relay calls, as turn:turn.example:3478?transport=udp, separated by commas."`
 	TURNSecret   string   `key:"turn_secret_file" arg:"FILE" def:"" help:"file that holds the secret shared with them (coturn: static-auth-secret)."`
 
+	PushGateway bool   `key:"push_gateway" arg:"on|off" def:"off" help:"whether the hub is a push gateway too, at /_matrix/push/v1/notify of public_url:\nfor Web Push, UnifiedPush, and whatever listens by MQTT, which need nothing more."`
+	PushApps    string `key:"push_apps" arg:"FILE" def:"" help:"apps that Apple's and Google's services wake, in JSON, with push_gateway:\n{\"apps\": [{\"app_id\": \"org.example.*\", \"kind\": \"fcm\", \"service_account_file\": \"...\"},\n{\"app_id\": ..., \"kind\": \"apns\", \"key_file\", \"key_id\", \"team_id\", \"topic\": ...}]}.\nOnly who publishes an app has these; files are looked for beside this one."`
+
 	RoomVersion string `key:"default_room_version" arg:"1..12" def:"12" help:"the version of rooms made without naming one.\nSoftware that does not know version 12 yet, where a room's creator stands above\nall power levels, may need 11."`
 
 	MediaMaxUpload   Size     `key:"media_max_upload" arg:"SIZE" def:"20MiB" help:"the longest file that is taken."`
