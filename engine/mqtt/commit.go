@@ -21,6 +21,7 @@ type committer struct {
 	stop   bool
 	space  *sync.Cond // bytes has fallen
 	lately int        // jobs of the batch before
+	want   int        // jobs that are worth a little waiting
 	took   time.Duration
 
 	done chan finished
@@ -76,7 +77,7 @@ func (c *committer) submit(j job) {
 	}
 	c.jobs = append(c.jobs, j)
 	c.bytes += j.size + 256
-	if n := len(c.jobs); n == 1 || n == c.lately {
+	if n := len(c.jobs); n == 1 || n == c.want {
 		c.wake.Signal()
 	}
 	c.mu.Unlock()
@@ -184,6 +185,8 @@ func (c *committer) flush(drops []drop) {
 func (c *committer) take() (jobs []job, drops []drop, more bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	// Those of the batch before are about to come again, to those who wait already.
+	c.want = c.lately + len(c.jobs)
 	for len(c.jobs) == 0 && len(c.drops) < maxDrops {
 		if c.stop {
 			drops = c.takeDrops()
@@ -191,7 +194,7 @@ func (c *committer) take() (jobs []job, drops []drop, more bool) {
 		}
 		c.wake.Wait()
 	}
-	if c.took > slowSync && len(c.jobs) < c.lately && !c.stop {
+	if c.took > slowSync && len(c.jobs) < c.want && !c.stop {
 		c.linger()
 	}
 	jobs = c.jobs
@@ -207,7 +210,7 @@ func (c *committer) takeDrops() []drop {
 	return drops
 }
 
-// linger waits a moment for as many jobs as there were the last time. It needs mu.
+// linger waits a moment for company. It needs mu.
 func (c *committer) linger() {
 	late := false
 	t := time.AfterFunc(lingering, func() {
@@ -216,7 +219,7 @@ func (c *committer) linger() {
 		c.wake.Signal()
 		c.mu.Unlock()
 	})
-	for !late && len(c.jobs) < c.lately && !c.stop {
+	for !late && len(c.jobs) < c.want && !c.stop {
 		c.wake.Wait()
 	}
 	t.Stop()
