@@ -190,9 +190,9 @@ func (e *Engine) ways(num room.Num, id mxid.RoomID, user mxid.UserID, via []mxid
 		if err != nil {
 			return nil, err
 		}
-		list = append(list, in...)
+		list = append(list, in[1:]...)
 	}
-	if s := id.Server(); s != "" {
+	if s := id.Server(); s != "" && len(list) == 0 {
 		list = append(list, s)
 	}
 	return list, nil

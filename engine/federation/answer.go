@@ -21,12 +21,17 @@ func (f *Federation) WriteJoin(to io.Writer, e *room.Event, omit, old bool) erro
 	if err != nil {
 		return err
 	}
-	w := joinWriter{f: f, out: bufio.NewWriterSize(to, 32<<10), seen: make(map[room.EventNum]struct{}, len(state))}
+	w := joinWriter{f: f, out: bufio.NewWriterSize(to, 32<<10), seen: make(map[room.EventNum]struct{}, len(state)), join: e}
+	if omit {
+		if state, err = w.fewer(state); err != nil {
+			return err
+		}
+	}
 	if old {
 		w.text(`[200,`)
 	}
 	w.text(`{"auth_chain":[`)
-	if err := w.chain(e, state); err != nil {
+	if err := w.chain(state); err != nil {
 		return err
 	}
 	w.text(`],"event":`)
@@ -47,9 +52,7 @@ func (f *Federation) WriteJoin(to io.Writer, e *room.Event, omit, old bool) erro
 	w.text(`,"state":[`)
 	w.first = true
 	if err := f.Rooms.Each(state, func(s *room.Event) (bool, error) {
-		if !omit || w.needed(s, e) {
-			w.event(s)
-		}
+		w.event(s)
 		return w.err == nil, w.err
 	}); err != nil {
 		return err
@@ -70,6 +73,8 @@ type joinWriter struct {
 	out   *bufio.Writer
 	first bool
 	seen  map[room.EventNum]struct{}
+	known int // members that are told though they have nothing to do with the join
+	join  *room.Event
 	err   error
 }
 
@@ -94,9 +99,9 @@ func (w *joinWriter) event(e *room.Event) {
 }
 
 // chain writes the auth chain of the join and of the state before it.
-func (w *joinWriter) chain(e *room.Event, state room.State) error {
+func (w *joinWriter) chain(state room.State) error {
 	w.first = true
-	if err := w.follow(e.Auth); err != nil {
+	if err := w.follow(w.join.Auth); err != nil {
 		return err
 	}
 	return w.f.Rooms.Each(state, func(s *room.Event) (bool, error) {
@@ -129,19 +134,47 @@ func (w *joinWriter) follow(ids []mxid.EventID) error {
 	return w.err
 }
 
+// heroes is how many members are told so that the room can be named by them.
+const heroes = 5
+
 // needed says whether an event of the state is told with members omitted: all but
-// the members who have nothing to do with the join.
-func (w *joinWriter) needed(s, join *room.Event) bool {
-	return s.Type != "m.room.member" || s.StateKey == join.StateKey || string(s.Sender) == join.StateKey
+// the members who have nothing to do with the join, and not even a few of those.
+func (w *joinWriter) needed(s *room.Event) bool {
+	if s.Type != "m.room.member" || s.StateKey == w.join.StateKey || string(s.Sender) == w.join.StateKey {
+		return true
+	}
+	if m := room.MembershipOf(s.Content); m != room.Join && m != room.Invite || w.known == heroes {
+		return false
+	}
+	w.known++
+	return true
 }
 
-// servers writes the servers in the room, ours among them.
+// fewer is the part of a state that is told with members omitted. None of it is
+// told again as authorising the rest.
+func (w *joinWriter) fewer(state room.State) (part room.State, err error) {
+	i := 0
+	err = w.f.Rooms.Each(state, func(s *room.Event) (bool, error) {
+		if w.needed(s) {
+			part = append(part, state[i])
+			w.seen[s.Num] = struct{}{}
+		}
+		i++
+		return true, nil
+	})
+	return part, err
+}
+
+// servers writes the servers that were in the room before the join, ours among
+// them.
 func (w *joinWriter) servers(num room.Num) error {
 	w.text(`,"servers_in_room":[`)
 	w.write(cjson.AppendString(nil, w.f.server))
 	err := w.f.Rooms.Servers(num, func(s mxid.Server, _ stream.Pos) bool {
-		w.text(`,`)
-		w.write(cjson.AppendString(nil, s))
+		if s != w.join.Sender.Server() {
+			w.text(`,`)
+			w.write(cjson.AppendString(nil, s))
+		}
 		return w.err == nil
 	})
 	w.text(`]`)

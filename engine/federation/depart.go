@@ -3,6 +3,7 @@ package federation
 import (
 	"context"
 	"net/url"
+	"slices"
 	"time"
 
 	"hearth/engine/cjson"
@@ -115,9 +116,10 @@ func (f *Federation) leaveAlone(num room.Num, h *room.Head, c *Change) (*event.E
 }
 
 // outsider takes in an event that changes the standing of one of our users in a
-// room that the hub is not in: an invite withdrawn, a knock answered. The server
-// it comes from has to be one that the room was known by before, or the sender's
-// own. taken says that it was such an event.
+// room that the hub is not in: an invite withdrawn, a knock answered. It has to
+// be about the standing that the user has now, and an invite is withdrawn by who
+// made it: what others may do in the room cannot be seen from here. taken says
+// that it was such an event.
 func (f *Federation) outsider(h *room.Head, origin mxid.Server, e *event.Event) (taken bool, err error) {
 	id := mxid.UserID(e.StateKey)
 	if !e.Is("m.room.member", e.StateKey) || id.Server() != f.server || e.Sender.Server() != origin {
@@ -131,9 +133,12 @@ func (f *Federation) outsider(h *room.Head, origin mxid.Server, e *event.Event) 
 	if err != nil || !m.Outside || m.Membership != room.Invite && m.Membership != room.Knock {
 		return false, err
 	}
-	switch room.MembershipOf(e.Content) {
-	case room.Leave, room.Ban:
-	default:
+	last, err := f.Rooms.Event(m.Event)
+	if err != nil {
+		return false, err
+	}
+	ends := room.MembershipOf(e.Content) == room.Leave || room.MembershipOf(e.Content) == room.Ban
+	if !ends || !slices.Contains(e.Auth, last.ID) || m.Membership == room.Invite && e.Sender != last.Sender {
 		return false, nil
 	}
 	had, err := f.Rooms.Invitation(h.Room, user)

@@ -226,7 +226,7 @@ func (f *Federation) told(ctx context.Context, v *event.Version, own *event.Even
 	if err != nil || bad != nil {
 		return nil, fault.E(fault.Invalid, "federation.told", "the state that shows the room cannot be read: %w", orElse(bad, err))
 	}
-	if v.RoomIDIsCreate && !created {
+	if v.RoomIDIsCreate && n > 0 && !created { // who shows nothing shows nothing wrong
 		return nil, fault.E(fault.Invalid, "federation.told", "the state that shows the room has no create event")
 	}
 	return event.AppendStripped(dst, own), nil

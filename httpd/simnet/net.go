@@ -13,6 +13,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/ed25519"
+	"encoding/base64"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -181,6 +182,9 @@ func (l link) exchange(ctx context.Context, r *federation.Request) (*fasthttp.Re
 		return nil, err
 	}
 	var c fasthttp.RequestCtx
+	if keys := "/_matrix/key/v2/server"; r.Path == keys && n.hub(r.Dest) == nil {
+		play = n.keysOf
+	}
 	if play != nil {
 		a, err := play(r)
 		if err != nil {
@@ -252,6 +256,15 @@ func (l link) Open(ctx context.Context, r *federation.Request) (*federation.Stre
 	s.Length = int64(len(c.Response.Body()))
 	s.Body = io.NopCloser(bytes.NewReader(c.Response.Body()))
 	return &s, nil
+}
+
+// keysOf answers for a server that no hub plays what its keys are.
+func (n *Net) keysOf(r *federation.Request) (*federation.Answer, error) {
+	k := n.Key(r.Dest)
+	obj := fmt.Appendf(nil, `{"server_name":%q,"valid_until_ts":%d,"verify_keys":{%q:{"key":%q}},"old_verify_keys":{}}`, k.Server,
+		time.Now().Add(24*time.Hour).UnixMilli(), k.KeyID, base64.RawStdEncoding.EncodeToString(k.Key.Public().(ed25519.PublicKey)))
+	signed, err := event.SignJSON(nil, obj, k)
+	return &federation.Answer{Status: 200, Body: signed}, err
 }
 
 // streamed is a body that its handler goes on writing.
