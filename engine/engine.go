@@ -217,10 +217,7 @@ func (e *Engine) open(o *Options) (err error) {
 	if e.delayed, err = delay.Open(e.st); err != nil {
 		return err
 	}
-	e.life, e.end = context.WithCancel(context.Background())
-	if e.say = o.Log; e.say == nil {
-		e.say = func(string, ...any) {}
-	}
+	e.begin(o)
 	if err := e.openKeys(o); err != nil {
 		return err
 	}
@@ -256,6 +253,14 @@ func (e *Engine) open(o *Options) (err error) {
 	e.running.Go(func() { e.Bridge.Run(e.stop, complain("what things say does not reach the rooms")) })
 	e.running.Go(func() { e.Media.Run(e.stop) })
 	return nil
+}
+
+// begin readies what is asked of other servers in the engine's own time.
+func (e *Engine) begin(o *Options) {
+	e.life, e.end = context.WithCancel(context.Background())
+	if e.say = o.Log; e.say == nil {
+		e.say = func(string, ...any) {}
+	}
 }
 
 // name settles the server's name and its signing key.
