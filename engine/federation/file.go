@@ -79,7 +79,7 @@ func unknownPath(s *Stream) (bool, error) {
 		code, _ = cjson.LookupString(body, "errcode")
 	}
 	switch {
-	case code == "M_UNRECOGNIZED", s.Status == 404 && code == "", s.Status == 405, s.Status == 501:
+	case code == "M_UNRECOGNIZED", code == "" && (s.Status == 400 || s.Status == 404), s.Status == 405, s.Status == 501:
 		return true, nil
 	case s.Status == 404:
 		return false, fault.E(fault.NotFound, "federation.OpenFile", "the server does not have the file")
