@@ -149,7 +149,7 @@ func Open(o Options) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &Engine{st: st, files: &Options{Dir: o.Dir, FS: o.FS}}
+	e := &Engine{st: st, purges: make(chan struct{}, 1), files: &Options{Dir: o.Dir, FS: o.FS}}
 	if err := e.open(&o); err != nil {
 		return nil, errors.Join(err, st.Close())
 	}
@@ -201,7 +201,6 @@ func (e *Engine) open(o *Options) (err error) {
 	if err != nil {
 		return err
 	}
-	e.purges = make(chan struct{}, 1)
 	// On a disk that takes nothing it is left for the next start; a room that is
 	// damaged keeps no other from being served.
 	if err := e.takeUp(); err != nil && !fault.Is(err, fault.Full) && !fault.Is(err, fault.Corrupt) {

@@ -127,16 +127,10 @@ func (h *hub) reload() {
 	h.log.Info("application services read again", "count", len(set.All()))
 }
 
-// anywhere is all addresses: what the owner names in the settings may be on this
-// machine or beside it.
-func anywhere() []netip.Prefix {
-	return []netip.Prefix{netip.PrefixFrom(netip.IPv4Unspecified(), 0), netip.PrefixFrom(netip.IPv6Unspecified(), 0)}
-}
-
 // notices makes the ways to push gateways and mailboxes.
 func (h *hub) notices(allow []netip.Prefix) (o push.Options, err error) {
 	h.peers = peer.New(peer.Options{Allow: allow, Agent: "Hearth"})
-	h.gateway = peer.New(peer.Options{Allow: anywhere(), Agent: "Hearth"})
+	h.gateway = peer.New(peer.Options{Allow: everywhere(), Agent: "Hearth"})
 	o.Post = h.notify
 	if h.mail, err = h.sender(); err != nil || h.mail == nil {
 		return o, err

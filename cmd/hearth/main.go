@@ -28,6 +28,7 @@ func commands() []command {
 	return []command{
 		{"serve", "run the hub", serve},
 		{"check", "say what serve would do, and what is wrong", check},
+		{"verify", "read a stopped hub's whole data folder, and say what does not agree", verify},
 		{"example-config", "print a settings file with all settings and their defaults", exampleConfig},
 		{"user", "add, list or deactivate users, or set a password", user},
 		{"thing", "add, list, approve or revoke things that speak MQTT", things},
