@@ -182,9 +182,6 @@ func (e *Engine) open(o *Options) (err error) {
 	if e.Accounts, err = account.Open(e.st, e.log, e.names, e.Server, o.Accounts); err != nil {
 		return err
 	}
-	if e.Things, err = thing.Open(e.st, e.Server, thing.Options{Dir: o.Dir, FS: o.FS, Now: e.clock.now}); err != nil {
-		return err
-	}
 	e.Directory = directory.Open(e.st)
 	e.E2EE = e2ee.Open(e.st, e.log, e.names, e2ee.Options{Now: e.clock.now})
 	if e.Ephemeral, err = ephemeral.Open(e.st, e.names, ephemeral.Options{Now: e.clock.now}); err != nil {
@@ -233,7 +230,6 @@ func (e *Engine) open(o *Options) (err error) {
 	if err := e.openServices(o); err != nil {
 		return err
 	}
-	e.logf = o.Log
 	if err := e.openThings(o); err != nil {
 		return err
 	}

@@ -13,6 +13,7 @@ import (
 	"hearth/engine/room"
 	"hearth/engine/shadow"
 	"hearth/engine/telemetry"
+	"hearth/engine/thing"
 )
 
 // ThingOptions are what the hub does for things.
@@ -25,6 +26,9 @@ type ThingOptions struct {
 // openThings opens what is kept for things. The bridge follows the log from now
 // on; the broker comes when somebody opens one.
 func (e *Engine) openThings(o *Options) (err error) {
+	if e.Things, err = thing.Open(e.st, e.Server, thing.Options{Dir: o.Dir, FS: o.FS, Now: e.clock.now}); err != nil {
+		return err
+	}
 	if e.Shadows, err = shadow.Open(e.st, func() int64 { return e.clock.now().UnixMilli() }); err != nil {
 		return err
 	}
