@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"io"
 
+	"hearth/engine/auth"
 	"hearth/engine/cjson"
 	"hearth/engine/fault"
 	"hearth/engine/mxid"
@@ -101,6 +102,13 @@ func (w *joinWriter) event(e *room.Event) {
 // chain writes the auth chain of the join and of the state before it.
 func (w *joinWriter) chain(state room.State) error {
 	w.first = true
+	if w.join.Version.RoomIDIsCreate {
+		// No event names it, and the room id authorises all by it: who joins looks
+		// for it here as in older rooms.
+		if err := w.follow([]mxid.EventID{auth.CreateID(w.join.Room)}); err != nil {
+			return err
+		}
+	}
 	if err := w.follow(w.join.Auth); err != nil {
 		return err
 	}
