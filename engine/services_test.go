@@ -35,9 +35,8 @@ type fakeBridge struct {
 	mu     sync.Mutex
 	news   *sync.Cond
 	bodies map[string]string // by transaction
-	order  []string
-	events []string // ids, in order
-	again  int      // transactions that came twice
+	events []string          // ids, in order
+	again  int               // transactions that came twice
 	fail   func(n int) error
 	asked  int
 	bad    error

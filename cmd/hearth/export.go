@@ -62,7 +62,7 @@ func export(args []string, s streams) int {
 		case fs.NArg() > 0:
 			return usage("unexpected argument %q", fs.Arg(0))
 		}
-		now := time.Now()
+		now := time.Now().Add(time.Millisecond) // the end is left out, and what came just now is not
 		if o.From, err = moment(since, now); err == nil {
 			o.Until, err = moment(until, now)
 		}

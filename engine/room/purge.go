@@ -245,13 +245,14 @@ func (r *Rooms) PurgeSome(room Num, extra func(b *store.Batch, gone []EventNum))
 	next := p.purgeRow
 	look := purgeLook{r: r, b: r.st.NewBatch(), row: &next, left: purgeStep}
 	look.b.Frees()
-	for int(next.stage) < len(purgeTables()) && look.left > 0 {
-		if err := look.table(purgeTables()[next.stage]); err != nil {
+	tables := purgeTables()
+	for int(next.stage) < len(tables) && look.left > 0 {
+		if err := look.table(tables[next.stage]); err != nil {
 			look.b.Drop()
 			return false, err
 		}
 	}
-	next.done = int(next.stage) == len(purgeTables())
+	next.done = int(next.stage) == len(tables)
 	if extra != nil {
 		extra(look.b, look.gone)
 	}
