@@ -118,9 +118,10 @@ type Engine struct {
 
 	notices notices
 	fetches fetches
-	beat    atomic.Uint64 // the tip at the last look of a watchdog
-	aliases sync.Mutex    // held while an alias is looked for and then taken or dropped
-	secrets sync.Mutex    // held while a secret is made
+	beat    atomic.Uint64   // the tip at the last look of a watchdog
+	aliases sync.Mutex      // held while an alias is looked for and then taken or dropped
+	secrets sync.Mutex      // held while a secret is made
+	peer    federation.Peer // the way to other servers; nil: there is none
 }
 
 // control is the control room, once it is known.
@@ -149,7 +150,7 @@ func Open(o Options) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &Engine{st: st, purges: make(chan struct{}, 1), files: &Options{Dir: o.Dir, FS: o.FS}}
+	e := &Engine{st: st, purges: make(chan struct{}, 1), files: &Options{Dir: o.Dir, FS: o.FS}, peer: o.Federation.Peer}
 	if err := e.open(&o); err != nil {
 		return nil, errors.Join(err, st.Close())
 	}

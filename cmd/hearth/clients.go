@@ -13,7 +13,6 @@ import (
 	"hearth/httpd/clientapi"
 	"hearth/httpd/mail"
 	"hearth/httpd/peer"
-	"hearth/httpd/sms"
 	"hearth/httpd/sso"
 )
 
@@ -36,12 +35,11 @@ func (h *hub) clientOptions() (o clientapi.Options, err error) {
 		o.Terms = []clientapi.Policy{{ID: "terms_of_service", Version: "1", Language: "en", Name: "Terms of " + string(h.engine.Server), URL: c.TermsURL}}
 	}
 	o.Mail = h.mail
-	if c.SMSWebhook != "" {
-		texts, err := sms.New(c.SMSWebhook, h.gateway.PostJSON, nil)
-		if err != nil {
-			return o, err
-		}
-		o.Text = texts.Send
+	if h.sms, err = h.texts(); err != nil {
+		return o, err
+	}
+	if h.sms != nil {
+		o.Text = h.sms.Send
 	}
 	o.Failed = func(what string, err error) { h.log.Warn(what+" failed", "err", err) }
 	o.Providers, err = h.providers()

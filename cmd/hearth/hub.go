@@ -34,6 +34,7 @@ import (
 	"hearth/httpd/mqttd"
 	"hearth/httpd/peer"
 	"hearth/httpd/pushapi"
+	"hearth/httpd/sms"
 	"hearth/httpd/wire"
 )
 
@@ -47,6 +48,7 @@ type hub struct {
 	engine  *engine.Engine
 	server  *httpd.Server
 	broker  *mqtt.Broker                         // nil: the hub serves no things
+	sms     *sms.Sender                          // nil: the hub sends no text messages
 	gate    atomic.Pointer[pushapi.Gateway]      // nil until it is open, or where the hub is none
 	things  *mqttd.Server                        // nil: none are served
 	servers *peer.Servers                        // the way to other servers; nil: there is none
@@ -236,7 +238,11 @@ func (h *hub) open(shares budget.Shares) error {
 	if err != nil {
 		return err
 	}
-	tables := [][]wire.Route{api.Routes(), files.Routes(), admin.Routes(), hubapi.New(h.engine).Routes(), h.proofs(), gate}
+	lookups, err := h.identityRoutes(h.sms)
+	if err != nil {
+		return err
+	}
+	tables := [][]wire.Route{lookups, api.Routes(), files.Routes(), admin.Routes(), hubapi.New(h.engine).Routes(), h.proofs(), gate}
 	if h.servers != nil {
 		servers := fedapi.New(fedapi.Options{Engine: h.engine, Version: version()})
 		tables = append(tables, servers.Routes(), files.Federated(servers.Signed))

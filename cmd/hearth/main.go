@@ -30,6 +30,7 @@ func commands() []command {
 		{"check", "say what serve would do, and what is wrong", check},
 		{"verify", "read a stopped hub's whole data folder, and say what does not agree", verify},
 		{"example-config", "print a settings file with all settings and their defaults", exampleConfig},
+		{"identity", "run an identity service without a hub", identityAlone},
 		{"user", "add, list or deactivate users, or set a password", user},
 		{"thing", "add, list, approve or revoke things that speak MQTT", things},
 		{"mapping", "list what topics belong to which room, and show ready mappings", mappingCmd},

@@ -78,6 +78,17 @@ const (
 	ServiceStatus      // one that answered with an error; M_BAD_STATUS
 	UnableToAuthorise  // M_UNABLE_TO_AUTHORISE_JOIN
 	UnableToGrant      // M_UNABLE_TO_GRANT_JOIN
+	NoProof            // a proof of an address that is not under way; M_NO_VALID_SESSION
+	ProofExpired       // M_SESSION_EXPIRED
+	ProofOpen          // one that is not complete; M_SESSION_NOT_VALIDATED
+	WrongCode          // M_TOKEN_INCORRECT
+	WrongPepper        // M_INVALID_PEPPER
+	TermsNotSigned     // M_TERMS_NOT_SIGNED
+	BadEmail           // M_INVALID_EMAIL
+	BadPhone           // M_INVALID_ADDRESS
+	MailFailed         // M_EMAIL_SEND_ERROR
+	TextFailed         // M_SEND_ERROR
+	UnknownMedium      // M_UNRECOGNIZED with status 400
 	Busy               // the hub is starting, stopping or out of a resource; 503
 	NumKinds           // how many there are; no kind itself
 )

@@ -121,6 +121,10 @@ func (f *Federation) authorise(r *Request) error {
 	return fault.E(fault.Internal, "federation.Do", "a signature of ours got lost")
 }
 
+// Sign fills in the Authorization header of a request of ours to a service that
+// is no homeserver, such as an identity server; Dest is its name.
+func (f *Federation) Sign(r *Request) error { return f.authorise(r) }
+
 // Signed is a request from another server, as its signature covers it.
 type Signed struct {
 	Header  string // Authorization
@@ -134,12 +138,9 @@ type Signed struct {
 // Spec: server-server, request authentication.
 func (f *Federation) Authenticate(ctx context.Context, s *Signed) (mxid.Server, error) {
 	const op = "federation.Authenticate"
-	c, err := ParseCredentials(s.Header)
+	c, obj, err := s.signed(f.server)
 	if err != nil {
 		return "", err
-	}
-	if c.Destination != "" && c.Destination != f.server {
-		return "", fault.E(fault.Unauthorised, op, "the request was meant for %s", c.Destination)
 	}
 	if c.Origin == f.server {
 		return "", fault.E(fault.Unauthorised, op, "a server does not ask itself")
@@ -147,12 +148,6 @@ func (f *Federation) Authenticate(ctx context.Context, s *Signed) (mxid.Server, 
 	if !f.Allowed(c.Origin) {
 		return "", fault.E(fault.Forbidden, op, "this hub does not federate with %s", c.Origin)
 	}
-	obj := appendRequest(nil, s.Method, s.URI, c.Origin, c.Destination, s.Content)
-	obj = append(obj[:len(obj)-1], `,"signatures":{`...)
-	obj = cjson.AppendString(obj, string(c.Origin))
-	obj = cjson.AppendString(append(obj, `:{`...), c.Key)
-	obj = cjson.AppendString(append(obj, ':'), c.Signature)
-	obj = append(obj, `}}}`...)
 	if err := f.o.VerifyJSON(ctx, c.Origin, obj, f.o.Now()); err != nil {
 		return "", fault.E(fault.Unauthorised, op, "the signature of %s does not hold: %w", c.Origin, err)
 	}
@@ -161,6 +156,35 @@ func (f *Federation) Authenticate(ctx context.Context, s *Signed) (mxid.Server, 
 		f.lists.seen(c.Origin)
 	}
 	return c.Origin, nil
+}
+
+// Signer finds out which server made a request to a service of the name us that
+// is no homeserver; verify checks signatures. Error: Unauthorised.
+func (s *Signed) Signer(us mxid.Server, verify func(server mxid.Server, obj []byte) error) (mxid.Server, error) {
+	c, obj, err := s.signed(us)
+	if err != nil {
+		return "", err
+	}
+	if err := verify(c.Origin, obj); err != nil {
+		return "", fault.E(fault.Unauthorised, "federation.Signer", "the signature of %s does not hold: %w", c.Origin, err)
+	}
+	return c.Origin, nil
+}
+
+// signed is the object that the request's signature covers, with the signature.
+func (s *Signed) signed(us mxid.Server) (c Credentials, obj []byte, err error) {
+	if c, err = ParseCredentials(s.Header); err != nil {
+		return c, nil, err
+	}
+	if c.Destination != "" && c.Destination != us {
+		return c, nil, fault.E(fault.Unauthorised, "federation.Authenticate", "the request was meant for %s", c.Destination)
+	}
+	obj = appendRequest(nil, s.Method, s.URI, c.Origin, c.Destination, s.Content)
+	obj = append(obj[:len(obj)-1], `,"signatures":{`...)
+	obj = cjson.AppendString(obj, string(c.Origin))
+	obj = cjson.AppendString(append(obj, `:{`...), c.Key)
+	obj = cjson.AppendString(append(obj, ':'), c.Signature)
+	return c, append(obj, `}}}`...), nil
 }
 
 // Allowed says whether the owner lets this server and ours talk.

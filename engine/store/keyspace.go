@@ -156,6 +156,25 @@ const (
 	// AppService: id of an application service → position up to which it has everything uvarint, position at which the
 	// transaction under way ends uvarint (0: none). appservice.
 	AppService Table = 0xc0
+	// IdentityBinding: keyed hash of medium and address (32 bytes) → user, time, the address sealed, as JSON. identity.
+	IdentityBinding Table = 0xc8
+	// IdentityHash: generation of the pepper u32, hash that clients ask by (32 bytes) → key of the binding. identity.
+	IdentityHash Table = 0xc9
+	// IdentityToken: SHA-256 of an access token to the identity service → user, time, as JSON. identity.
+	IdentityToken Table = 0xca
+	// IdentityTerms: user, NUL, SHA-256 of the URL of terms → when they were accepted, milliseconds u64. identity.
+	IdentityTerms Table = 0xcb
+	// IdentityInvite: token → an invite of an address that nobody has bound, as JSON. identity.
+	IdentityInvite Table = 0xcc
+	// IdentityInvited: keyed hash as in IdentityBinding, token → empty. identity.
+	IdentityInvited Table = 0xcd
+	// IdentityKey: public key of one invite (32 bytes) → token. identity.
+	IdentityKey Table = 0xce
+	// IdentityNotice: number u64 → what a server is to hear of an address that was bound, sealed, as JSON. identity.
+	IdentityNotice Table = 0xcf
+	// Bound: user u32, medium, NUL, address → the identity server to which the user had it bound. account.
+	Bound Table = 0x4e
+
 	// Dehydrated: user u32 → device u64, device id, device_data. e2ee.
 	Dehydrated Table = 0x7c
 	// RemoteList: user u32 of another server → how well the user's devices are known. e2ee.

@@ -84,6 +84,17 @@ var answers = [fault.NumKinds]answer{
 	fault.ServiceTimeout:     {504, "M_CONNECTION_TIMEOUT", "the application service did not answer in time"},
 	fault.ServiceUnreachable: {502, "M_CONNECTION_FAILED", "the application service cannot be reached"},
 	fault.ServiceStatus:      {502, "M_BAD_STATUS", "the application service answered with an error"},
+	fault.NoProof:            {404, "M_NO_VALID_SESSION", "no proof of an address is under way by this sid and client_secret"},
+	fault.ProofExpired:       {400, "M_SESSION_EXPIRED", "the proof has expired; begin another"},
+	fault.ProofOpen:          {400, "M_SESSION_NOT_VALIDATED", "the address has not been proven yet"},
+	fault.WrongCode:          {400, "M_TOKEN_INCORRECT", "the code is not correct"},
+	fault.WrongPepper:        {400, "M_INVALID_PEPPER", "the pepper has changed; ask for it again"},
+	fault.TermsNotSigned:     {403, "M_TERMS_NOT_SIGNED", "the terms of the service have to be accepted first"},
+	fault.BadEmail:           {400, "M_INVALID_EMAIL", "this is no e-mail address"},
+	fault.BadPhone:           {400, "M_INVALID_ADDRESS", "this is no phone number"},
+	fault.MailFailed:         {400, "M_EMAIL_SEND_ERROR", "the mail could not be sent"},
+	fault.TextFailed:         {400, "M_SEND_ERROR", "the text message could not be sent"},
+	fault.UnknownMedium:      {400, "M_UNRECOGNIZED", "addresses of this kind are not supported"},
 	fault.ServerOwned:        {405, "M_BAD_JSON", "only the hub writes this"},
 }
 
@@ -110,6 +121,9 @@ func (r *Req) Fail(err error, extra string) error {
 	a := answers[kind]
 	if r.route != nil && r.route.Flags&Federation != 0 {
 		a = toServer(kind, a)
+	}
+	if r.route != nil && r.route.Flags&Identity != 0 {
+		a = toIdentity(kind, a)
 	}
 	text := textOf(kind, err)
 	var f *fault.Error
@@ -163,6 +177,18 @@ func toServer(kind fault.Kind, a answer) answer {
 		a.status, a.code = 401, "M_UNAUTHORIZED"
 	case fault.Full:
 		a.status = 507 // a server that is told 403 drops the transaction for good
+	}
+	return a
+}
+
+// toIdentity changes the answers that the identity service API calls otherwise.
+// Spec: identity service, standard error response and authentication.
+func toIdentity(kind fault.Kind, a answer) answer {
+	switch kind {
+	case fault.MissingToken, fault.UnknownToken:
+		a.code = "M_UNAUTHORIZED"
+	case fault.Missing:
+		a.code = "M_MISSING_PARAMS"
 	}
 	return a
 }

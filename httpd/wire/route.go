@@ -22,6 +22,7 @@ const (
 	LockedOK                     // with Auth: locked users too
 	Active                       // with Auth: not for suspended users
 	Admin                        // with Auth: for admins of the hub only
+	Identity                     // of the identity service, whose errors have other names
 )
 
 // Class is the kind of work the rate limiter counts a route as.

@@ -72,6 +72,12 @@ func (c *Config) Check() []Problem {
 	if _, err := c.PushAppList(); err != nil {
 		bad("push_apps", "%v", err)
 	}
+	if c.Identity && c.PublicURL == "" {
+		bad("identity", "the links in e-mails need public_url")
+	}
+	if c.Identity && c.MailServer == "" && c.SMSWebhook == "" {
+		warn("identity", "without mail_server and sms_webhook nobody can prove an address")
+	}
 	if c.PushGateway && c.PublicURL == "" {
 		bad("push_gateway", "push services have to be told where the hub is: it needs public_url")
 	}

@@ -59,6 +59,7 @@ type Config struct {
 	TURNServers  []string `key:"turn_uris" arg:"URIS" def:"" help:"servers that relay calls, as turn:turn.example:3478?transport=udp, separated by commas."`
 	TURNSecret   string   `key:"turn_secret_file" arg:"FILE" def:"" help:"file that holds the secret shared with them (coturn: static-auth-secret)."`
 
+	Identity    bool   `key:"identity" arg:"on|off" def:"off" help:"whether the hub is an identity service too: people bind their e-mail addresses and\nphone numbers to their users there, and are found and invited by them. It needs\npublic_url, and mail_server or sms_webhook. hearth identity runs one alone."`
 	PushGateway bool   `key:"push_gateway" arg:"on|off" def:"off" help:"whether the hub is a push gateway too, at /_matrix/push/v1/notify of public_url:\nfor Web Push, UnifiedPush, and whatever listens by MQTT, which need nothing more."`
 	PushApps    string `key:"push_apps" arg:"FILE" def:"" help:"apps that Apple's and Google's services wake, in JSON, with push_gateway:\n{\"apps\": [{\"app_id\": \"org.example.*\", \"kind\": \"fcm\", \"service_account_file\": \"...\"},\n{\"app_id\": ..., \"kind\": \"apns\", \"key_file\", \"key_id\", \"team_id\", \"topic\": ...}]}.\nOnly who publishes an app has these; files are looked for beside this one."`
 

@@ -14,7 +14,7 @@ var levels = map[string]int{
 	"event": 10, "auth": 10, "stateres": 10, "pushrule": 10, "filter": 10,
 	"store": 20, "stream": 20, "snapshot": 20,
 	"room": 30, "account": 30, "e2ee": 30, "ephemeral": 30, "media": 30, "threepid": 30, "outbox": 30, "directory": 30, "delay": 30, "thing": 30,
-	"telemetry": 30, "shadow": 30, "keyring": 30,
+	"identity": 30, "telemetry": 30, "shadow": 30, "keyring": 30,
 	"unread": 35, "history": 35,
 	"sync": 40, "search": 40, "federation": 40, "push": 40, "appservice": 40, "mqtt": 40, "backup": 40,
 	"bridge": 45, // hears what the broker takes in
