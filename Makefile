@@ -29,6 +29,7 @@ build: ## build bin/hearth for this machine
 
 test: ## all unit tests, those of store and rooms once more in 32 bits, e2e, e2e-js and e2e-web
 	$(GO) test $(PKG)
+	$(GO) test -C cmd/hearth-image ./...
 	@if [ "$$($(GO) env GOHOSTARCH)" = amd64 ]; then $(MAKE) --no-print-directory test-386; fi
 	@$(MAKE) --no-print-directory e2e e2e-js e2e-web
 
@@ -61,7 +62,7 @@ race: ## all unit tests under the race detector; needs a C compiler
 check: fmt vet staticcheck test check-arm ## all that a review runs
 
 fmt: ## no file may need gofmt
-	@bad=$$(gofmt -l cmd engine httpd scripts); if [ -n "$$bad" ]; then echo "these files need gofmt:"; echo "$$bad"; exit 1; fi
+	@bad=$$(gofmt -l cmd engine firmware httpd scripts); if [ -n "$$bad" ]; then echo "these files need gofmt:"; echo "$$bad"; exit 1; fi
 
 vet: ## go vet
 	$(GO) vet ./...
@@ -80,6 +81,25 @@ check-arm: $(BIN)/staticcheck ## alignment of 64-bit atomics on 32-bit ARM, in a
 
 packages: ## write the reviewed list of linked packages anew
 	$(GO) test ./cmd/internal/house -run Linked -rewrite
+
+# Before there is a release its time is what makes a package newer than another.
+STAMP    = $(shell git log -1 --format=%ct)
+VERSION ?= 0.1.0-git$(shell TZ=UTC git log -1 --date=format-local:%Y%m%d%H%M%S --format=%cd)
+DEBARCH ?= $(shell dpkg --print-architecture 2>/dev/null)
+DEBROOT ?= $(CURDIR)/$(BIN)/debian-$(DEBARCH)
+
+packages-os: cross ## deb, rpm, OpenWrt ipk and apk, and tar.gz into bin/packages (ONLY=deb,arm64 builds some)
+	$(GO) run ./cmd/hearth example-config > $(BIN)/example.toml
+	$(GO) build -C cmd/hearth-image -o ../../$(BIN)/hearth-image .
+	$(BIN)/hearth-image packages --from $(BIN) --to $(BIN)/packages --settings $(BIN)/example.toml --version $(VERSION) \
+		--time $(STAMP) --only '$(ONLY)' --extra LICENSE,README.md
+
+# Another architecture: DEBARCH=arm64, where the kernel knows qemu-user for it.
+packages-test: cross-$(patsubst armhf,armv6,$(DEBARCH)) ## install, start, renew and remove the deb in a Debian root; needs root and debootstrap
+	$(GO) run ./cmd/hearth example-config > $(BIN)/example.toml
+	[ -e $(DEBROOT)/etc/passwd ] || debootstrap --arch=$(DEBARCH) --variant=minbase --include=systemd bookworm $(DEBROOT)
+	HEARTH_DEBROOT=$(DEBROOT) HEARTH_DEBARCH=$(DEBARCH) HEARTH_PROGRAMS=$(CURDIR)/$(BIN) HEARTH_SETTINGS=$(CURDIR)/$(BIN)/example.toml \
+		$(GO) test -C cmd/hearth-image -count=1 -v -run TestDebian ./pack
 
 cross: cross-amd64 cross-arm64 cross-armv7 cross-armv6 cross-riscv64 ## static programs for all machines into bin/
 	@ls -l $(BIN)/hearth-linux-*
@@ -109,4 +129,4 @@ clean: ## remove what was built; data folders stay
 	rm -rf $(BIN)
 
 .PHONY: help run build test e2e e2e-js test-386 test-arm race check fmt vet staticcheck check-arm packages \
-	cross cross-amd64 cross-arm64 cross-armv7 cross-armv6 cross-riscv64 bench fuzz clean
+	cross cross-amd64 cross-arm64 cross-armv7 cross-armv6 cross-riscv64 packages-os packages-test bench fuzz clean
