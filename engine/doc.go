@@ -18,10 +18,32 @@
 //  5. engine/sync wakes with a position, reads up to the tip and appends JSON to
 //     its answer.
 //
-// The other door is Writer.Accept (room/accept.go) for events that other servers
-// made: it judges them, names the gap that has to be filled first, resolves what
-// forks leave of the state (room/resolve.go) and stages them for the same
-// append.go.
+//  6. federation/sender.go reads the log too and tells the outbox which servers
+//     there is something for; federation/deliver.go cuts a transaction out of
+//     what lies behind a server's cursor, and signs it.
+//  7. httpd/peer finds the server and carries the bytes. On success the outbox
+//     moves the cursor; on failure it stays and backs off.
+//  8. The other door: httpd/fedapi/send.go learns from the signature who asks;
+//     federation/receive.go checks the events' signatures (keyring) and hands them
+//     to Writer.Accept (room/accept.go), which judges them, names the gap that has
+//     to be filled first, resolves what forks leave of the state (room/resolve.go)
+//     and stages them for the same append.go. What lacks something waits on the
+//     disk (federation/pending.go) while federation/gap.go fetches it.
+//
+// Application services (appservice) and push (push) are readers like step 6, each
+// with an outbox of its own.
+//
+// # The walk of one message of a thing
+//
+//  1. httpd/mqttd reads a PUBLISH and hands it to the Broker of engine/mqtt.
+//  2. mqtt/publish.go asks whether the thing may (bridge/may.go), offers the message
+//     to the bridge (bridge/tap.go), which may make a room event, a sample or a
+//     shadow of it, and finds the subscriptions.
+//  3. mqtt/commit.go puts the retained value and one copy for all persistent
+//     sessions into a batch that is shared with whoever publishes at the moment.
+//  4. When the disk has it, it is acknowledged and given to the sessions.
+//  5. The way back: bridge/follow.go reads the log and publishes what a room says
+//     to a topic (bridge/command.go).
 //
 // Readers never look past the tip, and the tip moves only after the disk has
 // the log: a commit can be seen by readers of the store before it is safe.
@@ -42,6 +64,10 @@
 //     federation: package engine checks our own events with them too. The server
 //     through which a room is joined is not asked for the keys of the others: it
 //     could make them up, and its room with them.
+//   - The MQTT broker is our own, not mochi-mqtt: a message is acknowledged when it
+//     is on disk for every persistent session that is to have it, which a broker
+//     that acknowledges before it fans out cannot be taught, and an idle client
+//     costs a quarter of the memory.
 //   - fault has a kind for each answer that a Matrix client can tell apart, not
 //     eight: the table in httpd/wire stays the only place that spells errcodes.
 package engine
