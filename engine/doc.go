@@ -17,7 +17,6 @@
 //     tip moves and the parked requests of the room's members on this hub are woken.
 //  5. engine/sync wakes with a position, reads up to the tip and appends JSON to
 //     its answer.
-//
 //  6. federation/sender.go reads the log too and tells the outbox which servers
 //     there is something for; federation/deliver.go cuts a transaction out of
 //     what lies behind a server's cursor, and signs it.
