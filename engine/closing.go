@@ -24,6 +24,7 @@ type RoomSummary struct {
 	Visibility              string // of the history
 	Federates, Published    bool
 	Joined, Local, StateLen int
+	Bare                    bool // an outline: nothing is known of it but what came with invites
 }
 
 // Summary describes a room as it is now.
@@ -33,7 +34,7 @@ func (e *Engine) Summary(num room.Num) (s RoomSummary, err error) {
 		return s, err
 	}
 	e.Rooms.Settled(h)
-	s = RoomSummary{Num: num, ID: h.ID, Version: h.Version.ID, Federates: true, Joined: h.Joined, Local: len(h.Local), StateLen: len(h.State)}
+	s = RoomSummary{Num: num, ID: h.ID, Version: h.Version.ID, Federates: true, Joined: h.Joined, Local: len(h.Local), StateLen: len(h.State), Bare: h.Bare()}
 	for _, f := range [...]struct {
 		typ, key string
 		to       *string

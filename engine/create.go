@@ -41,8 +41,10 @@ type NewRoom struct {
 
 // preset is what a preset sets. Spec: client-server, createRoom presets.
 type preset struct {
-	joinRule, visibility, guests string
-	equals                       bool // who is invited has the creator's power
+	joinRule, visibility string
+	guests               string // guest access; empty: none, which goes without an event
+	invite               int    // power that inviting takes
+	equals               bool   // who is invited has the creator's power
 }
 
 func presetOf(name string, public bool) (preset, bool) {
@@ -54,11 +56,13 @@ func presetOf(name string, public bool) (preset, bool) {
 	}
 	switch name {
 	case "private_chat":
-		return preset{"invite", "shared", "can_join", false}, true
+		return preset{"invite", "shared", "can_join", 0, false}, true
 	case "trusted_private_chat":
-		return preset{"invite", "shared", "can_join", true}, true
+		return preset{"invite", "shared", "can_join", 0, true}, true
 	case "public_chat":
-		return preset{"public", "shared", "forbidden", false}, true
+		// Who may invite may also vouch for others where the room is restricted later:
+		// in a room that everybody can enter that is for its moderators.
+		return preset{"public", "shared", "", 50, false}, true
 	}
 	return preset{}, false
 }
@@ -195,7 +199,7 @@ func (c *creation) events(alias mxid.Alias) error {
 		{"m.room.history_visibility", "history_visibility", c.p.visibility},
 		{"m.room.guest_access", "guest_access", c.p.guests},
 	} {
-		if c.overridden(s[0], "") {
+		if s[2] == "" || c.overridden(s[0], "") {
 			continue
 		}
 		if err := c.state(s[0], "", appendField(nil, s[1], s[2])); err != nil {
@@ -319,7 +323,8 @@ func (c *creation) powerLevels() ([]byte, error) {
 	}
 	content := map[string]json.RawMessage{
 		"users_default": json.RawMessage("0"), "events_default": json.RawMessage("0"), "state_default": json.RawMessage("50"),
-		"ban": json.RawMessage("50"), "kick": json.RawMessage("50"), "redact": json.RawMessage("50"), "invite": json.RawMessage("0"),
+		"ban": json.RawMessage("50"), "kick": json.RawMessage("50"), "redact": json.RawMessage("50"),
+		"invite":     json.RawMessage(strconv.Itoa(c.p.invite)),
 		"historical": json.RawMessage("100"),
 	}
 	content["events"] = json.RawMessage(`{"m.room.name":50,"m.room.power_levels":100,"m.room.history_visibility":100,` +

@@ -72,7 +72,7 @@ func TestGuestAccess(t *testing.T) {
 	guest, err := h.Accounts.Create(account.NewUser{Localpart: "g", Guest: true})
 	h.ok(err)
 	const g = mxid.UserID("@g:hub")
-	num := h.create(NewRoom{Preset: "public_chat"}) // says forbidden
+	num := h.create(NewRoom{Preset: "public_chat"}) // says nothing, which is as forbidden
 	h.is(h.Join(num, g, nil), fault.GuestAccess)
 	key := ""
 	access := func(value string) {

@@ -156,8 +156,8 @@ func (e *Engine) mayGo(id mxid.RoomID, user mxid.UserID) error {
 }
 
 // ways lists the servers by which a room can be reached: who invited the user
-// there, those that the client names, those that were in the room when the hub
-// last was, and the one that the room's id names.
+// there and those that the client names; where that is nobody, those that were in
+// the room when the hub last was, or else the one that the room's id names.
 func (e *Engine) ways(num room.Num, id mxid.RoomID, user mxid.UserID, via []mxid.Server) ([]mxid.Server, error) {
 	var list []mxid.Server
 	if num != 0 {
@@ -184,8 +184,12 @@ func (e *Engine) ways(num room.Num, id mxid.RoomID, user mxid.UserID, via []mxid
 		}
 		list = append(list, told.Via...)
 	}
-	list = append(list, via...)
-	if num != 0 {
+	for _, s := range via {
+		if s != e.Server {
+			list = append(list, s)
+		}
+	}
+	if num != 0 && len(list) == 0 {
 		in, err := e.serversIn(num)
 		if err != nil {
 			return nil, err

@@ -54,7 +54,7 @@ func (s *seeker) since(from stream.Pos) (hits []hit, moved bool, err error) {
 		switch {
 		case e.User == s.r.User && (e.Kind == stream.RoomEvent || e.Kind == stream.Receipt):
 			moved = true
-		case e.Kind == stream.RoomEvent:
+		case e.Kind == stream.RoomEvent, e.Kind == stream.Standing && e.User == s.r.User:
 			events = append(events, entry{pos, room.Num(e.Room), room.EventNum(e.Event)})
 		}
 		return true
@@ -106,6 +106,9 @@ func (s *seeker) judge(num room.Num, ev room.EventNum) (head *room.Head, e *room
 	}
 	if err != nil {
 		return nil, nil, a, err
+	}
+	if e.At.Pos == 0 && is != room.Invite {
+		return nil, nil, a, nil // an invite from outside the room that was answered
 	}
 	if is == room.Invite {
 		shown, err := s.shown(e)

@@ -49,7 +49,10 @@ func (p *Push) AppendList(dst []byte, page *Page) ([]byte, error) {
 	judged := 0
 	var failed error
 	err = p.Log.ReadBack(after, upto, func(pos stream.Pos, e *stream.Entry) bool {
-		if e.Kind != stream.RoomEvent || e.User == page.User {
+		if e.Kind == stream.Standing && e.User != page.User || e.Kind == stream.RoomEvent && e.User == page.User {
+			return true
+		}
+		if e.Kind != stream.RoomEvent && e.Kind != stream.Standing {
 			return true
 		}
 		if l.n == page.Limit || judged == maxJudged {
@@ -86,14 +89,7 @@ func (l *lister) take(num room.Num, ev room.EventNum) error {
 	if err != nil || e == nil || l.page.Highlight && !a.Highlight {
 		return err
 	}
-	v := l.views[num]
-	if v == nil {
-		if v, err = l.Rooms.Viewer(num, l.r.ID); err != nil {
-			return err
-		}
-		l.views[num] = v
-	}
-	was, err := v.MembershipAt(e)
+	was, err := l.membershipAt(num, e)
 	if err != nil {
 		return err
 	}
@@ -120,4 +116,20 @@ func (l *lister) take(num room.Num, ev room.EventNum) error {
 	l.dst = strconv.AppendInt(append(l.dst, `,"ts":`...), e.Time, 10)
 	l.dst = append(l.dst, '}')
 	return nil
+}
+
+// membershipAt is the reader's standing when an event came.
+func (l *lister) membershipAt(num room.Num, e *room.Event) (room.Membership, error) {
+	if e.At.Pos == 0 {
+		return room.Invite, nil // to a room that the hub was not in; judge lets no other pass
+	}
+	v := l.views[num]
+	if v == nil {
+		var err error
+		if v, err = l.Rooms.Viewer(num, l.r.ID); err != nil {
+			return room.None, err
+		}
+		l.views[num] = v
+	}
+	return v.MembershipAt(e)
 }

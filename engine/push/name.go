@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"hearth/engine/cjson"
+	"hearth/engine/mxid"
 )
 
 // What a room and its members are called where people read it.
@@ -58,12 +59,30 @@ func called(names []string, there int) string {
 	return strings.Join(names[:last], ", ") + " and " + names[last]
 }
 
-// stateText reads a field of a state event; empty where there is none.
-func (p *Push) stateText(h *hit, typ, key, field string) (string, error) {
+// stateText reads a field of a state event; empty where there is none. Of a room
+// that the hub is not in there is what came with the invite.
+func (p *Push) stateText(h *hit, typ, key, field string) (text string, err error) {
+	if h.head.Bare() {
+		user, err := p.Rooms.User(mxid.UserID(h.e.StateKey))
+		if err != nil {
+			return "", err
+		}
+		told, err := p.Rooms.Invitation(h.head.Room, user)
+		list := append(append([]byte{'['}, told.Told...), ']')
+		_ = cjson.Array(list, func(val []byte) bool { // it was checked when it came
+			t, _ := cjson.LookupString(val, "type")
+			if k, _ := cjson.LookupString(val, "state_key"); t == typ && k == key {
+				content, _ := cjson.Lookup(val, "content")
+				text, _ = cjson.LookupString(content, field)
+			}
+			return text == ""
+		})
+		return text, err
+	}
 	e, err := p.Rooms.StateEvent(h.head.State, typ, key)
 	if err != nil || e == nil {
 		return "", err
 	}
-	text, _ := cjson.LookupString(e.Content, field)
+	text, _ = cjson.LookupString(e.Content, field)
 	return text, nil
 }

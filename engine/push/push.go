@@ -181,12 +181,17 @@ func (p *Push) step() (again bool, err error) {
 	type candidate struct {
 		room uint32
 		num  room.EventNum
+		only uint32 // whom alone it concerns; 0: everybody in the room
 	}
 	var events []candidate
 	err = p.Log.Read(after, upto, func(_ stream.Pos, e *stream.Entry) bool {
 		switch e.Kind {
 		case stream.RoomEvent:
-			events = append(events, candidate{e.Room, room.EventNum(e.Event)})
+			events = append(events, candidate{e.Room, room.EventNum(e.Event), 0})
+		case stream.Standing:
+			if p.has(e.User) {
+				events = append(events, candidate{e.Room, room.EventNum(e.Event), e.User})
+			}
 		case stream.Receipt: // the badge may have changed
 			if p.has(e.User) {
 				found[e.User] = struct{}{}
@@ -196,7 +201,7 @@ func (p *Push) step() (again bool, err error) {
 	})
 	for _, c := range events {
 		if err == nil {
-			err = p.concerns(room.Num(c.room), c.num, found)
+			err = p.concerns(room.Num(c.room), c.num, c.only, found)
 		}
 	}
 	var dests []string
@@ -220,8 +225,9 @@ func (p *Push) step() (again bool, err error) {
 	return upto < tip, p.box.News(upto, dests...)
 }
 
-// concerns adds those to found whom an event may be told to.
-func (p *Push) concerns(num room.Num, ev room.EventNum, found map[uint32]struct{}) error {
+// concerns adds those to found whom an event may be told to: of all in the room,
+// or only the one who is named.
+func (p *Push) concerns(num room.Num, ev room.EventNum, only uint32, found map[uint32]struct{}) error {
 	e, err := p.Rooms.Event(ev)
 	if fault.Is(err, fault.NotFound) {
 		return nil // aged since
@@ -230,11 +236,16 @@ func (p *Push) concerns(num room.Num, ev room.EventNum, found map[uint32]struct{
 		return err
 	}
 	h, err := p.Rooms.Head(num)
+	if fault.Is(err, fault.NotFound) {
+		return nil // the room has gone
+	}
 	if err != nil {
 		return err
 	}
 	users := h.Local
-	if e.Type == "m.room.member" && e.IsState && room.MembershipOf(e.Content) == room.Invite {
+	if only != 0 {
+		users = []uint32{only}
+	} else if e.Type == "m.room.member" && e.IsState && room.MembershipOf(e.Content) == room.Invite {
 		target, err := p.Rooms.User(mxid.UserID(e.StateKey))
 		if err != nil {
 			return err

@@ -17,9 +17,11 @@ import (
 // a row of Invitation with what was told.
 
 // Outline makes a room known of which nothing is here but its id and version,
-// and gives its number; a room that is known stays as it is.
+// and gives its number; a room that is known stays as it is. An outline of another
+// version goes, with the standings that belong to it: one of the two was wrong, and
+// what a server says of a room with an invite nobody can check.
 //
-// Errors: IncompatibleRoom where it is known to be of another version.
+// Errors: IncompatibleRoom where the room is here and of another version.
 func (r *Rooms) Outline(v *event.Version, id mxid.RoomID) (Num, error) {
 	r.outlining.Lock()
 	defer r.outlining.Unlock()
@@ -27,7 +29,7 @@ func (r *Rooms) Outline(v *event.Version, id mxid.RoomID) (Num, error) {
 	if err == nil {
 		have, err := r.versionOf(num)
 		if err == nil && have != v {
-			err = fault.E(fault.IncompatibleRoom, "room.Outline", "the room %s is of version %s, not %s", id, have.ID, v.ID)
+			err = r.redraw(num, v)
 		}
 		return num, err
 	}
@@ -39,6 +41,51 @@ func (r *Rooms) Outline(v *event.Version, id mxid.RoomID) (Num, error) {
 		return 0, err
 	}
 	return w.head.Room, nil
+}
+
+// redraw makes an outline one of another version.
+func (r *Rooms) redraw(num Num, v *event.Version) error {
+	w, err := r.Write(num)
+	if err != nil {
+		return err
+	}
+	defer w.End()
+	if h := w.head; !h.Bare() || h.snap.Num != 0 {
+		return fault.E(fault.IncompatibleRoom, "room.Outline", "the room %s is of version %s, not %s", h.ID, h.Version.ID, v.ID)
+	}
+	var members []Member
+	if err := r.Members(num, func(m Member) bool {
+		members = append(members, m)
+		return true
+	}); err != nil {
+		return err
+	}
+	w.head.Version = v
+	for _, m := range members {
+		r.standings.begin(num, m.User)
+		defer r.standings.end(num, m.User)
+	}
+	pending, err := r.log.Begin(func(tx *stream.Tx) error {
+		for _, m := range members {
+			if e, err := r.Event(m.Event); err == nil {
+				tx.Delete(eventNumberKey(nil, e.ID))
+			}
+			tx.Delete(bodyKey(nil, true, m.Event))
+			tx.Delete(userRoomKey(nil, m.User, num))
+			tx.Delete(memberKey(nil, num, m.User))
+			tx.Delete(invitationKey(nil, num, m.User))
+		}
+		tx.Set(roomKey(nil, num), w.head.appendTo(nil))
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	w.l.gone.Store(true) // who waits to write there has the old version in hand
+	r.forget([]Num{num})
+	r.cache.clear()
+	w.End()
+	return pending.Wait()
 }
 
 // Bare says whether the room is an outline: no event of its graph is here.

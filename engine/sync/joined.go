@@ -149,6 +149,10 @@ func (a *answer) appendEphemeral(t *touch, w *window) error {
 		}
 	}
 	list.end(`]}`)
+	if a.initial && list.items == 0 { // that there is nothing is told once
+		a.comma()
+		a.dst = append(a.dst, `"ephemeral":{"events":[]}`...)
+	}
 	return nil
 }
 

@@ -62,8 +62,14 @@ func (a *API) rooms(r *wire.Req) error {
 	var all []engine.RoomSummary
 	for _, num := range nums {
 		s, err := a.engine.Summary(num)
+		if fault.Is(err, fault.NotFound) {
+			continue // purged meanwhile
+		}
 		if err != nil {
 			return err
+		}
+		if s.Bare {
+			continue // somebody is invited there, and no more is known of it
 		}
 		if term == "" || contains(s.Name, term) || contains(s.Alias, term) || contains(string(s.ID), term) {
 			all = append(all, s)

@@ -73,8 +73,8 @@ func TestCreateRoom(t *testing.T) {
 	h.join("alice")
 	for _, c := range []struct{ body, rule, guests, alice string }{
 		{`{}`, "invite", "can_join", ""},
-		{`{"visibility":"public"}`, "public", "forbidden", ""},
-		{`{"preset":"public_chat","visibility":"private"}`, "public", "forbidden", ""},
+		{`{"visibility":"public"}`, "public", "", ""},
+		{`{"preset":"public_chat","visibility":"private"}`, "public", "", ""},
 		{`{"preset":"private_chat","invite":["@alice:hub.test"]}`, "invite", "can_join", "invite"},
 		{`{"preset":"trusted_private_chat","room_version":"11","invite":["@alice:hub.test"]}`, "invite", "can_join", "invite"},
 		{`{"initial_state":[{"type":"m.room.guest_access","content":{"guest_access":"forbidden"}}]}`, "invite", "forbidden", ""},
