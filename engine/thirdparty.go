@@ -35,11 +35,32 @@ func (e *Engine) Exchange(id mxid.RoomID, sender, user mxid.UserID, content []by
 	if err != nil {
 		return err
 	}
+	if third, err = e.displayed(num, third); err != nil {
+		return err
+	}
 	key := string(user)
 	d := room.Draft{Type: "m.room.member", StateKey: &key, Sender: sender,
 		Content: merge(append(append([]byte(`{"third_party_invite":`), third...), '}'), own)}
 	_, err = e.memberState(num, &d)
 	return err
+}
+
+// displayed puts the name into a third-party invite under which the room knows
+// the invited, whatever the other server has put there: the room is not to learn
+// the address.
+func (e *Engine) displayed(num room.Num, third []byte) ([]byte, error) {
+	head, err := e.Rooms.Head(num)
+	if err != nil {
+		return nil, err
+	}
+	val, _ := cjson.LookupPath(third, "signed", "token")
+	token, _ := cjson.String(val)
+	offer, err := e.Rooms.StateEvent(head.State, "m.room.third_party_invite", token)
+	if err != nil || offer == nil {
+		return third, err // the room's rules refuse it
+	}
+	name, _ := cjson.LookupString(offer.Content, "display_name")
+	return merge(third, appendField(nil, "display_name", name)), nil
 }
 
 // Bound takes one invite that an identity server found the user of, where this
@@ -58,8 +79,8 @@ func (e *Engine) Bound(ctx context.Context, invite []byte) {
 	if err1 != nil || err2 != nil || err3 != nil || !ok || cjson.KindOf(signed) != cjson.ObjectKind || user.Server() != e.Server {
 		return
 	}
-	content := cjson.AppendString([]byte(`{"membership":"invite","third_party_invite":{"display_name":`), field("address"))
-	content = append(append(append(content, `,"signed":`...), signed...), '}', '}')
+	content := []byte(`{"membership":"invite","third_party_invite":{"display_name":"","signed":`)
+	content = append(append(content, signed...), '}', '}')
 	var err error
 	if sender.Server() == e.Server {
 		err = e.Exchange(id, sender, user, content)

@@ -34,7 +34,10 @@ func (h *hub) clientOptions() (o clientapi.Options, err error) {
 	if c.TermsURL != "" {
 		o.Terms = []clientapi.Policy{{ID: "terms_of_service", Version: "1", Language: "en", Name: "Terms of " + string(h.engine.Server), URL: c.TermsURL}}
 	}
-	o.Mail = h.mail
+	o.Mail, o.AskIdentity = h.mail, h.askIdentity
+	if c.Identity {
+		o.IdentityAt = c.PublicURL
+	}
 	if h.sms, err = h.texts(); err != nil {
 		return o, err
 	}

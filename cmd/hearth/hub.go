@@ -48,6 +48,7 @@ type hub struct {
 	engine  *engine.Engine
 	server  *httpd.Server
 	broker  *mqtt.Broker                         // nil: the hub serves no things
+	mux     *wire.Mux                            // all that is served by HTTP
 	sms     *sms.Sender                          // nil: the hub sends no text messages
 	gate    atomic.Pointer[pushapi.Gateway]      // nil until it is open, or where the hub is none
 	things  *mqttd.Server                        // nil: none are served
@@ -225,6 +226,7 @@ func (h *hub) open(shares budget.Shares) error {
 		}
 	}
 	mux := wire.New(o)
+	h.mux = mux
 	mux.Attach(h.server.Resume)
 	files, err := h.mediaAPI()
 	if err != nil {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"net/url"
 	"os"
 	"os/signal"
 	"syscall"
@@ -13,7 +14,9 @@ import (
 	"hearth/engine/federation"
 	"hearth/engine/mxid"
 	"hearth/httpd"
+	"hearth/httpd/clientapi"
 	"hearth/httpd/idapi"
+	"hearth/httpd/peer"
 	"hearth/httpd/sms"
 	"hearth/httpd/wire"
 )
@@ -41,6 +44,41 @@ func identityAPI(c *config.Config, s *engine.IdentityService, mail func(to, subj
 		o.Terms = []idapi.Policy{{ID: "terms_of_service", Version: "1", Language: "en", Name: "Terms of " + string(s.Records.Name()), URL: c.TermsURL}}
 	}
 	return idapi.New(o).Routes()
+}
+
+// askIdentity asks an identity server for a user: this hub itself where it is the
+// one, without HTTP.
+func (h *hub) askIdentity(ctx context.Context, q *clientapi.IdentityQuestion) (int, []byte, error) {
+	r := federation.Request{Dest: mxid.Server(q.Server), Method: q.Method, Path: "/_matrix/identity/v2" + q.Path, Body: q.Body}
+	own := h.config.Identity && (q.Server == string(h.engine.Server) || q.Server == hostOf(h.config.PublicURL))
+	if own {
+		r.Dest = h.engine.Server // as the service is called
+	}
+	if q.Token != "" {
+		r.Authorization = "Bearer " + q.Token
+	} else if err := h.engine.Federation.Sign(&r); err != nil {
+		return 0, nil, err
+	}
+	if own {
+		status, answer := h.mux.Ask(&wire.Question{Method: r.Method, Path: r.Path, Authorization: r.Authorization, Body: r.Body})
+		return status, answer, nil
+	}
+	a, err := h.peers.Do(ctx, &peer.Request{
+		Method: r.Method, URL: "https://" + q.Server + r.Path, Body: r.Body, Header: map[string][]string{"Authorization": {r.Authorization}}, MaxAnswer: 64 << 10,
+	})
+	if err != nil {
+		return 0, nil, err
+	}
+	return a.Status, a.Body, nil
+}
+
+// hostOf is the host, and the port where it is named, of a URL.
+func hostOf(link string) string {
+	u, err := url.Parse(link)
+	if err != nil {
+		return ""
+	}
+	return u.Host
 }
 
 const identityHelp = `hearth identity [flags]

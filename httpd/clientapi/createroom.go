@@ -12,18 +12,18 @@ import (
 
 // newRoom is the body of a request for a room.
 type newRoom struct {
-	Visibility  string            `json:"visibility"`
-	Alias       string            `json:"room_alias_name"`
-	Name        string            `json:"name"`
-	Topic       string            `json:"topic"`
-	Invite      []mxid.UserID     `json:"invite"`
-	Addresses   []json.RawMessage `json:"invite_3pid"`
-	Version     string            `json:"room_version"`
-	Creation    json.RawMessage   `json:"creation_content"`
-	State       []newState        `json:"initial_state"`
-	Preset      string            `json:"preset"`
-	Direct      bool              `json:"is_direct"`
-	PowerLevels json.RawMessage   `json:"power_level_content_override"`
+	Visibility  string          `json:"visibility"`
+	Alias       string          `json:"room_alias_name"`
+	Name        string          `json:"name"`
+	Topic       string          `json:"topic"`
+	Invite      []mxid.UserID   `json:"invite"`
+	Addresses   []invited       `json:"invite_3pid"`
+	Version     string          `json:"room_version"`
+	Creation    json.RawMessage `json:"creation_content"`
+	State       []newState      `json:"initial_state"`
+	Preset      string          `json:"preset"`
+	Direct      bool            `json:"is_direct"`
+	PowerLevels json.RawMessage `json:"power_level_content_override"`
 }
 
 type newState struct {
@@ -36,6 +36,8 @@ type newState struct {
 const (
 	maxInvites = 500
 	maxInitial = 500
+	// Each address is a talk with an identity server, for which the client waits.
+	maxAddresses = 10
 )
 
 // Spec: client-server, POST /createRoom.
@@ -48,6 +50,9 @@ func (a *API) createRoom(r *wire.Req) error {
 		return err
 	}
 	n, err := q.room()
+	if err == nil {
+		err = a.checkInvited(q.Addresses)
+	}
 	if err != nil {
 		return err
 	}
@@ -56,8 +61,45 @@ func (a *API) createRoom(r *wire.Req) error {
 	if err != nil {
 		return err
 	}
+	a.inviteAddresses(r, id, q.Addresses)
 	a.engine.Ephemeral.Acted(r.Session.User)
 	return r.OK(append(cjson.AppendString(append(r.Out(), `{"room_id":`...), id), '}'))
+}
+
+// checkInvited judges addresses before there is a room.
+func (a *API) checkInvited(list []invited) error {
+	if len(list) > 0 && a.o.AskIdentity == nil {
+		return errNobodyToAsk
+	}
+	for i := range list {
+		if err := list[i].check(); err != nil {
+			return err
+		}
+		if err := a.identityServer(*list[i].Server); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// inviteAddresses invites people by their addresses into a room that is there now.
+// What comes to nothing is no reason to say that the room was not made.
+func (a *API) inviteAddresses(r *wire.Req, id mxid.RoomID, list []invited) {
+	if len(list) == 0 {
+		return
+	}
+	num, err := a.engine.Rooms.Find(id)
+	for i := range list {
+		if err == nil {
+			err = a.inviteAddress(num, &r.Session, &list[i], "")
+		}
+		if err != nil && a.o.Failed != nil {
+			a.o.Failed("inviting somebody by an address", err)
+		}
+		if num != 0 {
+			err = nil // one is no reason to leave out the next
+		}
+	}
 }
 
 // room checks what only the request can get wrong.
@@ -66,8 +108,8 @@ func (q *newRoom) room() (*engine.NewRoom, error) {
 	switch {
 	case q.Visibility != "" && q.Visibility != "public" && q.Visibility != "private":
 		return nil, fault.E(fault.Invalid, op, "visibility must be public or private")
-	case len(q.Addresses) > 0:
-		return nil, fault.E(fault.ThreepidDenied, op, "the hub asks no identity server about addresses")
+	case len(q.Addresses) > maxAddresses:
+		return nil, fault.E(fault.TooLarge, op, "at most %d people are invited by their addresses at once", maxAddresses)
 	case len(q.Invite) > maxInvites || len(q.State) > maxInitial:
 		return nil, fault.E(fault.TooLarge, op, "at most %d invites and %d state events at once", maxInvites, maxInitial)
 	}

@@ -108,15 +108,35 @@ func (a *API) invite(r *wire.Req) error {
 	}
 	if _, ok := cjson.Lookup(body, "user_id"); !ok {
 		if _, ok := cjson.Lookup(body, "medium"); ok {
-			for _, key := range [...]string{"medium", "address", "id_server", "id_access_token"} {
-				if _, err := needText(body, key); err != nil {
-					return err
-				}
-			}
-			return fault.E(fault.ThreepidDenied, "clientapi.invite", "the hub asks no identity server about addresses")
+			return a.inviteByAddress(r, body)
 		}
 	}
 	return a.change(r, a.engine.Invite)
+}
+
+// inviteByAddress is invite for who knows an address only.
+func (a *API) inviteByAddress(r *wire.Req, body []byte) error {
+	var q struct {
+		invited
+		Reason string `json:"reason"`
+	}
+	if err := wire.Decode(body, &q); err != nil {
+		return err
+	}
+	if err := q.check(); err != nil {
+		return err
+	}
+	if err := active(r); err != nil {
+		return err
+	}
+	num, err := a.room(r)
+	if err != nil {
+		return err
+	}
+	if err := a.inviteAddress(num, &r.Session, &q.invited, q.Reason); err != nil {
+		return passOn(r, err)
+	}
+	return r.Empty()
 }
 
 // Spec: client-server, POST /rooms/{roomId}/kick.

@@ -3,6 +3,7 @@ package clientapi
 import (
 	"errors"
 
+	"hearth/engine/account"
 	"hearth/engine/fault"
 	"hearth/httpd/wire"
 )
@@ -145,11 +146,12 @@ func (a *API) deactivate(r *wire.Req) error {
 	if err != nil {
 		return err
 	}
+	unbound := a.unbindAll(&account.Session{User: u.Num, UserID: u.ID})
 	if err := a.engine.Deactivate(u.Num, u.ID, q.Erase); err != nil {
 		return err
 	}
 	a.uia.end(x)
-	return r.OK(append(r.Out(), `{"id_server_unbind_result":"success"}`...))
+	return r.OK(append(r.Out(), unbound...))
 }
 
 // resets are the ways to prove who one is without the password.

@@ -30,8 +30,12 @@ func (a *API) versions(r *wire.Req) error {
 // appendWellKnown appends the discovery object.
 func (a *API) appendWellKnown(dst []byte) []byte {
 	dst = append(dst, `{"m.homeserver":{"base_url":`...)
-	dst = cjson.AppendString(dst, strings.TrimSuffix(a.o.PublicURL, "/"))
-	return append(dst, `}}`...)
+	dst = append(cjson.AppendString(dst, strings.TrimSuffix(a.o.PublicURL, "/")), '}')
+	if a.o.IdentityAt != "" {
+		dst = cjson.AppendString(append(dst, `,"m.identity_server":{"base_url":`...), strings.TrimSuffix(a.o.IdentityAt, "/"))
+		dst = append(dst, '}')
+	}
+	return append(dst, '}')
 }
 
 // Spec: client-server, GET /.well-known/matrix/client. A hub that was not told

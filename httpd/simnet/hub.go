@@ -17,10 +17,12 @@ import (
 
 	"hearth/engine"
 	"hearth/engine/account"
+	"hearth/engine/federation"
 	"hearth/engine/mxid"
 	"hearth/engine/store"
 	"hearth/httpd/clientapi"
 	"hearth/httpd/fedapi"
+	"hearth/httpd/idapi"
 	"hearth/httpd/mediaapi"
 	"hearth/httpd/wire"
 )
@@ -30,6 +32,10 @@ type Hub struct {
 	*engine.Engine
 	Name mxid.Server
 	Open engine.Options // what the engine is opened with
+
+	// Mail makes the hub an identity server too, whose mails it is given; set by
+	// Options.Change.
+	Mail func(to, subject, text string) error
 
 	net  *Net
 	i    int
@@ -86,7 +92,7 @@ func (h *Hub) start() (err error) {
 		return err
 	}
 	h.done = make(chan struct{})
-	client := clientapi.New(clientapi.Options{Engine: h.Engine, Registration: clientapi.Anyone, Now: h.Open.Now})
+	client := clientapi.New(clientapi.Options{Engine: h.Engine, Registration: clientapi.Anyone, Now: h.Open.Now, AskIdentity: h.askIdentity})
 	h.mux = wire.New(wire.Options{Authenticate: client.Authenticate, Log: slog.New(slog.NewTextHandler(logged{h}, nil)), Done: h.done})
 	if err := h.mux.Add(client.Routes()); err != nil {
 		return err
@@ -95,12 +101,45 @@ func (h *Hub) start() (err error) {
 	files := mediaapi.New(mediaapi.Options{Media: h.Engine.Media, Server: h.Name, Remote: func(ctx context.Context, origin mxid.Server, id string) error {
 		return h.Engine.FetchMedia(ctx, origin, id, nil)
 	}})
-	for _, table := range [...][]wire.Route{files.Routes(), files.Federated(servers.Signed), servers.Routes()} {
+	lookups, err := h.identity()
+	if err != nil {
+		return err
+	}
+	for _, table := range [...][]wire.Route{files.Routes(), files.Federated(servers.Signed), servers.Routes(), lookups} {
 		if err := h.mux.Add(table); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// identity is the hub's identity service, where it has one.
+func (h *Hub) identity() ([]wire.Route, error) {
+	if h.Mail == nil {
+		return nil, nil
+	}
+	s, err := h.Engine.OpenIdentity()
+	if err != nil {
+		return nil, err
+	}
+	return idapi.New(idapi.Options{
+		Records: s.Records, PublicURL: "https://" + string(h.Name), Mail: h.Mail, UserInfo: s.UserInfo, Authenticate: s.Authenticate,
+	}).Routes(), nil
+}
+
+// askIdentity asks the identity server that a hub of the net is.
+func (h *Hub) askIdentity(ctx context.Context, q *clientapi.IdentityQuestion) (int, []byte, error) {
+	r := federation.Request{Dest: mxid.Server(q.Server), Method: q.Method, Path: "/_matrix/identity/v2" + q.Path, Body: q.Body, Authorization: "Bearer " + q.Token}
+	if q.Token == "" {
+		if err := h.Federation.Sign(&r); err != nil {
+			return 0, nil, err
+		}
+	}
+	a, err := link{h.net, h.Name}.Do(ctx, &r)
+	if err != nil {
+		return 0, nil, err
+	}
+	return a.Status, a.Body, nil
 }
 
 // logged writes a hub's log into the test's.
