@@ -109,8 +109,8 @@ type Engine struct {
 
 	purges chan struct{} // holds one where a room waits to be purged
 
-	ended   func(name string) // called for a thing that was revoked; may be nil
-	broker  *mqtt.Broker      // nil until things are served
+	ended   func(name string)           // called for a thing that was revoked; may be nil
+	broker  atomic.Pointer[mqtt.Broker] // nil until things are served
 	control control
 	logf    func(format string, args ...any) // may be nil
 
@@ -290,8 +290,8 @@ func (e *Engine) name(o *Options) error {
 func (e *Engine) Close() error {
 	e.Sync.Close() // whoever waits is answered while there is something to answer from
 	var broker error
-	if e.broker != nil {
-		broker = e.broker.Close()
+	if b := e.broker.Load(); b != nil {
+		broker = b.Close()
 	}
 	close(e.stop)
 	e.end()

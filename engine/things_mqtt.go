@@ -75,10 +75,20 @@ func (e *Engine) ServeThings(limits mqtt.Limits) (*mqtt.Broker, error) {
 	if err != nil {
 		return nil, err
 	}
-	e.broker = broker
+	e.broker.Store(broker)
 	e.Bridge.Attach(broker)
 	e.OnRevoke(func(name string) { broker.EndAll(name, mqtt.Administrative, "the thing was revoked") })
 	return broker, nil
+}
+
+// Sessions gives the n sessions of things for which the broker holds most, the
+// heaviest first; none where the hub serves no things.
+func (e *Engine) Sessions(n int) []mqtt.Load {
+	b := e.broker.Load()
+	if b == nil {
+		return nil
+	}
+	return b.Loads(n)
 }
 
 // letIn is the broker's Auth.

@@ -19,6 +19,7 @@ import (
 	"hearth/engine/account"
 	"hearth/engine/bridge"
 	"hearth/engine/fault"
+	"hearth/engine/mqtt"
 	"hearth/engine/mxid"
 	"hearth/engine/thing"
 )
@@ -50,6 +51,7 @@ type report struct {
 
 	Things []thingReport  `json:",omitempty"`
 	Knocks []*thing.Knock `json:",omitempty"`
+	Loads  []mqtt.Load    `json:",omitempty"`
 
 	Mappings []bridge.Mapping `json:",omitempty"`
 	Faults   []string         `json:",omitempty"`
@@ -211,7 +213,7 @@ func (c *control) serve(conn net.Conn) {
 		c.one.Lock()
 		r, err = c.admin.do(o)
 		c.one.Unlock()
-		if o.Do != "list" && o.Do != "thing-list" && o.Do != "thing-mappings" {
+		if o.Do != "list" && o.Do != "thing-list" && o.Do != "thing-sessions" && o.Do != "thing-mappings" {
 			c.log.Info("management", "order", o.Do, "user", o.Name, "err", err)
 		}
 	}

@@ -9,19 +9,25 @@ import (
 	"io"
 
 	"hearth/cmd/internal/client"
+	"hearth/cmd/internal/mqttclient"
 )
 
 // maxLine is a little above the largest event there is (64 KiB), so that the server's word on it is heard.
 const maxLine = 128 << 10
 
 const pubHelp = `hearth pub -r ROOM [-m MESSAGE] [flags]
+hearth pub --mqtt HOST:PORT --topic TOPIC [-m MESSAGE] [flags]
 
-Sends events into a room: the one of -m, or one for each line of standard input that is not empty, in their order.
-Each is sent until the server has it on disk: while the server is away it is tried again with the same transaction id,
-so that nothing is lost and nothing doubled.
+Sends events into a room, or messages to a topic: the one of -m, or one for each line of standard input that is not
+empty, in their order. Each is sent until the server has it on disk: while the server is away it is tried again with
+the same transaction id, so that nothing is lost and nothing doubled. By MQTT that is so with --qos 2; with 1 a message
+may come twice, with 0 it may get lost.
 
 What to send:
-  -m, --message TEXT     one event with this text
+  -m, --message TEXT     one event or message with this text
+      --retain           by MQTT: the message is the topic's last word, for those who subscribe later; empty: it has none
+
+What to send into a room:
       --json             the text is the event's content, a JSON object
   -t, --type TYPE        event type, default m.room.message; other types take plain text as {"body": TEXT}
       --state-key KEY    send a state event, which replaces the last one of its type and key
@@ -30,6 +36,7 @@ What to send:
 Examples:
   hearth pub -u alice -r '#lights:hub' -m 'on'
   sensor | hearth pub --token-file t -r '#log:hub' --json -t org.example.reading
+  hearth pub --mqtt hub.local -u porch --password-file s --topic porch/temperature --retain -m 21.5
 `
 
 // publisher is one run of hearth pub.
@@ -41,7 +48,9 @@ type publisher struct {
 	typ     string
 	state   *string
 	ids     bool
+	retain  bool
 
+	mq     *mqttclient.Client
 	c      *client.Client
 	roomID string
 	tried  bool // joining
@@ -55,22 +64,50 @@ func pub(args []string, s streams) int {
 	fs.Func("m", "", take)
 	fs.Func("message", "", take)
 	fs.BoolVar(&p.json, "json", false, "")
-	fs.StringVar(&p.typ, "t", "m.room.message", "")
-	fs.StringVar(&p.typ, "type", "m.room.message", "")
+	fs.StringVar(&p.typ, "t", usualType, "")
+	fs.StringVar(&p.typ, "type", usualType, "")
 	fs.Func("state-key", "", func(key string) error { p.state = &key; return nil })
 	fs.BoolVar(&p.ids, "ids", false, "")
+	fs.BoolVar(&p.retain, "retain", false, "")
 	return r.run(pubHelp, func() error {
 		if err := r.parse(fs, args); err != nil {
 			return err
 		}
-		if p.typ == "" {
+		switch {
+		case r.mqtt != "":
+			return p.checkMessage()
+		case p.retain:
+			return usage("--retain goes with --mqtt")
+		case p.typ == "":
 			return usage("--type must not be empty")
 		}
 		return nil
 	}, p.publish)
 }
 
+// usualType is that of events where none is given.
+const usualType = "m.room.message"
+
+// checkMessage checks what there is by MQTT besides the rest.
+func (p *publisher) checkMessage() error {
+	if p.json || p.ids || p.state != nil {
+		return usage("--json, --ids and --state-key go with a room")
+	}
+	if p.typ != usualType { // -t, which is the topic to everybody who knows MQTT
+		p.topics = append(p.topics, p.typ)
+	}
+	return p.oneTopic()
+}
+
 func (p *publisher) publish(ctx context.Context) error {
+	if p.mqtt != "" {
+		var err error
+		if p.mq, err = p.session(); err != nil {
+			return err
+		}
+		defer p.mq.Close(p.device == "")
+		return p.all(ctx)
+	}
 	c, end, err := p.connect(ctx)
 	if err != nil {
 		return err
@@ -80,6 +117,10 @@ func (p *publisher) publish(ctx context.Context) error {
 	if p.roomID, err = p.find(ctx, c); err != nil {
 		return err
 	}
+	return p.all(ctx)
+}
+
+func (p *publisher) all(ctx context.Context) error {
 	if p.given {
 		return p.send(ctx, []byte(p.message))
 	}
@@ -137,8 +178,21 @@ func readLines(r io.Reader, each func([]byte) bool) error {
 	return nil
 }
 
-// send sends one event, joining the room when that is what it takes.
+// send sends one event or message.
 func (p *publisher) send(ctx context.Context, text []byte) error {
+	if p.mq == nil {
+		return p.sendEvent(ctx, text)
+	}
+	err := p.mq.Publish(ctx, mqttclient.Message{Topic: p.topics[0], Payload: text, QoS: byte(p.qos), Retain: p.retain})
+	if err != nil {
+		return p.explain(err, exitRefused)
+	}
+	p.sent++
+	return nil
+}
+
+// sendEvent sends one event, joining the room when that is what it takes.
+func (p *publisher) sendEvent(ctx context.Context, text []byte) error {
 	content, err := p.content(text)
 	if err != nil {
 		return err
@@ -188,7 +242,7 @@ func (p *publisher) content(text []byte) (json.RawMessage, error) {
 		return text, nil
 	}
 	c := textContent{Body: string(text)}
-	if p.typ == "m.room.message" {
+	if p.typ == usualType {
 		c.MsgType = "m.text"
 	}
 	return json.Marshal(c)

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/x509"
 	"errors"
 	"flag"
 	"fmt"
@@ -16,6 +15,7 @@ import (
 	"golang.org/x/term"
 
 	"hearth/cmd/internal/client"
+	"hearth/cmd/internal/mqttclient"
 )
 
 // Exit codes of pub and sub. They are part of the interface: scripts branch on them.
@@ -35,8 +35,8 @@ const exitHelp = `Exit codes:
   1    something on this machine: a file, standard output
   2    wrong usage
   3    the server does not accept the token, the user or the password
-  4    the room is unknown, or closed to this user
-  5    the server, or a check before it, refused an event or a request
+  4    the room is unknown, or closed to this user; the topics may not be subscribed to
+  5    the server, or a check before it, refused an event, a message or a request
   6    --timeout passed before all was done
   130  interrupted before all was done
 `
@@ -54,6 +54,14 @@ const reachHelp = `Where and who (a flag beats its variable):
       --ca FILE          trust the certificates in this PEM file, for a hub that signed its own
       --timeout TIME     give up after this long (10s, 5m); without it, never
   -q, --quiet            no remarks on standard error, only errors
+
+By MQTT 5, with topics in place of a room:
+      --mqtt ADDRESS     the broker, this hub's or any other: HOST:PORT, or mqtts://HOST:PORT for TLS
+      --topic TOPIC      what to publish to, or a filter to subscribe to (+ and # as ever; may be repeated); -t does too
+      --qos N            0, 1 or 2; default 1
+      --cert FILE        client certificate and key in PEM, as hearth thing cert prints, in place of a password
+  A thing gives its name and secret as --user and --password-file, a person its whole id and an access token. With
+  --device ID the session has this client id and is kept: what comes meanwhile waits for the next time.
 `
 
 var (
@@ -81,6 +89,9 @@ type reach struct {
 	token, tokenFile             string
 	user, password, passwordFile string
 	device, ca                   string
+	mqtt, cert                   string
+	topics                       []string
+	qos                          int
 	timeout                      time.Duration
 	quiet, create                bool
 	s                            streams
@@ -105,6 +116,7 @@ func newReach(name string, s streams) (*reach, *flag.FlagSet) {
 	fs.BoolVar(&r.create, "create", false, "")
 	fs.BoolVar(&r.quiet, "q", false, "")
 	fs.BoolVar(&r.quiet, "quiet", false, "")
+	r.topicFlags(fs)
 	return r, fs
 }
 
@@ -118,14 +130,18 @@ func (r *reach) parse(fs *flag.FlagSet, args []string) error {
 		return usage("%w", err)
 	case fs.NArg() > 0:
 		return usage("unexpected argument %q", fs.Arg(0))
+	case r.timeout < 0:
+		return usage("--timeout must not be negative")
+	case r.mqtt != "":
+		return r.checkTopics()
+	case len(r.topics) > 0 || r.cert != "" || r.qos != usualQoS:
+		return usage("--topic, --qos and --cert go with --mqtt")
 	case r.room == "":
 		return usage("which room? give -r with a room id or an alias")
 	case r.room[0] != '!' && r.room[0] != '#':
 		return usage("room %q: an id begins with !, an alias with # (quote it, the shell knows both)", r.room)
 	case r.create && r.room[0] != '#':
 		return usage("--create makes a room for an alias (#...); an id is given by the server")
-	case r.timeout < 0:
-		return usage("--timeout must not be negative")
 	}
 	r.server = first(r.server, r.s.env("HEARTH_SERVER"), "http://127.0.0.1:8008")
 	return r.credentials()
@@ -149,6 +165,11 @@ func (r *reach) credentials() error {
 		}
 		return nil
 	}
+	return r.login()
+}
+
+// login settles user and password.
+func (r *reach) login() error {
 	if r.user = first(r.user, r.s.env("HEARTH_USER")); r.user == "" {
 		return usage("who? give --token-file, or --user and a password")
 	}
@@ -189,13 +210,9 @@ func (r *reach) ask() error {
 func (r *reach) connect(ctx context.Context) (*client.Client, func(), error) {
 	o := client.Options{Server: r.server, Token: r.token, Notice: r.remark}
 	if r.ca != "" {
-		pem, err := os.ReadFile(r.ca)
-		if err != nil {
+		var err error
+		if o.Roots, err = rootsOf(r.ca); err != nil {
 			return nil, nil, &failure{exitLocal, err}
-		}
-		o.Roots = x509.NewCertPool()
-		if !o.Roots.AppendCertsFromPEM(pem) {
-			return nil, nil, &failure{exitLocal, fmt.Errorf("%s holds no certificate in PEM form", r.ca)}
 		}
 	}
 	c, err := client.New(o)
@@ -240,6 +257,7 @@ func (r *reach) find(ctx context.Context, c *client.Client) (string, error) {
 func (r *reach) explain(err error, otherwise int) error {
 	var known *failure
 	var refused *client.Error
+	var broker *mqttclient.RefusedError
 	switch {
 	case err == nil, errors.As(err, &known):
 		return err
@@ -252,6 +270,10 @@ func (r *reach) explain(err error, otherwise int) error {
 		return &failure{exitLogin, err}
 	case errors.As(err, &refused):
 		return &failure{otherwise, err}
+	case errors.As(err, &broker) && broker.What == "connect":
+		return &failure{exitLogin, err}
+	case errors.As(err, &broker) && broker.What == "subscribe":
+		return &failure{exitRoom, err}
 	}
 	return &failure{exitRefused, err}
 }

@@ -9,22 +9,25 @@ import (
 	"fmt"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 
 	"hearth/cmd/internal/client"
+	"hearth/cmd/internal/mqttclient"
 )
 
 const subHelp = `hearth sub -r ROOM [flags]
+hearth sub --mqtt HOST:PORT --topic FILTER... [flags]
 
-Prints the events sent into a room from now on, one a line, until it is interrupted. When the server was away it goes
-on where it was, with what came meanwhile.
+Prints the events sent into a room, or the messages of topics, from now on, one a line, until it is interrupted. When
+the server was away it goes on where it was, with what came meanwhile.
 
 What to print:
-      --json             the content of each event as JSON
-      --event            the whole event as JSON
-  -v, --verbose          sender and type before each text
+      --json             the content of each event as JSON; by MQTT the payload, which is a string where it is no JSON
+      --event            the whole event as JSON; by MQTT topic, payload, qos and retain
+  -v, --verbose          sender and type before each text; by MQTT the topic
   -t, --type TYPE        only events of this type; may be repeated, and end in *. Without it: all but state events
       --past N           begin with the last N events, at most 100
-  -n, --count N          end after N events
+  -n, --count N          end after N events or messages
 
 Without --json and --event it prints the body of a text and the content of all else; control characters are escaped.
 With --timeout and no --count the end of the time is a success.
@@ -33,6 +36,7 @@ With --timeout and no --count the end of the time is a success.
 Examples:
   hearth sub -u bob -r '#lights:hub'
   hearth sub --token-file t -r '#log:hub' --json -t org.example.reading | jq .celsius
+  hearth sub --mqtt hub.local -u porch --password-file s --topic 'porch/#' -v
 `
 
 // subscriber is one run of hearth sub.
@@ -72,16 +76,25 @@ func sub(args []string, s streams) int {
 		switch {
 		case p.json && p.event:
 			return usage("give --json or --event, not both")
+		case p.mqtt != "" && p.past != 0:
+			return usage("--past goes with a room: a topic has a retained message at most")
 		case p.past < 0 || p.past > 100:
 			return usage("--past must be 0 to 100")
 		case p.count < 0:
 			return usage("--count must not be negative")
+		}
+		if p.mqtt != "" {
+			p.topics = append(p.topics, p.types...) // -t, which is the topic to everybody who knows MQTT
+			return p.someFilters()
 		}
 		return nil
 	}, p.subscribe)
 }
 
 func (p *subscriber) subscribe(ctx context.Context) error {
+	if p.mqtt != "" {
+		return p.subscribeTopics(ctx)
+	}
 	c, end, err := p.connect(ctx)
 	if err != nil {
 		return err
@@ -97,16 +110,78 @@ func (p *subscriber) subscribe(ctx context.Context) error {
 		Past:  p.past,
 		Ready: func() { p.remark("following " + room) },
 	}, p.print)
-	open := p.count == 0
-	switch {
-	case errors.Is(err, client.ErrLeft):
+	if errors.Is(err, client.ErrLeft) {
 		return &failure{exitRoom, err}
-	case open && (errors.Is(err, errTimeout) || errors.Is(err, errInterrupted)):
+	}
+	return p.ended(err, "events")
+}
+
+// ended turns what following ended with into what the command ends with.
+func (p *subscriber) ended(err error, what string) error {
+	switch {
+	case p.count == 0 && over(err):
 		return nil
 	case err != nil && p.count > 0:
-		return p.explain(fmt.Errorf("%w; %d of %d events came", err, p.printed, p.count), exitRefused)
+		return p.explain(fmt.Errorf("%w; %d of %d %s came", err, p.printed, p.count, what), exitRefused)
 	}
 	return p.explain(err, exitRefused)
+}
+
+// subscribeTopics follows topics.
+func (p *subscriber) subscribeTopics(ctx context.Context) error {
+	c, err := p.session()
+	if err != nil {
+		return err
+	}
+	defer c.Close(p.device == "")
+	err = c.Follow(ctx, p.topics, byte(p.qos), func() { p.remark("following " + strings.Join(p.topics, " ")) }, func(m mqttclient.Message) error {
+		p.message(&m)
+		if err := p.out.Flush(); err != nil {
+			return &failure{exitLocal, err}
+		}
+		if p.printed++; p.printed == p.count {
+			return mqttclient.ErrStop
+		}
+		return nil
+	})
+	return p.ended(err, "messages")
+}
+
+// seen is a message as --event prints it.
+type seen struct {
+	Topic   string          `json:"topic"`
+	QoS     byte            `json:"qos"`
+	Retain  bool            `json:"retain"`
+	Payload json.RawMessage `json:"payload,omitempty"`
+	Bytes   []byte          `json:"payload_base64,omitempty"` // of one that is no text
+}
+
+// message writes one message.
+func (p *subscriber) message(m *mqttclient.Message) {
+	value, isText := json.RawMessage(nil), utf8.Valid(m.Payload)
+	if isText && json.Valid(m.Payload) {
+		value = m.Payload
+	} else if quoted, err := json.Marshal(string(m.Payload)); err == nil {
+		value = quoted
+	}
+	switch {
+	case p.event:
+		s := seen{Topic: m.Topic, QoS: m.QoS, Retain: m.Retain, Payload: value}
+		if !isText {
+			s.Payload, s.Bytes = nil, m.Payload
+		}
+		if line, err := json.Marshal(s); err == nil {
+			p.compact(line)
+		}
+	case p.json:
+		p.compact(value)
+	default:
+		if p.verbose {
+			p.out.WriteString(printable(m.Topic) + " ")
+		}
+		p.out.WriteString(printable(string(m.Payload)))
+	}
+	p.out.WriteByte('\n')
 }
 
 // enter gives the room's id once the user is in it.

@@ -14,6 +14,7 @@ import (
 	"rsc.io/qr"
 
 	"hearth/engine/fault"
+	"hearth/engine/mqtt"
 	"hearth/engine/mxid"
 	"hearth/engine/thing"
 )
@@ -24,6 +25,7 @@ hearth thing show NAME [--json]
 hearth thing approve NAME [--allow FILTER]... [--json] [--qr]
 hearth thing cert NAME [--json]
 hearth thing revoke NAME
+hearth thing sessions [--json]
 
 Manages the things of a hub on this machine: what speaks MQTT. Each is a Matrix user, @NAME:server, with one device and
 a secret that the hub makes. Its own topics are NAME and all below it.
@@ -34,6 +36,8 @@ a secret that the hub makes. Its own topics are NAME and all below it.
   approve  lets in a thing that knocks, with what it knocked with where that will do
   cert     prints a TLS client certificate and its key, for a thing that shows one in place of a secret
   revoke   ends a thing's credentials and sessions; for one that knocks: it is not told of again
+  sessions prints who is connected, and what waits for whom, the heaviest first: name, client id, and what a session
+           that is not taken from costs the hub
 
       --allow FILTER       topics beside its own; read:FILTER or write:FILTER for one of the two
       --json               print JSON
@@ -88,6 +92,8 @@ func (a admin) doThing(o order) (report, error) {
 		return a.shown(n.Name, func(t *thingReport) { t.Password = n.Secret })
 	case "thing-show":
 		return a.shown(o.Name, nil)
+	case "thing-sessions":
+		return report{Loads: a.engine.Sessions(mostSessions)}, nil
 	case "thing-cert":
 		text, err := a.engine.CertifyThing(o.Name)
 		if err != nil {
@@ -195,14 +201,14 @@ func parseThing(args []string) (do string, f *thingFlags, err error) {
 		return "", nil, err
 	}
 	if len(words) == 0 {
-		return "", nil, usage("what shall be done? add, list, show, approve, cert or revoke")
+		return "", nil, usage("what shall be done? add, list, show, approve, cert, revoke or sessions")
 	}
 	do = words[0]
-	want, known := map[string]int{"add": 1, "list": 0, "show": 1, "approve": 1, "cert": 1, "revoke": 1}[do]
+	want, known := map[string]int{"add": 1, "list": 0, "show": 1, "approve": 1, "cert": 1, "revoke": 1, "sessions": 0}[do]
 	makes := do == "add" || do == "approve"
 	switch {
 	case !known:
-		return "", nil, usage("there is no %q; add, list, show, approve, cert and revoke there are", do)
+		return "", nil, usage("there is no %q; add, list, show, approve, cert, revoke and sessions there are", do)
 	case len(words)-1 < want:
 		return "", nil, usage("which thing? give a name behind %s", do)
 	case len(words)-1 > want:
@@ -245,6 +251,8 @@ func (f *thingFlags) print(do string, r report, w io.Writer) error {
 	switch do {
 	case "list":
 		printThings(r, w)
+	case "sessions":
+		printSessions(r.Loads, w)
 	case "show":
 		fmt.Fprintf(w, "%s\n  since   %s\n  topics  %s\n", one.ID, one.Made.Format("2006-01-02 15:04"), strings.Join(one.Topics, "  "))
 		for _, c := range one.Certs {
@@ -284,6 +292,8 @@ func (f *thingFlags) printJSON(do string, r report, w io.Writer) error {
 			Things []thingReport  `json:"things"`
 			Knocks []*thing.Knock `json:"knocking"`
 		}{r.Things, r.Knocks})
+	case "sessions":
+		return printLoads(r.Loads, e)
 	case "revoke":
 		return e.Encode(struct {
 			Name    string `json:"name"`
@@ -309,6 +319,50 @@ func printThings(r report, w io.Writer) {
 		fmt.Fprintf(w, "%-24s knocks from %s as client %q, %d times, last %s%s; hearth thing approve %s lets it in\n",
 			k.Name, k.From, k.Client, k.Times, k.Last.Format("2006-01-02 15:04"), twice, k.Name)
 	}
+}
+
+// mostSessions is how many sessions are told of at one time.
+const mostSessions = 500
+
+func printSessions(loads []mqtt.Load, w io.Writer) {
+	for _, l := range loads {
+		where := "away"
+		if l.Connected {
+			where = "connected"
+		}
+		fmt.Fprintf(w, "%-24s %-24s %-9s", printable(l.Name), printable(l.ClientID), where)
+		if l.Messages > 0 {
+			fmt.Fprintf(w, "  %d messages wait, %d bytes on disk", l.Messages, l.Bytes)
+		}
+		if l.Memory > 0 {
+			fmt.Fprintf(w, "  %d bytes in memory", l.Memory)
+		}
+		if l.Dropped > 0 {
+			fmt.Fprintf(w, "  %d of QoS 0 dropped", l.Dropped)
+		}
+		fmt.Fprintln(w)
+	}
+}
+
+// loadReport is a session as --json tells of it.
+type loadReport struct {
+	Name      string `json:"name"`
+	ClientID  string `json:"client_id"`
+	Connected bool   `json:"connected"`
+	Messages  int64  `json:"messages"` // that wait on disk
+	Bytes     int64  `json:"bytes"`
+	Memory    int    `json:"memory_bytes"`
+	Dropped   uint64 `json:"dropped"` // of QoS 0
+}
+
+func printLoads(loads []mqtt.Load, e *json.Encoder) error {
+	all := make([]loadReport, 0, len(loads))
+	for _, l := range loads {
+		all = append(all, loadReport(l))
+	}
+	return e.Encode(struct {
+		Sessions []loadReport `json:"sessions"`
+	}{all})
 }
 
 // printQR draws a QR code with half blocks: two rows of squares in one line of

@@ -2,6 +2,8 @@
 // many messages a second it takes, how long one is under way, and what an idle
 // client costs it. With -serve it is itself a broker that lets everybody in, on
 // the hub's own engine: what is measured is the broker and nothing around it.
+// With -things it loads a whole hub, as the things whose names and secrets stand
+// in a file; with -storm all of them come at once, as after a power cut.
 package main
 
 import (
@@ -34,6 +36,13 @@ type options struct {
 	pubs, inflight, n int
 	size, slow        int
 	persistent, tls   bool
+
+	things  string  // file of names and secrets
+	members []thing // read from it
+	storm   bool
+	connect int
+	half    int
+	dev     string
 }
 
 func main() {
@@ -49,6 +58,11 @@ func main() {
 	flag.IntVar(&o.slow, "slow", 0, "after how many messages the subscriber rests for a millisecond")
 	flag.BoolVar(&o.persistent, "persistent", false, "the subscriber has a session that is kept")
 	flag.BoolVar(&o.tls, "tls", false, "TLS; a client trusts anybody")
+	flag.StringVar(&o.things, "things", "", "be the things of this file: a name and its secret on each line")
+	flag.BoolVar(&o.storm, "storm", false, "let all -things connect at once, subscribe and publish; again when they have sessions")
+	flag.IntVar(&o.connect, "connects", 0, "connect and leave so often, one after another from each of -pubs")
+	flag.IntVar(&o.half, "half", 0, "open so many connections that say half of what they should; needs -pid")
+	flag.StringVar(&o.dev, "dev", "", "block device whose written bytes are counted")
 	flag.Parse()
 	if err := run(&o); err != nil {
 		fmt.Fprintln(os.Stderr, "mqttbench:", err)
@@ -57,9 +71,20 @@ func main() {
 }
 
 func run(o *options) error {
+	if o.things != "" {
+		if err := o.readThings(); err != nil {
+			return err
+		}
+	}
 	switch {
 	case o.serve != "":
 		return serve(o)
+	case o.storm:
+		return o.storms()
+	case o.connect > 0:
+		return o.connects()
+	case o.half > 0:
+		return o.halves()
 	case o.idle > 0:
 		return idle(o)
 	}
@@ -108,8 +133,12 @@ func serve(o *options) error {
 	return e.Close()
 }
 
-// dial connects a client of MQTT 3.1.1.
+// dial connects a client of MQTT 3.1.1, as one of the things where there are any.
 func (o *options) dial(id string, clean bool) (net.Conn, *bufio.Reader, error) {
+	return o.dialAs(o.member(0), id, clean)
+}
+
+func (o *options) dialAs(m thing, id string, clean bool) (net.Conn, *bufio.Reader, error) {
 	var c net.Conn
 	var err error
 	if o.tls {
@@ -120,20 +149,33 @@ func (o *options) dial(id string, clean bool) (net.Conn, *bufio.Reader, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	if _, err := c.Write(hello(m, id, clean)); err != nil {
+		return nil, nil, err
+	}
+	r := bufio.NewReaderSize(c, o.buffer())
+	first, body, err := packet(r, nil)
+	if err != nil || first != 0x20 || body[1] != 0 {
+		_ = c.Close()
+		return nil, nil, fmt.Errorf("%s was not let in: %x %x %v", id, first, body, err)
+	}
+	return c, r, nil
+}
+
+// hello is a CONNECT.
+func hello(m thing, id string, clean bool) []byte {
 	flags := byte(0)
 	if clean {
 		flags = 2
 	}
-	p := append([]byte{0x10, byte(12 + len(id)), 0, 4, 'M', 'Q', 'T', 'T', 4, flags, 0, 0, 0, byte(len(id))}, id...)
-	if _, err := c.Write(p); err != nil {
-		return nil, nil, err
+	if m.name != "" {
+		flags |= 0xc0
 	}
-	r := bufio.NewReaderSize(c, 64<<10)
-	first, body, err := packet(r, nil)
-	if err != nil || first != 0x20 || body[1] != 0 {
-		return nil, nil, fmt.Errorf("not let in: %x %x %v", first, body, err)
+	body := append([]byte{0, 4, 'M', 'Q', 'T', 'T', 4, flags, 0, 0, 0, byte(len(id))}, id...)
+	if m.name != "" {
+		body = append(append(body, 0, byte(len(m.name))), m.name...)
+		body = append(append(body, 0, byte(len(m.secret))), m.secret...)
 	}
-	return c, r, nil
+	return append(binary.AppendUvarint([]byte{0x10}, uint64(len(body))), body...)
 }
 
 // packet reads one packet into buf.
@@ -181,12 +223,13 @@ func idle(o *options) error {
 	began := time.Now()
 	for i := range o.idle {
 		id := fmt.Sprintf("idle%d", i)
-		c, r, err := o.dial(id, true)
+		m := o.member(i)
+		c, r, err := o.dialAs(m, id, true)
 		if err != nil {
 			return err
 		}
 		defer c.Close()
-		if err := subscribe(c, r, "idle/"+id+"/#"); err != nil {
+		if err := subscribe(c, r, m.topic("idle/"+id+"/#")); err != nil {
 			return err
 		}
 	}
@@ -211,12 +254,13 @@ func load(o *options) error {
 	if err != nil {
 		return err
 	}
-	if err := subscribe(c, r, "bench/+"); err != nil {
+	if err := subscribe(c, r, o.member(0).topic("bench/+")); err != nil {
 		return err
 	}
 	var all sync.WaitGroup
 	errs := make([]error, o.pubs+1)
 	took := make([]time.Duration, 0, o.n)
+	disk := written(o.dev)
 	began := time.Now()
 	all.Go(func() { took, errs[o.pubs] = o.receive(c, r, took) })
 	var acked atomic.Int64
@@ -238,6 +282,10 @@ func load(o *options) error {
 	fmt.Printf("%d messages of %d bytes, %d publishers, %d in flight: %.0f/s acknowledged, %.0f/s received; under way: median %v, 99%% %v\n",
 		acked.Load(), o.size, o.pubs, o.inflight, float64(acked.Load())/published.Seconds(), float64(len(took))/received.Seconds(),
 		took[len(took)/2].Round(time.Microsecond), took[len(took)*99/100].Round(time.Microsecond))
+	if o.dev != "" {
+		time.Sleep(diskRest)
+		fmt.Printf("%.0f bytes a message at %s\n", float64(written(o.dev)-disk)/float64(acked.Load()), o.dev)
+	}
 	return nil
 }
 
@@ -280,7 +328,7 @@ func (o *options) publish(i int, acked *atomic.Int64) error {
 		return err
 	}
 	defer c.Close()
-	topic := fmt.Sprintf("bench/%d", i)
+	topic := o.member(0).topic(fmt.Sprintf("bench/%d", i))
 	n := 2 + len(topic) + 2 + o.size
 	head := binary.AppendUvarint([]byte{0x32}, uint64(n))
 	head = append(append(head, 0, byte(len(topic))), topic...)
