@@ -71,9 +71,9 @@ func (e *Engine) dropDevices(tx *stream.Tx, user uint32, gone func(d *account.De
 	return told, err
 }
 
-// endDevices runs a change of a user's devices in a batch of its own. change
+// changeDevices runs a change of a user's devices in a batch of its own. change
 // says what others see of it.
-func (e *Engine) endDevices(user uint32, change func(tx *stream.Tx) (told e2ee.Changed, err error)) error {
+func (e *Engine) changeDevices(user uint32, change func(tx *stream.Tx) (told e2ee.Changed, err error)) error {
 	defer e.Accounts.Hold(user)()
 	defer e.Accounts.Purge(user)
 	sharers, err := e.Sharers(user)
@@ -99,7 +99,26 @@ func (e *Engine) tellKeys(tx *stream.Tx, user uint32, sharers []uint32, c *e2ee.
 // DeleteDevices deletes the devices that gone picks, their tokens, keys and
 // messages.
 func (e *Engine) DeleteDevices(user uint32, gone func(d *account.Device) bool) error {
-	return e.endDevices(user, func(tx *stream.Tx) (e2ee.Changed, error) { return e.dropDevices(tx, user, gone) })
+	return e.changeDevices(user, func(tx *stream.Tx) (e2ee.Changed, error) { return e.dropDevices(tx, user, gone) })
+}
+
+// RenameDevice gives a device another display name. Where it has keys others see
+// the name beside them, so they are told. NotFound where there is no such device.
+func (e *Engine) RenameDevice(user uint32, id, name string) error {
+	return e.changeDevices(user, func(tx *stream.Tx) (told e2ee.Changed, err error) {
+		d, err := e.Accounts.Device(user, id)
+		if err != nil {
+			return told, err
+		}
+		if err := e.Accounts.RenameDevice(tx, user, id, name); err != nil || d.Name == name {
+			return told, err
+		}
+		has, err := e.E2EE.HasKeys(user, id)
+		if has {
+			told.Devices = []string{id}
+		}
+		return told, err
+	})
 }
 
 // Logout ends a session and its device.
@@ -119,7 +138,7 @@ func (e *Engine) SetPassword(user uint32, password string, logout bool, keep str
 	if err != nil {
 		return err
 	}
-	return e.endDevices(user, func(tx *stream.Tx) (told e2ee.Changed, err error) {
+	return e.changeDevices(user, func(tx *stream.Tx) (told e2ee.Changed, err error) {
 		if err := e.Accounts.PutPassword(tx, user, hashed); err != nil || !logout {
 			return told, err
 		}
@@ -142,7 +161,7 @@ func (e *Engine) PutDehydrated(s *account.Session, body []byte, name string) (id
 	if !up.HasKeys() {
 		return "", fault.E(fault.Missing, op, "a dehydrated device needs device_keys")
 	}
-	return d.ID, e.endDevices(s.User, func(tx *stream.Tx) (told e2ee.Changed, err error) {
+	return d.ID, e.changeDevices(s.User, func(tx *stream.Tx) (told e2ee.Changed, err error) {
 		old, err := e.E2EE.Dehydrated(s.User)
 		if err != nil && !fault.Is(err, fault.NotFound) {
 			return told, err

@@ -129,7 +129,7 @@ func (e *Engine) RevokeThing(name string) error {
 	}
 	one := old.Clone()
 	one.Revoked, one.Secret, one.Salt, one.Certs, one.DeviceNum = true, nil, nil, nil, 0
-	err = e.endDevices(one.User, func(tx *stream.Tx) (e2ee.Changed, error) {
+	err = e.changeDevices(one.User, func(tx *stream.Tx) (e2ee.Changed, error) {
 		tx.Frees()
 		told, err := e.dropDevices(tx, one.User, func(*account.Device) bool { return true })
 		if err != nil {

@@ -360,9 +360,13 @@ func TestDevices(t *testing.T) {
 		h.login(t, bob, id)
 	}
 	h.login(t, eve, "A")
-	must(t, h.RenameDevice(bob, "A", "kitchen"))
-	wants(t, h.RenameDevice(bob, "Z", "kitchen"), fault.NotFound)
-	wants(t, h.RenameDevice(bob, "A", strings.Repeat("x", 300)), fault.Invalid)
+	rename := func(id, name string) error {
+		_, err := h.log.Commit(func(tx *stream.Tx) error { return h.RenameDevice(tx, bob, id, name) })
+		return err
+	}
+	must(t, rename("A", "kitchen"))
+	wants(t, rename("Z", "kitchen"), fault.NotFound)
+	wants(t, rename("A", strings.Repeat("x", 300)), fault.Invalid)
 	must(t, h.DeleteDevices(bob, func(d *Device) bool { return d.ID == "B" }))
 	list, err := h.Devices(bob)
 	must(t, err)

@@ -134,24 +134,20 @@ func (a *Accounts) PutDevice(tx *stream.Tx, user uint32, id, name string) (Devic
 	return d, nil
 }
 
-// RenameDevice gives a device another display name.
-func (a *Accounts) RenameDevice(user uint32, id, name string) error {
+// RenameDevice gives a device another display name. The caller holds the user.
+func (a *Accounts) RenameDevice(tx *stream.Tx, user uint32, id, name string) error {
 	const op = "account.RenameDevice"
 	if err := checkText(op, "the display name", name, maxDeviceName); err != nil {
 		return err
 	}
-	defer a.Hold(user)()
 	d, err := a.Device(user, id)
 	if err != nil {
 		return err
 	}
 	d.Name = name
-	_, err = a.log.Commit(func(tx *stream.Tx) error {
-		setDevice(tx.Batch, user, &d)
-		tx.Put(&stream.Entry{Kind: stream.Devices, User: user})
-		return nil
-	})
-	return err
+	setDevice(tx.Batch, user, &d)
+	tx.Put(&stream.Entry{Kind: stream.Devices, User: user})
+	return nil
 }
 
 // DropDevices deletes those devices of a user that gone picks, and their

@@ -120,6 +120,12 @@ func (r *Records) deviceKeys(user uint32, id string) (k deviceKeys, ok bool, err
 	return k, true, d.err("a device's keys")
 }
 
+// HasKeys says whether a device has keys, so that others see it.
+func (r *Records) HasKeys(user uint32, id string) (bool, error) {
+	_, ok, err := r.deviceKeys(user, id)
+	return ok, err
+}
+
 // Changes says whether the upload changes what others see of the device: then
 // they have to be woken.
 func (r *Records) Changes(u *Upload) (bool, error) {

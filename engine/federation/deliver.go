@@ -186,7 +186,7 @@ func (r *route) shorten(from, upto stream.Pos) error {
 	newest := map[room.Num]stream.Pos{}
 	n := 0
 	err := r.Log.Read(from, upto, func(pos stream.Pos, e *stream.Entry) bool {
-		if concerns(e) && e.Kind == stream.RoomEvent && r.was(room.Num(e.Room), pos) {
+		if e.Kind == stream.RoomEvent && e.Flags&brought != 0 && r.was(room.Num(e.Room), pos) {
 			n++
 			newest[room.Num(e.Room)] = pos
 		}
@@ -257,6 +257,9 @@ func (r *route) look(from, upto stream.Pos) (list []candidate, end stream.Pos, e
 				return true
 			}
 			if only, ok := r.only[num]; r.only != nil && !c.outside && (!ok || only != pos) {
+				c.Flags &^= brought
+			}
+			if c.Flags&(brought|stream.FlagArrival) == 0 {
 				return true
 			}
 		}
@@ -275,7 +278,14 @@ func (r *route) look(from, upto stream.Pos) (list []candidate, end stream.Pos, e
 func (r *route) add(sl *slice, c *candidate) error {
 	switch c.Kind {
 	case stream.RoomEvent:
-		return r.addEvent(sl, c)
+		if c.Flags&brought != 0 {
+			if err := r.addEvent(sl, c); err != nil {
+				return err
+			}
+		}
+		if c.Flags&stream.FlagArrival != 0 {
+			return r.addArrival(sl, c)
+		}
 	case stream.Receipt:
 		return r.addReceipt(sl, c)
 	case stream.Devices:

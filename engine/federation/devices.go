@@ -324,8 +324,9 @@ func (f *Federation) receiveDevice(origin mxid.Server, content []byte) error {
 	device, _ := cjson.LookupString(content, "device_id")
 	name, _ := cjson.LookupString(content, "device_display_name")
 	keys, _ := cjson.Lookup(content, "keys")
+	gone := false
 	if val, ok := cjson.Lookup(content, "deleted"); ok {
-		if gone, _ := cjson.Bool(val); gone {
+		if gone, _ = cjson.Bool(val); gone {
 			keys = nil
 		}
 	}
@@ -344,6 +345,13 @@ func (f *Federation) receiveDevice(origin mxid.Server, content []byte) error {
 		}
 		return len(prev) < maxEDUs
 	})
+	if keys == nil && len(prev) == 0 && !gone {
+		// A device that nobody sees, of a user who had no other: who does not know the
+		// list learns nothing by it.
+		if _, known, err := f.E2EE.Remote(user); err != nil || !known {
+			return err
+		}
+	}
 	d, err := e2ee.ParseRemoteDevice(id, device, name, keys)
 	if err != nil {
 		prev = nil // whatever it says, there is something else than before

@@ -190,11 +190,14 @@ func (s *sender) step() (again bool, err error) {
 	return upto < tip, s.box.News(upto, dests...)
 }
 
+// brought are the flags of events that are brought to others.
+const brought = stream.FlagLocal | stream.FlagRelay
+
 // concerns says whether an entry may be for another server.
 func concerns(e *stream.Entry) bool {
 	switch e.Kind {
 	case stream.RoomEvent:
-		return e.Flags&(stream.FlagLocal|stream.FlagRelay) != 0
+		return e.Flags&(brought|stream.FlagArrival) != 0
 	case stream.Receipt:
 		return true
 	case stream.Devices:

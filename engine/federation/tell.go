@@ -87,7 +87,20 @@ func (r *route) addDevices(sl *slice, c *candidate) error {
 	if u.Cross {
 		return r.addCross(sl, c.User, id)
 	}
-	keys, name, err := r.deviceNow(c.User, id, u.Device)
+	return r.addDevice(sl, &told{user: c.User, id: id, device: u.Device, prev: []stream.Pos{u.Prev}, pos: c.pos})
+}
+
+// told is a change of a device that is told at a position.
+type told struct {
+	user   uint32
+	id     mxid.UserID
+	device string
+	prev   []stream.Pos // the changes before it
+	pos    stream.Pos
+}
+
+func (r *route) addDevice(sl *slice, t *told) error {
+	keys, name, err := r.deviceNow(t.user, t.id, t.device)
 	if err != nil {
 		return err
 	}
@@ -98,16 +111,78 @@ func (r *route) addDevices(sl *slice, c *candidate) error {
 		} else if name != "" {
 			dst = append(cjson.AppendString(append(dst, `"device_display_name":`...), name), ',')
 		}
-		dst = cjson.AppendString(append(dst, `"device_id":`...), u.Device)
+		dst = cjson.AppendString(append(dst, `"device_id":`...), t.device)
 		if len(keys) > 0 {
 			dst = append(append(dst, `,"keys":`...), keys...)
 		}
 		dst = append(dst, `,"prev_id":[`...)
-		dst = strconv.AppendUint(dst, r.streamID(u.Prev), 10)
-		dst = strconv.AppendUint(append(dst, `],"stream_id":`...), r.streamID(c.pos), 10)
-		return append(cjson.AppendString(append(dst, `,"user_id":`...), id), '}')
+		for _, prev := range t.prev {
+			dst = strconv.AppendUint(dst, r.streamID(prev), 10)
+		}
+		dst = strconv.AppendUint(append(dst, `],"stream_id":`...), r.streamID(t.pos), 10)
+		return append(cjson.AppendString(append(dst, `,"user_id":`...), t.id), '}')
 	})
 	return nil
+}
+
+// addArrival tells a server of which devices a user has who came into a room that
+// it is in, where it has not been told of them all along. It is told one, and
+// that there were changes before: it fetches the others if it lacks them.
+// Spec: server-server, device management.
+func (r *route) addArrival(sl *slice, c *candidate) error {
+	if c.outside || !r.is(room.Num(c.Room)) {
+		return nil
+	}
+	e, err := r.Rooms.Event(room.EventNum(c.Event))
+	if fault.Is(err, fault.NotFound) || err == nil && e.Type != "m.room.member" {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	id := mxid.UserID(e.StateKey)
+	user, err := r.Rooms.User(id)
+	if err != nil || user == 0 || id.Server() != r.server {
+		return err
+	}
+	if before, err := r.sharedBefore(user, room.Num(c.Room), c.pos); err != nil || before {
+		return err
+	}
+	list, err := r.Accounts.Devices(user)
+	if err != nil || len(list) == 0 {
+		return err
+	}
+	t := told{user: user, id: id, device: list[0].ID, pos: c.pos}
+	for i := range list {
+		has, err := r.E2EE.HasKeys(user, list[i].ID)
+		if err != nil {
+			return err
+		}
+		if has {
+			t.device = list[i].ID
+			break
+		}
+	}
+	last, err := r.E2EE.LastDevice(user)
+	if last != 0 && last < c.pos {
+		t.prev = []stream.Pos{last}
+	}
+	if err != nil {
+		return err
+	}
+	return r.addDevice(sl, &t)
+}
+
+// sharedBefore says whether the server was in another room with a user since before
+// a position, and is.
+func (r *route) sharedBefore(user uint32, but room.Num, pos stream.Pos) (shared bool, err error) {
+	err = r.Rooms.Of(user, func(m room.Member) bool {
+		if list := r.rooms[m.Room]; m.Room != but && m.Membership == room.Join && m.Pos < pos && r.is(m.Room) {
+			shared = list[len(list)-1].from < pos
+		}
+		return !shared
+	})
+	return shared, err
 }
 
 // deviceNow gives a device's keys and name; nil keys for one that is gone, and empty

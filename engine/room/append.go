@@ -80,6 +80,11 @@ func (s *staged) entryFlags() (flags uint8) {
 	if s.relay {
 		flags |= stream.FlagRelay
 	}
+	for _, m := range s.members {
+		if m.local && m.new == Join && m.old != Join {
+			flags |= stream.FlagArrival
+		}
+	}
 	return flags
 }
 

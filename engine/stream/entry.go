@@ -23,9 +23,10 @@ const (
 
 // Flags of an entry.
 const (
-	FlagState uint8 = 1 << iota // the event is a state event
-	FlagLocal                   // it was made on this hub
-	FlagRelay                   // another server made it and this hub let it in: the hub passes it on to the others
+	FlagState   uint8 = 1 << iota // the event is a state event
+	FlagLocal                     // it was made on this hub
+	FlagRelay                     // another server made it and this hub let it in: the hub passes it on to the others
+	FlagArrival                   // by it a user of this hub came into the room
 )
 
 // Entry is one line of the log. Numbers are the store's interned ones.

@@ -33,6 +33,7 @@ type answer struct {
 	reader  unread.Reader
 
 	behind  stream.Pos // a row is newer than next: the answer has to wait for this position
+	entered bool       // the user came into a room
 	arrived []uint32   // users who are new in the user's rooms, or whose rooms are new to the user
 	parted  []uint32   // users who left the user's rooms, or whose rooms the user left
 	devices bool       // somebody's devices changed

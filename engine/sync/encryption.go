@@ -53,7 +53,12 @@ func (a *answer) appendToDevice() error {
 // appendDeviceLists writes whose keys the client has to ask for anew, and whose
 // it may forget.
 func (a *answer) appendDeviceLists() error {
-	users := a.arrived
+	users := slices.Clone(a.arrived)
+	if a.entered {
+		// Nothing changed of the user's own, but it is what servers tell and clients
+		// have come to rely on: the user's other devices are among those in the room.
+		users = append(users, a.req.User)
+	}
 	if a.devices {
 		if err := a.s.e2ee.ChangedSince(a.since.pos, a.next.pos, func(user uint32) { users = append(users, user) }); err != nil {
 			return err

@@ -93,7 +93,7 @@ func TestDeviceLists(t *testing.T) {
 	check("@carol:hub", "")
 	other := h.create(carol, "")
 	h.join(other, bob)
-	check("@carol:hub", "")
+	check("@bob:hub @carol:hub", "") // who comes into a room is told of themselves too
 	h.send(r, member(carol, carol, "leave"))
 	check("", "") // they still share the other room
 	h.send(other, member(bob, bob, "leave"))

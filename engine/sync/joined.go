@@ -36,6 +36,7 @@ func (a *answer) appendJoined(t *touch, id mxid.RoomID) error {
 	switch {
 	case entered:
 		w.limited = true // the client has to ask for what was before
+		a.entered = true
 		err = a.meet(t.room, 0)
 	case w.limited && !a.initial:
 		err = a.meet(t.room, a.since.pos) // who came and went in the gap

@@ -70,7 +70,7 @@ func (a *API) renameDevice(r *wire.Req) error {
 	}
 	u, err := a.own(r)
 	if err == nil && q.Name != nil {
-		err = a.accounts.RenameDevice(u.Num, r.Path("deviceId"), *q.Name)
+		err = a.engine.RenameDevice(u.Num, r.Path("deviceId"), *q.Name)
 	}
 	if err != nil {
 		return err

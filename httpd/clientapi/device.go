@@ -74,7 +74,7 @@ func (a *API) renameDevice(r *wire.Req) error {
 		}
 		return r.Empty()
 	}
-	if err := a.accounts.RenameDevice(r.Session.User, r.Path("deviceId"), *q.Name); err != nil {
+	if err := a.engine.RenameDevice(r.Session.User, r.Path("deviceId"), *q.Name); err != nil {
 		return err
 	}
 	return r.Empty()

@@ -320,7 +320,7 @@ func TestKeyChanges(t *testing.T) {
 		}
 	}
 	room := h.want(200, "", "POST", v3+"/createRoom", eve, `{"preset":"public_chat"}`).str("room_id")
-	expect("[] []")
+	expect("[@eve:hub.test] []") // who comes into a room is told of themselves too
 	h.want(200, "", "POST", v3+"/join/"+room, bob, `{}`)
 	expect("[@bob:hub.test] []")
 	expect("[] []")

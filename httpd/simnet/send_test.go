@@ -7,7 +7,9 @@ import (
 	"testing"
 	"time"
 
+	"hearth/engine/cjson"
 	"hearth/engine/ephemeral"
+	"hearth/engine/mxid"
 )
 
 // pair is two hubs with a user each, both in one room.
@@ -180,7 +182,14 @@ func TestKeysElsewhere(t *testing.T) {
 	if asked := n.Asked(); len(asked) != 0 {
 		t.Errorf("what is known was asked for: %s", asked[0].Path)
 	}
-	// A name that changes nothing here is told; with the link cut nothing is, and it is caught up with.
+	// A name of a device is told too.
+	since = amy.since()
+	bob.Want(200, "", "PUT", v3+"/devices/"+dev, `{"display_name":"Bob's own"}`)
+	amy.until(`"changed":["@bob:b.test"]`, "GET", v3+"/sync?since="+since, "")
+	if r := amy.Want(200, "", "POST", v3+"/keys/query", query); r.Str("device_keys", "@bob:b.test", dev, "unsigned", "device_display_name") != "Bob's own" {
+		t.Fatal(r.Body)
+	}
+	// With the link cut nothing is, and it is caught up with.
 	since = amy.since()
 	n.Cut(amy.Hub.Name, bob.Hub.Name)
 	bob.Want(200, "", "POST", v3+"/keys/upload", strings.ReplaceAll(keys(bob, dev), `"x"`, `"z"`))
@@ -197,6 +206,78 @@ func TestKeysElsewhere(t *testing.T) {
 	n.sound()
 }
 
+// edus lists the contents of the EDUs of a type that a server was sent.
+func edus(n *Net, dest mxid.Server, typ string) (list []string) {
+	for _, r := range n.Asked() {
+		if r.Dest != dest || !strings.Contains(r.Path, "/send/") {
+			continue
+		}
+		all, _ := cjson.Lookup(r.Body, "edus")
+		_ = cjson.Array(all, func(edu []byte) bool {
+			if is, _ := cjson.LookupString(edu, "edu_type"); is == typ {
+				content, _ := cjson.Lookup(edu, "content")
+				list = append(list, string(content))
+			}
+			return true
+		})
+	}
+	return list
+}
+
+// The servers of a room that somebody comes into are told of that user's devices
+// once, unless they have been told all along.
+func TestDevicesOfWhoArrives(t *testing.T) {
+	n, _, bob, id := pair(t)
+	amy := n.Hubs[0].User("ann") // in no room yet
+	dev := amy.deviceID()
+	amy.Want(200, "", "POST", v3+"/keys/upload", keys(amy, dev))
+	read := func() {
+		n.Until("what was is found out for whom", func() bool {
+			list, err := amy.Hub.Federation.Destinations()
+			return err == nil && len(list) == 1 && list[0].From == amy.Hub.Tip()
+		})
+	}
+	read()
+	told := func(what string) {
+		t.Helper()
+		seen := ""
+		n.Until(what, func() bool {
+			for _, content := range edus(n, bob.Hub.Name, "m.device_list_update") {
+				seen += content
+			}
+			return strings.Contains(seen, `"user_id":"@ann:a.test"`)
+		})
+		if strings.Count(seen, `"prev_id"`) != 1 || !strings.Contains(seen, fmt.Sprintf(`"device_id":%q`, dev)) {
+			t.Fatalf("%s: %s", what, seen)
+		}
+	}
+	n.Asked()
+	amy.Want(200, "", "POST", joinPath(id, amy.Hub.Name), `{}`)
+	told("who comes into a room of this hub's")
+	second := bob.create(`{"preset":"public_chat"}`)
+	n.Asked()
+	amy.Want(200, "", "POST", joinPath(second, bob.Hub.Name), `{}`)
+	said := amy.Want(200, "", "PUT", inRoom(second, "/send/m.room.message/1"), text("in")).Str("event_id")
+	bob.until(said, "GET", inRoom(second, "/messages?dir=b"), "")
+	if list := edus(n, bob.Hub.Name, "m.device_list_update"); len(list) != 0 {
+		t.Fatal("told again of what is known: ", list)
+	}
+	for _, room := range []string{id, second} {
+		amy.Want(200, "", "POST", inRoom(room, "/leave"), `{}`)
+		n.Until("she is gone", func() bool {
+			return bob.Ask("GET", inRoom(room, "/state/m.room.member/"+string(amy.ID)), "").Str("membership") == "leave"
+		})
+	}
+	query := `{"device_keys":{"@ann:a.test":[]}}`
+	amy.Want(200, "", "POST", v3+"/keys/upload", strings.ReplaceAll(keys(amy, dev), `"x"`, `"new"`)) // nobody is told
+	read()
+	n.Asked()
+	amy.Want(200, "", "POST", joinPath(second, bob.Hub.Name), `{}`)
+	told("who comes into a room of the other hub's")
+	bob.until(`"new"`, "POST", v3+"/keys/query", query)
+	n.sound()
+}
+
 // A message for a device that was acknowledged reaches it once, whatever gets
 // lost and whoever starts again on the way.
 func TestToDeviceOnce(t *testing.T) {
@@ -206,11 +287,15 @@ func TestToDeviceOnce(t *testing.T) {
 	for i := range all {
 		path, body := fmt.Sprint(v3+"/sendToDevice/m.test/", i), fmt.Sprintf(`{"messages":{"@bob:b.test":{"*":{"n":%d}}}}`, i)
 		amy.Want(200, "", "PUT", path, body)
-		switch i % 4 {
-		case 1:
+		switch i % 6 {
+		case 0:
 			amy.Hub.Restart()
+		case 1:
+			amy.Hub.PowerCut()
 		case 3:
 			bob.Hub.Restart()
+		case 4:
+			bob.Hub.PowerCut()
 		}
 	}
 	n.Lose(0)
