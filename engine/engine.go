@@ -122,6 +122,7 @@ type Engine struct {
 	aliases sync.Mutex      // held while an alias is looked for and then taken or dropped
 	secrets sync.Mutex      // held while a secret is made
 	peer    federation.Peer // the way to other servers; nil: there is none
+	backing sync.Mutex      // held while a backup is made
 }
 
 // control is the control room, once it is known.

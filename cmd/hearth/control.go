@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 
 	"hearth/engine"
 	"hearth/engine/account"
+	"hearth/engine/backup"
 	"hearth/engine/bridge"
 	"hearth/engine/fault"
 	"hearth/engine/mqtt"
@@ -39,6 +41,8 @@ type order struct {
 
 	Allow []thing.Grant `json:",omitempty"` // thing-add, thing-approve
 
+	Media bool `json:",omitempty"` // backup: the files too; Name is the folder
+
 	Format      string `json:",omitempty"` // export; Name is the topic filter
 	From, Until int64  `json:",omitempty"` // export: milliseconds
 }
@@ -55,6 +59,8 @@ type report struct {
 
 	Mappings []bridge.Mapping `json:",omitempty"`
 	Faults   []string         `json:",omitempty"`
+
+	Backup *backup.Note `json:",omitempty"`
 }
 
 // admin carries out orders on an open engine.
@@ -156,6 +162,10 @@ type control struct {
 	log   *slog.Logger
 	one   sync.Mutex // orders are carried out one at a time
 	over  chan struct{}
+
+	backing sync.Mutex // held while a backup is made, which takes longer than others want to wait
+	life    context.Context
+	end     context.CancelFunc
 }
 
 // listenControl opens the socket. The caller has the data folder to itself, so
@@ -178,6 +188,7 @@ func listenControl(dir string, a admin, log *slog.Logger) (*control, error) {
 	}
 	ln.(*net.UnixListener).SetUnlinkOnClose(false) // close removes it by its own name
 	c := &control{ln: ln, file: file, admin: a, log: log, over: make(chan struct{})}
+	c.life, c.end = context.WithCancel(context.Background())
 	go c.accept()
 	return c, nil
 }
@@ -209,7 +220,10 @@ func (c *control) serve(conn net.Conn) {
 		c.streamExport(conn, o)
 		return
 	}
-	if err == nil {
+	switch {
+	case err == nil && o.Do == "backup":
+		r = c.backup(conn, o)
+	case err == nil:
 		c.one.Lock()
 		r, err = c.admin.do(o)
 		c.one.Unlock()
@@ -223,13 +237,16 @@ func (c *control) serve(conn net.Conn) {
 	_ = json.NewEncoder(conn).Encode(r) // whoever asked has gone where this fails
 }
 
-// close ends the socket; an order under way is finished first.
+// close ends the socket; an order under way is finished first, a backup cut short.
 func (c *control) close() {
+	c.end()
 	_ = os.Remove(c.file)
 	_ = c.ln.Close()
 	<-c.over
 	c.one.Lock()
 	defer c.one.Unlock()
+	c.backing.Lock()
+	defer c.backing.Unlock()
 }
 
 // errNotRunning is what ask gives where no hub runs on the folder.

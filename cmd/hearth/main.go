@@ -29,6 +29,8 @@ func commands() []command {
 		{"serve", "run the hub", serve},
 		{"check", "say what serve would do, and what is wrong", check},
 		{"verify", "read a stopped hub's whole data folder, and say what does not agree", verify},
+		{"backup", "copy the data folder, while the hub runs or not", backupCmd},
+		{"restore", "make a data folder of a backup", restore},
 		{"example-config", "print a settings file with all settings and their defaults", exampleConfig},
 		{"identity", "run an identity service without a hub", identityAlone},
 		{"user", "add, list or deactivate users, or set a password", user},

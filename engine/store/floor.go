@@ -67,7 +67,7 @@ func (s *Store) raise(b *Batch) error {
 }
 
 func (s *Store) raiseNames(b *Batch) error {
-	for _, id := range [...]Space{Users, Rooms, StateKeys} {
+	for _, id := range [...]Space{Users, Rooms, StateKeys, Servers} {
 		name := floorName + string(id)
 		last, err := s.Floor(name)
 		if err != nil {

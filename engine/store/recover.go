@@ -497,10 +497,13 @@ func takeSalvaged(files FS, dir string) error {
 	return errors.Join(files.Rename(fresh, dir), SyncDir(files, files.PathDir(dir)))
 }
 
-// void writes the loss down: a new incarnation, numberings that go on far
-// beyond what may have been given, no tokens and no one-time keys.
-func (r *recovery) void() error {
-	opts := r.opts
+// void writes the loss down: no tokens and no one-time keys either.
+func (r *recovery) void() error { return Renew(r.opts, Token, OneTimeKey) }
+
+// Renew makes a store one that goes on differently from what it is a copy of: it
+// gets a new incarnation, its numberings go on far beyond what may have been
+// given since, and the rows of some tables are dropped. Nobody may have it open.
+func Renew(opts Options, drop ...Table) error {
 	opts.ReadOnly, opts.Ballast = false, false
 	s, err := open(opts)
 	if err != nil {
@@ -508,7 +511,7 @@ func (r *recovery) void() error {
 	}
 	b := s.NewBatch()
 	b.Frees()
-	for _, t := range [...]Table{Token, OneTimeKey} {
+	for _, t := range drop {
 		b.DeleteRange(t.Prefix(), After(t.Prefix()))
 	}
 	var inc [8]byte

@@ -263,7 +263,9 @@ func (s *Store) lingering() time.Duration {
 	return 0
 }
 
-// Backup writes a consistent copy of the database into dir, which must not exist.
+// Backup writes a consistent copy of the database into dir, which must not
+// exist, while it goes on. Tables are shared with the copy by hard links where
+// the file system has them.
 func (s *Store) Backup(dir string) error {
 	return s.db.Checkpoint(dir, pebble.WithFlushedWAL())
 }

@@ -1,0 +1,23 @@
+package engine
+
+import (
+	"context"
+
+	"hearth/engine/backup"
+	"hearth/engine/fault"
+)
+
+// Backup copies the data folder into dest while the hub goes on; media says
+// whether the files of media are copied, or their names listed only. Whoever
+// closes the engine ends ctx first, and waits for Backup. See package backup.
+//
+// Errors: Busy while another one is made; those of backup.Write.
+func (e *Engine) Backup(ctx context.Context, dest string, media bool) (*backup.Note, error) {
+	if !e.backing.TryLock() {
+		return nil, fault.E(fault.Busy, "engine.Backup", "a backup is being made already")
+	}
+	defer e.backing.Unlock()
+	return backup.Write(ctx, e.st, dest, backup.Options{
+		FS: e.files.FS, Dir: e.files.Dir, Server: e.Server, Tip: e.Tip(), Media: media, Now: e.clock.now,
+	})
+}
