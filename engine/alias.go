@@ -287,7 +287,7 @@ func (e *Engine) canonicalState(num room.Num, d *room.Draft) (mxid.EventID, erro
 			return "", fault.E(fault.BadAlias, op, "the alias %s does not point to this room", alias)
 		}
 	}
-	return e.Rooms.Send(num, d)
+	return e.post(num, d)
 }
 
 // SetPublished puts a room into the public list, or takes it out.

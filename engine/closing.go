@@ -256,6 +256,6 @@ func (e *Engine) raise(num room.Num, giver, user mxid.UserID, level int64) error
 	users = merge(users, append(one, '}'))
 	content = merge(content, append(append([]byte(`{"users":`), users...), '}'))
 	key := ""
-	_, err = e.Rooms.Send(num, &room.Draft{Type: "m.room.power_levels", StateKey: &key, Sender: giver, Content: content})
+	_, err = e.post(num, &room.Draft{Type: "m.room.power_levels", StateKey: &key, Sender: giver, Content: content})
 	return err
 }

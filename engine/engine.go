@@ -108,6 +108,7 @@ type Engine struct {
 	sending sync.Mutex // held while events that waited are sent
 
 	purges chan struct{} // holds one where a room waits to be purged
+	held   held
 
 	ended   func(name string)           // called for a thing that was revoked; may be nil
 	broker  atomic.Pointer[mqtt.Broker] // nil until things are served
@@ -222,6 +223,11 @@ func (e *Engine) open(o *Options) (err error) {
 	o.Federation.Signer, o.Federation.Now, o.Federation.Log = e.own.Current[0], e.clock.now, o.Log
 	o.Federation.FS, o.Federation.Dir = o.FS, o.Dir
 	o.Federation.Blocked, o.Federation.MayInvite = e.RoomBlocked, e.mayInvite
+	o.Federation.Filled = func(events []mxid.EventID) {
+		if err := e.Search.Past(events); err != nil {
+			e.say("the past is not found by its words: %v", err)
+		}
+	}
 	o.Federation.VerifyJSON, o.Federation.VerifyEvents = e.Keys.VerifyJSON, e.Keys.VerifyEvents
 	e.Federation, err = federation.Open(federation.Parts{
 		Store: e.st, Log: e.log, Names: e.names, Rooms: e.Rooms, Accounts: e.Accounts, Ephemeral: e.Ephemeral, E2EE: e.E2EE,

@@ -53,7 +53,7 @@ func (e *Engine) stand(num room.Num, d *room.Draft, j judge) (mxid.EventID, erro
 	if err != nil {
 		return "", err
 	}
-	defer w.End()
+	defer func() { w.End() }() // of the writer that is there then
 	old, err := w.State(d.Type, *d.StateKey)
 	if err != nil {
 		return "", err
@@ -77,11 +77,7 @@ func (e *Engine) stand(num room.Num, d *room.Draft, j judge) (mxid.EventID, erro
 		e.Rooms.Settled(head)
 		return same.ID, nil
 	}
-	made, err := w.Add(d)
-	if err != nil {
-		return "", err
-	}
-	pending, err := w.Commit(nil)
+	made, pending, err := e.commit(&w, d)
 	if err != nil {
 		return "", err
 	}

@@ -64,6 +64,20 @@ func (e *Engine) NearTime(ctx context.Context, v *history.View, ts int64, back b
 	return found, nil
 }
 
+// FetchEvent fetches the past of a room as far as an event that a client names, as
+// far as others give it soon. Where it does not come, nothing is wrong.
+func (e *Engine) FetchEvent(ctx context.Context, v *history.View, id mxid.EventID) error {
+	if _, err := e.Rooms.Lookup(id); !fault.Is(err, fault.NotFound) || v.Head.Hole == (room.Key{}) {
+		return nil // what is here may be read or not
+	}
+	ctx, cancel := context.WithTimeout(ctx, pastTime)
+	defer cancel()
+	if _, err := e.fetchPast(ctx, v, id); err != nil && !fault.Is(err, fault.NotFound) {
+		return err
+	}
+	return nil
+}
+
 // fetchPast fills holes, the newest first, until an event is here.
 func (e *Engine) fetchPast(ctx context.Context, v *history.View, id mxid.EventID) (*room.Event, error) {
 	for range pastRounds {

@@ -1,6 +1,9 @@
 package engine
 
 import (
+	"sync"
+	"time"
+
 	"hearth/engine/fault"
 	"hearth/engine/room"
 	"hearth/engine/store"
@@ -59,12 +62,72 @@ func (e *Engine) runPurges(fail func(error)) {
 				break
 			}
 		}
+		var again <-chan time.Time
+		if list := e.held.take(); len(list) > 0 {
+			again = time.After(holdLook)
+			for _, num := range list {
+				if _, err := e.endEmptied(num); err != nil && !fault.Is(err, fault.NotFound) {
+					fail(err)
+				}
+			}
+		}
 		select {
 		case <-e.stop:
 			return
+		case <-again:
 		case <-e.purges:
 		}
 	}
+}
+
+const (
+	// holdMost is how long a room that is being closed is kept for servers that have
+	// not heard yet that its people here have left.
+	holdMost = 24 * time.Hour
+	// holdLook is how often it is looked whether they have.
+	holdLook = 3 * time.Second
+)
+
+// held are the rooms that are kept so.
+type held struct {
+	mu    sync.Mutex
+	rooms []room.Num
+}
+
+func (h *held) add(num room.Num) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.rooms = append(h.rooms, num)
+}
+
+// take gives the rooms and forgets them.
+func (h *held) take() []room.Num {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	list := h.rooms
+	h.rooms = nil
+	return list
+}
+
+// owes says whether an emptied room is to be kept a while: what its people's
+// leaving is told by goes with it.
+func (e *Engine) owes(num room.Num) (bool, error) {
+	owes, err := e.Federation.Owes(num)
+	if err != nil || !owes {
+		return false, err
+	}
+	h, err := e.Rooms.Head(num)
+	if err != nil {
+		return false, err
+	}
+	last := e.clock.now().UnixMilli() // where there is nothing, nothing is old
+	err = e.Rooms.Timeline(num, room.Key{}, room.After(h.Last), true, func(_ room.Key, ev room.EventNum) (bool, error) {
+		if one, err := e.Rooms.Event(ev); err == nil {
+			last = one.Time
+		}
+		return false, nil
+	})
+	return e.clock.now().UnixMilli()-last < holdMost.Milliseconds(), err
 }
 
 // finishPurge removes what is left of one room.
@@ -89,11 +152,22 @@ func (e *Engine) finishPurge(num room.Num) error {
 }
 
 // endEmptied ends a room that is being closed, if it was asked for: the note
-// says so. Whoever enters it meanwhile is taken out again.
+// says so. Whoever enters it meanwhile is taken out again. A room of which other
+// servers are still to be told is ended later.
 func (e *Engine) endEmptied(num room.Num) (ended bool, err error) {
 	val, ok, err := e.st.Meta(note(noteClose, uint32(num)))
 	if err != nil || !ok || len(val) == 0 {
 		return false, err
+	}
+	if owes, err := e.owes(num); err != nil || owes {
+		if owes {
+			e.held.add(num)
+			select {
+			case e.purges <- struct{}{}:
+			default:
+			}
+		}
+		return owes, err
 	}
 	for range purgeTries {
 		if err = e.purge(num); !fault.Is(err, fault.Unknown) {

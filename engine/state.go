@@ -29,7 +29,7 @@ func (e *Engine) state(num room.Num, d *room.Draft) (mxid.EventID, error) {
 	case "m.room.member":
 		return e.memberState(num, d)
 	case typeGuestAccess:
-		id, err := e.Rooms.Send(num, d)
+		id, err := e.post(num, d)
 		if err == nil && *d.StateKey == "" && !welcome(d.Content) {
 			err = e.ExpelGuests(num)
 		}
@@ -39,17 +39,17 @@ func (e *Engine) state(num room.Num, d *room.Draft) (mxid.EventID, error) {
 			return e.canonicalState(num, d)
 		}
 	}
-	return e.Rooms.Send(num, d)
+	return e.post(num, d)
 }
 
 // Send sends an event that is no state event. A redaction that came by the
 // general way names its target in the content; it is moved to where the room's
 // version has it.
 //
-// Errors: those of Rooms.Send; Missing for a redaction without a target.
+// Errors: those of Rooms.Send and federation.Policed; Missing for a redaction without a target.
 func (e *Engine) Send(num room.Num, d *room.Draft) (mxid.EventID, error) {
 	if d.Type != "m.room.redaction" {
-		return e.Rooms.Send(num, d)
+		return e.post(num, d)
 	}
 	if d.Redacts == "" {
 		target, _ := cjson.LookupString(d.Content, "redacts")
@@ -62,5 +62,5 @@ func (e *Engine) Send(num room.Num, d *room.Draft) (mxid.EventID, error) {
 	if d.Content, err = without(d.Content, "redacts"); err != nil {
 		return "", err
 	}
-	return e.Rooms.Send(num, d)
+	return e.post(num, d)
 }

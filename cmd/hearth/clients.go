@@ -73,6 +73,7 @@ type ways struct {
 	push       push.Options
 	federation federation.Options
 	services   appservice.Options
+	notaries   []mxid.Server
 }
 
 // waysOut makes them.
@@ -88,6 +89,9 @@ func (h *hub) waysOut() (w ways, err error) {
 	if on {
 		h.servers = peer.NewServers(peer.ServersOptions{Allow: allow, Agent: "Hearth"})
 		w.federation = federation.Options{Peer: h.servers, Allow: only, Catchup: h.config.FederationCatchup}
+	}
+	if w.notaries, err = h.config.Notaries(); err != nil {
+		return w, err
 	}
 	w.services = h.serviceOptions()
 	w.push, err = h.notices(allow)

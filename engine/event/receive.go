@@ -32,11 +32,22 @@ const maxRaw = 8 * MaxSize
 // too. Signatures are not looked at: see Verify. raw is not kept.
 // Spec: server-server, Checks performed on receipt of a PDU, 1 and 3.
 func Receive(v *Version, raw []byte) (e *Event, redacted bool, err error) {
+	return receive(v, raw, MaxPrev, MaxAuth)
+}
+
+// ReceivePast is Receive for an event of a room's past: of those that were let in
+// before there were limits, the number of references has none but the event's size.
+// Spec: server-server, GET /backfill/{roomId}.
+func ReceivePast(v *Version, raw []byte) (e *Event, redacted bool, err error) {
+	return receive(v, raw, MaxSize, MaxSize)
+}
+
+func receive(v *Version, raw []byte, maxPrev, maxAuth int) (e *Event, redacted bool, err error) {
 	json, err := clean(v, raw)
 	if err != nil {
 		return nil, false, err
 	}
-	if e, err = accept(v, json); err != nil {
+	if e, err = accept(v, json, maxPrev, maxAuth); err != nil {
 		return nil, false, err
 	}
 	hash, err := ContentHash(json)
@@ -88,12 +99,12 @@ func clean(v *Version, raw []byte) ([]byte, error) {
 }
 
 // accept makes the Event of canonical bytes from outside and judges it.
-func accept(v *Version, json []byte) (*Event, error) {
+func accept(v *Version, json []byte, maxPrev, maxAuth int) (*Event, error) {
 	var f fields
 	if err := f.read(json); err != nil {
 		return nil, badEvent(err)
 	}
-	if err := checkLists(&f); err != nil {
+	if err := checkLists(&f, maxPrev, maxAuth); err != nil {
 		return nil, badEvent(err)
 	}
 	e, err := assemble(v, json, &f, "")
@@ -111,12 +122,12 @@ func accept(v *Version, json []byte) (*Event, error) {
 
 // checkLists bounds the references before they are read, and wants the objects
 // that every version has.
-func checkLists(f *fields) error {
+func checkLists(f *fields, maxPrev, maxAuth int) error {
 	for _, list := range []struct {
 		val   []byte
 		limit int
 		name  string
-	}{{f.prev, MaxPrev, "prev_events"}, {f.auth, MaxAuth, "auth_events"}} {
+	}{{f.prev, maxPrev, "prev_events"}, {f.auth, maxAuth, "auth_events"}} {
 		n := 0
 		err := cjson.Array(list.val, func([]byte) bool { n++; return n <= list.limit })
 		if err != nil {

@@ -145,6 +145,16 @@ func (e *Event) Sign(s *Signer) (*Event, error) {
 	return ParseAs(e.Version, json, e.ID)
 }
 
+// WithSignature is the event with a signature that somebody else has made. It is
+// not checked.
+func (e *Event) WithSignature(server mxid.Server, keyID string, sig []byte) (*Event, error) {
+	json, err := addSignature(e.JSON, &Signer{Server: server, KeyID: keyID}, sig)
+	if err != nil {
+		return nil, err
+	}
+	return ParseAs(e.Version, json, e.ID)
+}
+
 // SignJSON appends a JSON object with one more signature on it, in canonical form.
 // unsigned and other signatures stay and are not covered. Spec: appendices,
 // Signing Details.
@@ -238,7 +248,7 @@ func Complete(v *Version, template []byte, s *Signer) (*Event, error) {
 	if json, err = clean(v, json); err != nil { // for its size
 		return nil, err
 	}
-	return accept(v, json)
+	return accept(v, json, MaxPrev, MaxAuth)
 }
 
 // hashAndSign puts hashes and a signature on a canonical event that has none or

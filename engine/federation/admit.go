@@ -230,6 +230,9 @@ func (f *Federation) LetIn(ctx context.Context, origin mxid.Server, what string,
 	if err := f.o.VerifyEvents(ctx, h.Version, []*event.Event{e})[0]; err != nil {
 		return nil, fault.E(fault.Forbidden, op, "the event's signatures do not hold: %w", err)
 	}
+	if e, err = f.Policed(ctx, h.Room, e); err != nil {
+		return nil, err
+	}
 	w, err := f.Rooms.Write(h.Room)
 	if err != nil {
 		return nil, err

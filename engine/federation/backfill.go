@@ -158,10 +158,20 @@ func (s *source) fill(ctx context.Context, server mxid.Server, h *room.Hole) (bo
 		return false, nil
 	}
 	p, err := w.Commit(nil)
+	if err == nil {
+		err = p.Wait()
+	}
 	if err != nil {
 		return false, err
 	}
-	return true, p.Wait()
+	if s.f.o.Filled != nil {
+		ids := make([]mxid.EventID, len(list))
+		for i, e := range list {
+			ids[i] = e.ID
+		}
+		s.f.o.Filled(ids)
+	}
+	return true, nil
 }
 
 // authorised fetches what authorises events, and leaves out those for which it is

@@ -1,6 +1,7 @@
 package federation
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -89,6 +90,36 @@ func (f *Federation) Retry(server mxid.Server) error {
 		return nil
 	}
 	return f.sender.box.Alive(string(server))
+}
+
+// Owes says whether a server in a room has not been brought all that happened
+// there while somebody here was in it.
+func (f *Federation) Owes(num room.Num) (owes bool, err error) {
+	if f.sender == nil {
+		return false, nil
+	}
+	h, err := f.Rooms.Head(num)
+	if err != nil {
+		return false, err
+	}
+	others := false
+	if err := f.Rooms.Servers(num, func(mxid.Server, stream.Pos) bool {
+		others = true
+		return false
+	}); err != nil || !others {
+		return false, err
+	}
+	if f.sender.box.Told() < h.Last {
+		return true, nil
+	}
+	var failed error
+	err = f.sender.box.Each(func(s *outbox.State) bool {
+		if s.From < h.Last {
+			owes, failed = f.Rooms.ServerAt(num, mxid.Server(s.Dest), h.Last)
+		}
+		return !owes && failed == nil
+	})
+	return owes, errors.Join(err, failed)
 }
 
 // RoomsOf lists the rooms that a server is in with somebody here.

@@ -47,6 +47,8 @@ type Options struct {
 	Blocked   func(in mxid.RoomID) (bool, error)   // whether the owner keeps everybody out of a room; nil: never
 	MayInvite func(sender, user mxid.UserID) error // refuses invites that a user of this hub blocks; nil: none
 
+	Filled func(events []mxid.EventID) // told what has got a place in a room's past, of which no entry tells; nil: nobody
+
 	FS  store.FS // of the data folder, and the folder: what comes of a large room waits there
 	Dir string
 

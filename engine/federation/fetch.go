@@ -72,12 +72,17 @@ func (s *source) get(ctx context.Context, server mxid.Server, path string, most 
 // events reads, bounds and verifies the events of a list; those that are not of
 // the room, or not good, are left out.
 func (s *source) events(ctx context.Context, body []byte, most int, names ...string) []*event.Event {
+	return s.eventsBy(ctx, event.Receive, body, most, names...)
+}
+
+// eventsBy is events with another way to read one.
+func (s *source) eventsBy(ctx context.Context, read func(*event.Version, []byte) (*event.Event, bool, error), body []byte, most int, names ...string) []*event.Event {
 	var list []*event.Event
 	seen := map[mxid.EventID]bool{}
 	for _, name := range names {
 		val, _ := cjson.Lookup(body, name)
 		_ = cjson.Array(val, func(raw []byte) bool {
-			if e, _, err := event.Receive(s.h.Version, raw); err == nil && e.Room == s.h.ID && !seen[e.ID] {
+			if e, _, err := read(s.h.Version, raw); err == nil && e.Room == s.h.ID && !seen[e.ID] {
 				seen[e.ID] = true
 				list = append(list, e)
 			}
@@ -137,7 +142,7 @@ func (s *source) backfill(ctx context.Context, server mxid.Server, at []mxid.Eve
 	if err != nil {
 		return nil, err
 	}
-	return s.events(ctx, answer, limit, "pdus"), nil
+	return s.eventsBy(ctx, event.ReceivePast, answer, limit, "pdus"), nil
 }
 
 // one asks a server for one event. Spec: server-server, GET /event/{eventId}.

@@ -29,7 +29,9 @@ type gap struct {
 	lacks map[mxid.EventID][]mxid.EventID // what those in have follow that is nowhere
 	asked map[mxid.EventID]bool           // whose auth chain was asked for
 	came  []mxid.EventID                  // what got into the room
-	last  error                           // why the last server that was asked did not help
+
+	policed map[mxid.EventID]bool // what the policy server was asked about: whether it signed
+	last    error                 // why the last server that was asked did not help
 }
 
 // fillGap brings an event that lacks something into its room: what is missing
@@ -60,12 +62,15 @@ func (f *Federation) fillGap(ctx context.Context, r *row) error {
 	if err := f.o.VerifyEvents(ctx, h.Version, []*event.Event{e})[0]; err != nil {
 		return err // its server's key may not have been to be had when it came
 	}
-	g := &gap{source: s, have: map[mxid.EventID]*event.Event{e.ID: e}, given: map[mxid.EventID][]mxid.EventID{}, asked: map[mxid.EventID]bool{}}
+	g := &gap{source: s, have: map[mxid.EventID]*event.Event{e.ID: e}, given: map[mxid.EventID][]mxid.EventID{}, asked: map[mxid.EventID]bool{}, policed: map[mxid.EventID]bool{}}
 	for _, step := range [...]func(context.Context) error{nil, g.walk, g.states} {
 		if step != nil {
 			if err := step(ctx); err != nil {
 				return err
 			}
+		}
+		if err := g.police(ctx); err != nil {
+			return err
 		}
 		if err := g.accept(ctx); err != nil {
 			return err
@@ -141,6 +146,9 @@ func (g *gap) acceptSome(list []*event.Event) (auth []*event.Event, err error) {
 	changed := false
 	var settled []mxid.EventID
 	for _, e := range list {
+		if signed, asked := g.policed[e.ID]; asked && !signed {
+			w.Advised(e.ID)
+		}
 		outcome, gap, err := w.Accept(e, g.given[e.ID])
 		switch {
 		case err != nil && ours(err):

@@ -24,6 +24,9 @@ func (f *Federation) Invite(ctx context.Context, num room.Num, e *event.Event) e
 	if err != nil {
 		return err
 	}
+	if e, err = f.Policed(ctx, num, e); err != nil {
+		return err
+	}
 	shown, err := f.appendShown(nil, h.State)
 	if err != nil {
 		return err
@@ -51,6 +54,9 @@ func (f *Federation) Invite(ctx context.Context, num room.Num, e *event.Event) e
 	}
 	if len(event.Signatures(signed.JSON, string(server))) == 0 {
 		return fault.E(fault.Remote, op, "%s did not sign the invite", server)
+	}
+	if signed, err = f.Policed(ctx, num, signed); err != nil { // it may have come back without that signature
+		return err
 	}
 	w, err := f.Rooms.Write(num)
 	if err != nil {

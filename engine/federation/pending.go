@@ -181,17 +181,21 @@ type lacking struct {
 }
 
 // admit makes rows of events that are to wait, as far as there is place for them
-// and they do not wait already. The caller writes them, or drops them.
-func (p *pending) admit(num room.Num, origin mxid.Server, events []lacking, now time.Time) (rows []*row) {
+// and they do not wait already. The caller writes them, or drops them. refused are
+// those for which there is no place.
+func (p *pending) admit(num room.Num, origin mxid.Server, events []lacking, now time.Time) (rows []*row, refused []mxid.EventID) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, l := range events {
+		full := p.count >= maxPending || p.bytes+len(l.e.JSON) > maxPendingBytes
 		if q := p.rooms[num]; q != nil {
-			if _, waits := q.ids[l.e.ID]; waits || len(q.ids) >= maxPendingRoom {
+			if _, waits := q.ids[l.e.ID]; waits {
 				continue
 			}
+			full = full || len(q.ids) >= maxPendingRoom
 		}
-		if p.count >= maxPending || p.bytes+len(l.e.JSON) > maxPendingBytes {
+		if full {
+			refused = append(refused, l.e.ID)
 			continue
 		}
 		p.last++
@@ -199,7 +203,7 @@ func (p *pending) admit(num room.Num, origin mxid.Server, events []lacking, now 
 		p.add(r, l.lacks)
 		rows = append(rows, r)
 	}
-	return rows
+	return rows, refused
 }
 
 // drop forgets rows that are not on the disk any more, or never were.

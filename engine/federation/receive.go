@@ -2,6 +2,7 @@ package federation
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"hearth/engine/cjson"
@@ -68,7 +69,7 @@ type pdu struct {
 	id   mxid.EventID // empty where it cannot be known
 	in   room.Num
 	e    *event.Event
-	wait bool   // a key is not to be had now: it is checked later
+	wait bool   // a key is not to be had now, or the policy server has to be asked: it is checked later
 	fail string // why it was not taken in; empty where it was
 }
 
@@ -237,6 +238,13 @@ func (f *Federation) takeInRoom(ctx context.Context, origin mxid.Server, num roo
 	if away {
 		return f.takeOutside(h, origin, list)
 	}
+	unsigned, err := f.unpoliced(h, events)
+	if err != nil {
+		return err
+	}
+	for _, p := range list {
+		p.wait = p.wait || unsigned[p.id]
+	}
 	return f.write(origin, num, list)
 }
 
@@ -300,7 +308,12 @@ func (f *Federation) write(origin mxid.Server, num room.Num, list []*pdu) error 
 			changed, came = true, append(came, p.id)
 		}
 	}
-	staged := f.in.pending.admit(num, origin, wait, f.o.Now())
+	staged, refused := f.in.pending.admit(num, origin, wait, f.o.Now())
+	for _, p := range list {
+		if p.fail == "" && slices.Contains(refused, p.id) {
+			p.fail = "the event follows what is not here, and too many wait for such"
+		}
+	}
 	if !changed && len(staged) == 0 {
 		return nil
 	}

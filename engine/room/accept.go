@@ -42,7 +42,7 @@ func (g *Gap) Empty() bool { return len(g.Prev)+len(g.Auth) == 0 }
 // had; nil where the events it follows are here. The ids in given have to be
 // here, as outliers at least.
 //
-// Spec: server-server, checks performed on receipt of a PDU 4 to 6.
+// Spec: server-server, checks performed on receipt of a PDU 4 to 7.
 func (w *Writer) Accept(e *event.Event, given []mxid.EventID) (Outcome, Gap, error) {
 	if err := w.ours(e); err != nil {
 		return 0, Gap{}, err
@@ -99,7 +99,7 @@ func (w *Writer) Accept(e *event.Event, given []mxid.EventID) (Outcome, Gap, err
 	}
 	if denied, err := w.denies(w.head.State, e); err != nil {
 		return 0, gap, err
-	} else if denied {
+	} else if denied || slices.Contains(w.advised, e.ID) {
 		s.outcome = SoftFailed
 		s.ev.Flags |= flagSoft
 	}

@@ -37,6 +37,8 @@ type Writer struct {
 	staged []staged
 	closes []Key // holes that are filled
 	done   bool
+
+	advised []mxid.EventID // events that the room's policy server advises against
 }
 
 // Write begins writing to a room. It waits for the room's other writers.
@@ -117,12 +119,19 @@ func (v *view) get(typ, stateKey string) *event.Event {
 // rules and stages it. Errors: Forbidden where the rules refuse it, TooLarge,
 // BadJSON; NotFound for a redaction of an event that is not in the room.
 func (w *Writer) Add(d *Draft) (*Event, error) {
+	made, target, err := w.make(d)
+	if err != nil {
+		return nil, err
+	}
+	return w.stageLocal(made, target, d.Txn)
+}
+
+// make builds the event of a draft; target is what it redacts, where that is here.
+func (w *Writer) make(d *Draft) (made *event.Event, target *Event, err error) {
 	view := view{w: w}
-	var target *Event
 	if d.Type == "m.room.redaction" && d.StateKey == nil && d.Redacts != "" {
-		var err error
 		if target, err = w.redactable(d); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
 	b := event.Draft{
@@ -133,19 +142,16 @@ func (w *Writer) Add(d *Draft) (*Event, error) {
 		b.Time = w.r.opts.Now().UnixMilli()
 	}
 	if strings.ContainsRune(d.Type, 0) { // it parts type and state key in the names of states
-		return nil, fault.E(fault.BadJSON, "room.Add", "the type of an event has no NUL in it")
+		return nil, nil, fault.E(fault.BadJSON, "room.Add", "the type of an event has no NUL in it")
 	}
 	if err := w.mayRelate(d); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if err := w.link(&b, &view); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	made, err := w.build(&b, &view, &w.r.opts.Signer)
-	if err != nil {
-		return nil, err
-	}
-	return w.stageLocal(made, target, d.Txn)
+	made, err = w.build(&b, &view, &w.r.opts.Signer)
+	return made, target, err
 }
 
 // Draw builds a state event on the room's extremities and checks it as Add does,

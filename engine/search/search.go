@@ -24,6 +24,7 @@ import (
 
 	"hearth/engine/cjson"
 	"hearth/engine/fault"
+	"hearth/engine/mxid"
 	"hearth/engine/room"
 	"hearth/engine/store"
 	"hearth/engine/stream"
@@ -127,6 +128,27 @@ func (x *Index) step(upto stream.Pos) (more bool, err error) {
 	}
 	x.done = at
 	return at < upto, nil
+}
+
+// Past indexes events of which the log does not tell: those that came from before
+// others. What is lost of it by a power cut is found again where the index is built
+// anew.
+func (x *Index) Past(events []mxid.EventID) error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	b := x.st.NewBatch()
+	fresh := map[room.EventNum][]uint32{}
+	for _, id := range events {
+		e, err := x.rooms.Lookup(id)
+		if err == nil && e.At.Pos != 0 && !e.Rejected() {
+			err = x.take(b, e.Num, fresh)
+		}
+		if err != nil && !fault.Is(err, fault.NotFound) {
+			b.Drop()
+			return err
+		}
+	}
+	return x.st.Apply(b)
 }
 
 // take indexes one event, or takes out of the index what it redacts. fresh holds

@@ -193,6 +193,9 @@ func (a *API) context(r *wire.Req) error {
 	if err != nil {
 		return err
 	}
+	if err := a.engine.FetchEvent(context.Background(), v, mxid.EventID(r.Path("eventId"))); err != nil {
+		return err
+	}
 	if e, err := v.Find(mxid.EventID(r.Path("eventId"))); err == nil && limit > 1 {
 		q := history.Query{Back: true, From: &e.At, Limit: limit / 2, Part: part}
 		if err := a.engine.FillPast(context.Background(), v, &q); err != nil {
@@ -214,6 +217,9 @@ func (a *API) event(r *wire.Req) error {
 		return fault.E(fault.NotFound, "clientapi.event", "event not found")
 	}
 	if err != nil {
+		return err
+	}
+	if err := a.engine.FetchEvent(context.Background(), v, mxid.EventID(r.Path("eventId"))); err != nil {
 		return err
 	}
 	dst, err := v.AppendEvent(r.Out(), mxid.EventID(r.Path("eventId")))

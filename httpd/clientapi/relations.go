@@ -1,6 +1,8 @@
 package clientapi
 
 import (
+	"context"
+
 	"hearth/engine/fault"
 	"hearth/engine/history"
 	"hearth/engine/mxid"
@@ -55,6 +57,9 @@ func (a *API) relations(tail string) wire.Handler {
 			return err
 		}
 		q.Limit = int(limit)
+		if err := a.engine.FetchEvent(context.Background(), v, q.Target); err != nil {
+			return err
+		}
 		dst, err := v.AppendRelations(r.Out(), &q)
 		if err != nil {
 			return err

@@ -19,6 +19,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -45,6 +46,7 @@ type Net struct {
 	loss    float64
 	cut     map[[2]mxid.Server]bool
 	foreign map[mxid.Server]Foreign
+	police  map[mxid.Server]Foreign // what hubs answer as policy servers
 	keys    map[mxid.Server]event.Signer
 	asked   []federation.Request
 }
@@ -118,6 +120,13 @@ func (n *Net) Play(s mxid.Server, f Foreign) {
 	n.foreign[s] = f
 }
 
+// Police has a function answer for a hub what is asked of it as a policy server.
+func (n *Net) Police(s mxid.Server, f Foreign) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.police = map[mxid.Server]Foreign{s: f}
+}
+
 // Cut ends all that goes between two servers, in both directions.
 func (n *Net) Cut(a, b mxid.Server) { n.link(a, b, true) }
 
@@ -174,6 +183,9 @@ func (l link) exchange(ctx context.Context, r *federation.Request) (*fasthttp.Re
 		n.asked = append(n.asked, *r)
 	}
 	play := n.foreign[r.Dest]
+	if f := n.police[r.Dest]; f != nil && strings.HasPrefix(r.Path, "/_matrix/policy/") {
+		play = f
+	}
 	n.mu.Unlock()
 	if err := ctx.Err(); err != nil {
 		return nil, fault.E(fault.Remote, "simnet", "%s was not asked in time: %w", r.Dest, err)

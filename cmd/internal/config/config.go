@@ -75,6 +75,8 @@ type Config struct {
 
 	FederationCatchup int `key:"federation_catchup" arg:"N" def:"50000" least:"1" most:"10000000" help:"how many events another server that was away is brought in order when it is back.\nIf there are more it is told the newest of each room, and asks for what it wants."`
 
+	KeyServers []string `key:"key_servers" arg:"SERVERS" def:"" help:"servers that are trusted to tell the signing keys of others, separated by commas.\nThey are asked where a server does not answer for itself, as for old events of one\nthat is gone. Who is named here can forge any server's events."`
+
 	AllowNetworks []string `key:"allow_networks" arg:"NETWORKS" def:"" help:"networks that the hub's own requests, to other servers and to push gateways,\nmay reach besides the public internet, as 192.168.1.0/24, separated by commas.\nTwo hubs on one local network need it to speak with each other."`
 
 	MemoryLimit Size     `key:"memory_limit" arg:"SIZE" def:"" help:"how much memory the hub may take, as 96MiB; at least 40MiB.\nEmpty: a quarter of what the machine or its control group has, at most 128MiB."`

@@ -31,6 +31,18 @@ func (c *Config) Federates() (on bool, only []mxid.Server, err error) {
 	return true, only, nil
 }
 
+// Notaries are the servers that are trusted to tell the keys of others.
+func (c *Config) Notaries() (list []mxid.Server, err error) {
+	for _, name := range c.KeyServers {
+		server, err := mxid.ParseServer(name)
+		if err != nil {
+			return nil, fmt.Errorf("%q is no server name", name)
+		}
+		list = append(list, server)
+	}
+	return list, nil
+}
+
 // Authority gives the parts of acme: an address to write to, or the directory of
 // an authority other than the usual one.
 func (c *Config) Authority() (contact, directory string, err error) {
@@ -81,6 +93,9 @@ func (c *Config) checkFederation(bad, warn say) {
 	on, _, err := c.Federates()
 	if err != nil {
 		bad("federation", "%v", err)
+	}
+	if _, err := c.Notaries(); err != nil {
+		bad("key_servers", "%v", err)
 	}
 	if c.FederationAddress != "" {
 		if _, err := mxid.ParseServer(c.FederationAddress); err != nil {
