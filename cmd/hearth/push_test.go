@@ -1,11 +1,41 @@
 package main
 
 import (
+	"crypto/x509"
+	"fmt"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"hearth/engine/fault"
+	"hearth/httpd/peer"
+	"hearth/httpd/pushapi"
 )
+
+// Apple's service speaks nothing but HTTP/2.
+func TestPushServicesByHTTP2(t *testing.T) {
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Retry-After", "7")
+		fmt.Fprint(w, r.Proto, r.Header.Get("apns-topic"), r.Header.Get("Content-Type"))
+	}))
+	server.EnableHTTP2 = true
+	server.StartTLS()
+	defer server.Close()
+	roots := x509.NewCertPool()
+	roots.AddCert(server.Certificate())
+	ask := asking(peer.New(peer.Options{Allow: everywhere(), Roots: roots}))
+	a, err := ask(t.Context(), &pushapi.Request{Method: "POST", URL: server.URL, Header: map[string]string{"apns-topic": "x", "Content-Type": "a/b"}, Body: []byte("{}")})
+	if err != nil || string(a.Body) != "HTTP/2.0xa/b" || a.Retry != "7" || a.Status != 200 {
+		t.Errorf("%+v %v", a, err)
+	}
+	ask = asking(peer.New(peer.Options{Roots: roots}))
+	if _, err := ask(t.Context(), &pushapi.Request{Method: "POST", URL: server.URL}); !fault.Is(err, fault.Forbidden) {
+		t.Errorf("a private address is asked for whoever likes: %v", err)
+	}
+}
 
 // A person with nothing but MQTT is told of a message: an endpoint of the hub is
 // the pushkey, the hub the gateway, its broker the way.

@@ -16,6 +16,7 @@ import (
 
 	"hearth/cmd/internal/client"
 	"hearth/cmd/internal/mqttclient"
+	"hearth/engine/mxid"
 )
 
 // Exit codes of pub and sub. They are part of the interface: scripts branch on them.
@@ -42,7 +43,7 @@ const exitHelp = `Exit codes:
 `
 
 const reachHelp = `Where and who (a flag beats its variable):
-  -r, --room ROOM        room id (!...) or alias (#...); joined when that is allowed
+  -r, --room ROOM        room id (!...), alias (#...) or link to it; joined when that is allowed
       --create           make the room where nobody has its alias yet; everybody on the hub may join it
       --server URL       HEARTH_SERVER         default http://127.0.0.1:8008
       --token TOKEN      HEARTH_TOKEN          access token; seen by others on this machine, a file is not
@@ -137,7 +138,14 @@ func (r *reach) parse(fs *flag.FlagSet, args []string) error {
 	case len(r.topics) > 0 || r.cert != "" || r.qos != usualQoS:
 		return usage("--topic, --qos and --cert go with --mqtt")
 	case r.room == "":
-		return usage("which room? give -r with a room id or an alias")
+		return usage("which room? give -r with a room id, an alias or a link")
+	}
+	if l, err := mxid.ParseLink(r.room); err == nil {
+		if r.room = string(l.Room) + string(l.Alias); r.room == "" {
+			return usage("the link leads to a user, not to a room")
+		}
+	}
+	switch {
 	case r.room[0] != '!' && r.room[0] != '#':
 		return usage("room %q: an id begins with !, an alias with # (quote it, the shell knows both)", r.room)
 	case r.create && r.room[0] != '#':

@@ -231,7 +231,8 @@ func (a *API) mailInvite(to string, q *inviteRequest, stored *identity.Stored) e
 		what += ", " + where
 	}
 	link := a.base() + v1 + "/sign-ed25519?" + url.Values{"token": {stored.Token}, "private_key": {stored.Private}}.Encode()
-	text := who + " (" + *q.Sender + ") has invited you to " + what + " on Matrix, a network for messages and calls.\n\n" +
+	there := mxid.Link{Room: mxid.RoomID(*q.Room), Via: []mxid.Server{mxid.UserID(*q.Sender).Server()}}
+	text := who + " (" + *q.Sender + ") has invited you to " + what + " on Matrix, a network for messages and calls:\n\n" + there.Web() + "\n\n" +
 		"To come in, make an account with any Matrix app and server, and add this e-mail address to it under \"discovery\",\n" +
 		"with the identity server " + a.base() + ". The invitation is waiting there.\n\n" +
 		"Apps that accept invitations by themselves want this address; whoever has it can accept in your place:\n" + link + "\n"
