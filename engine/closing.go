@@ -201,6 +201,11 @@ const most = 100
 //
 // Errors: Forbidden where nobody of this hub may.
 func (e *Engine) Crown(num room.Num, user mxid.UserID) error {
+	return e.crown(num, user, most, func(mxid.UserID) (bool, error) { return true, nil })
+}
+
+// crown gives power up to a level, of that of somebody who may give it.
+func (e *Engine) crown(num room.Num, user mxid.UserID, upto int64, may func(mxid.UserID) (bool, error)) error {
 	head, err := e.Rooms.Head(num)
 	if err != nil {
 		return err
@@ -212,15 +217,23 @@ func (e *Engine) Crown(num room.Num, user mxid.UserID) error {
 		if err != nil {
 			return err
 		}
-		if has := head.Levels.UserLevel(id); has > level {
+		has := head.Levels.UserLevel(id)
+		if has <= level {
+			continue
+		}
+		ok, err := may(id)
+		if err != nil {
+			return err
+		}
+		if ok {
 			giver, level = id, has
 		}
 	}
 	if giver == "" {
 		return fault.E(fault.Forbidden, "engine.Crown", "nobody of this hub may change who has power in this room")
 	}
-	if head.Levels.UserLevel(user) < min(level, most) {
-		if err := e.raise(num, giver, user, min(level, most)); err != nil {
+	if head.Levels.UserLevel(user) < min(level, upto) {
+		if err := e.raise(num, giver, user, min(level, upto)); err != nil {
 			return err
 		}
 	}

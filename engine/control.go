@@ -133,9 +133,9 @@ func (e *Engine) TellControl(text string) error {
 	return err
 }
 
-// enter makes a user of this hub a member of a room; where it takes an invite,
-// somebody of this hub who may gives it.
-func (e *Engine) enter(num room.Num, user mxid.UserID) error {
+// enter makes a user of this hub a member of a room; where it takes an invite, it
+// is given in the name of who wrote the mapping, see speaksFor.
+func (e *Engine) enter(num room.Num, user, by mxid.UserID) error {
 	err := e.Join(num, user, nil)
 	if !fault.Is(err, fault.Forbidden) {
 		return err
@@ -150,6 +150,12 @@ func (e *Engine) enter(num room.Num, user mxid.UserID) error {
 			return uerr
 		}
 		if head.Levels.UserLevel(id) < head.Levels.Invite() {
+			continue
+		}
+		if ok, uerr := e.speaksFor(id, by); uerr != nil || !ok {
+			if uerr != nil {
+				return uerr
+			}
 			continue
 		}
 		if ierr := e.Invite(num, id, user, ""); ierr != nil {

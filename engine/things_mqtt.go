@@ -32,6 +32,9 @@ func (e *Engine) openThings(o *Options) (err error) {
 	if e.Shadows, err = shadow.Open(e.st, func() int64 { return e.clock.now().UnixMilli() }); err != nil {
 		return err
 	}
+	if err := e.holdAlerts(); err != nil {
+		return err
+	}
 	if e.Telemetry, err = telemetry.Open(e.st, telemetry.Options{Now: e.clock.now, Days: mqttbridge.LongestRetain(o.Things.Mappings), Bytes: o.Things.TelemetryBytes}); err != nil {
 		return err
 	}
@@ -39,7 +42,7 @@ func (e *Engine) openThings(o *Options) (err error) {
 		Store: e.st, Log: e.log, Rooms: e.Rooms, Accounts: e.Accounts, E2EE: e.E2EE, Things: e.Things, Shadows: e.Shadows,
 		Telemetry: e.Telemetry, Hub: e.Accounts.ID(noticesName), Now: e.clock.now, Note: o.Log,
 		Deeds: mqttbridge.Deeds{
-			Send: e.Send, State: e.State, Enter: e.enter, Crown: e.crownHub, Resolve: e.Resolve, Create: e.createFor,
+			Send: e.Send, State: e.State, Enter: e.enter, Crown: e.crownHub, Alerts: e.alerts, Resolve: e.Resolve, Create: e.createFor,
 			Control: e.controlRoom, Tell: func(text string) { e.note(e.TellControl(text)) }, Order: e.orderThing,
 			Later: func(user uint32, in mxid.RoomID, d *room.Draft, after time.Duration) (string, error) {
 				return e.Later(user, in, d, after)
@@ -57,12 +60,63 @@ func (e *Engine) note(err error) {
 	}
 }
 
-// crownHub gives the hub's own user power in a room, and makes it before.
-func (e *Engine) crownHub(num room.Num, user mxid.UserID) error {
-	if _, err := e.hubUser(); err != nil {
+// crownHub gives the hub's own user power in a room, and makes it before. The
+// power is that of who wrote the mapping which needs it.
+func (e *Engine) crownHub(num room.Num, by mxid.UserID, level int64) error {
+	hub, err := e.hubUser()
+	if err != nil {
 		return err
 	}
-	return e.Crown(num, user)
+	err = e.crown(num, hub, level, func(id mxid.UserID) (bool, error) { return e.speaksFor(id, by) })
+	if fault.Is(err, fault.Forbidden) {
+		return fault.E(fault.Forbidden, "engine.crownHub", "%s needs power level %d in the room; nobody gives it there who wrote the mapping or owns the hub", hub, level)
+	}
+	return err
+}
+
+// speaksFor says whether a mapping may be carried out in a user's name: that of
+// who wrote it, or for those of the owner's file any admin's of this hub. The hub's
+// own user gives what it has itself.
+func (e *Engine) speaksFor(id, by mxid.UserID) (bool, error) {
+	hub := e.Accounts.ID(noticesName)
+	if id == by || id == hub {
+		return true, nil
+	}
+	if by != "" && by != hub {
+		return false, nil
+	}
+	num, err := e.Accounts.Find(id)
+	if err != nil || num == 0 {
+		return false, err
+	}
+	u, err := e.Accounts.User(num)
+	return err == nil && u.Admin && !u.Deactivated, err
+}
+
+// alerts are the scheduled events that tell of a thing's loss, by thing.
+func (e *Engine) alerts() map[string][]string {
+	all := map[string][]string{}
+	for _, d := range e.delayed.All() {
+		if name, ok := mqttbridge.Alert(d.Txn); ok {
+			all[name] = append(all[name], d.ID)
+		}
+	}
+	return all
+}
+
+// holdAlerts lets the alerts that are due now, at the hub's start, wait anew: things
+// come back with the hub, and need a moment for it.
+func (e *Engine) holdAlerts() error {
+	now := e.clock.now()
+	for _, d := range e.delayed.All() {
+		if _, ok := mqttbridge.Alert(d.Txn); !ok || !mqttbridge.Grace(now, time.UnixMilli(d.Due())) {
+			continue
+		}
+		if err := e.delayed.Restart(d.ID, now.UnixMilli()); err != nil && !fault.Is(err, fault.Full) {
+			return err
+		}
+	}
+	return nil
 }
 
 // ServeThings starts the broker: from now on things may come in, by the secrets

@@ -43,7 +43,7 @@ func export(args []string, s streams) int {
 	return told("export", s, func() error {
 		f := &userFlags{}
 		o := order{Do: "export"}
-		since, until := "24h", "0s"
+		since, until := "24h", "-24h" // to the end: the hub's clock may be ahead of this one
 		fs := flag.NewFlagSet("", flag.ContinueOnError)
 		fs.SetOutput(io.Discard)
 		fs.StringVar(&f.dataDir, "data-dir", "", "")

@@ -39,13 +39,14 @@ import (
 type Deeds struct {
 	Send    func(num room.Num, d *room.Draft) (mxid.EventID, error)
 	State   func(num room.Num, d *room.Draft) (mxid.EventID, error)
-	Enter   func(num room.Num, user mxid.UserID) error // joins a user of this hub, invited by somebody of this hub where that is needed
-	Crown   func(num room.Num, user mxid.UserID) error // gives the hub's user what power it needs
+	Enter   func(num room.Num, user, by mxid.UserID) error        // joins a user of this hub, invited in the name of who wrote the mapping where that is needed
+	Crown   func(num room.Num, by mxid.UserID, level int64) error // gives the hub's user a power level, in that name too
 	Resolve func(idOrAlias string) (room.Num, error)
 	Create  func(alias mxid.Alias) (room.Num, error) // makes a room for a mapping
 	Control func() (room.Num, error)                 // the control room; 0 where there is none yet
 	Tell    func(text string)                        // writes into the control room
 	Order   func(word, name string) (answer string)  // approve, deny or revoke a thing
+	Alerts  func() map[string][]string               // the events of Later that wait and that Alert knows, by thing
 	Later   func(user uint32, in mxid.RoomID, d *room.Draft, after time.Duration) (string, error)
 	Cancel  func(id string) error
 }
@@ -80,14 +81,15 @@ type Bridge struct {
 	rooms  resolved
 	from   stream.Pos // where the log is read on from
 
-	mu    sync.Mutex
-	own   []*Mapping      // of the owner's file
-	told  map[string]bool // faults that were told
-	show  map[string]*showing
-	tolls map[string]int64  // until when a mapping's samples were told, milliseconds
-	gone  map[string]string // delayed alerts by thing
+	mu   sync.Mutex
+	own  []*Mapping      // of the owner's file
+	told map[string]bool // faults that were told
+	show map[string]*showing
+	gone map[string][]string // delayed alerts by thing
 
+	tolls    map[string]toll // how far mappings' samples were told; the one goroutine's that keeps time
 	commands commands
+	notes    notes
 	work     [workers]chan func()
 	load     atomic.Int64 // bytes of messages in work
 }
@@ -104,7 +106,7 @@ func Open(p Parts, own []*Mapping) (*Bridge, error) {
 	if p.Note == nil {
 		p.Note = func(string, ...any) {}
 	}
-	b := &Bridge{p: p, own: own, told: map[string]bool{}, show: map[string]*showing{}, tolls: map[string]int64{}, gone: map[string]string{}}
+	b := &Bridge{p: p, own: own, told: map[string]bool{}, show: map[string]*showing{}, tolls: map[string]toll{}}
 	b.rooms.num = map[string]found{}
 	b.rights.rooms = map[room.Num]*roomRights{}
 	for i := range b.work {
@@ -113,16 +115,15 @@ func Open(p Parts, own []*Mapping) (*Bridge, error) {
 	if err := b.commands.load(p.Store, p.Now()); err != nil {
 		return nil, err
 	}
+	if err := b.notes.load(p.Store, p.Now()); err != nil {
+		return nil, err
+	}
 	if err := b.loadTolls(); err != nil {
 		return nil, err
 	}
-	// A new bridge begins at the tip: what was said before it was no command.
-	var err error
-	if b.from, err = p.Log.Cursor(cursorName); err != nil {
+	b.loadAlerts()
+	if err := b.begin(); err != nil {
 		return nil, err
-	}
-	if b.from == 0 {
-		b.from = p.Log.Tip()
 	}
 	b.table.Store(newTable(own))
 	p.Telemetry.KeepDays(func(name string) int {
@@ -135,6 +136,21 @@ func Open(p Parts, own []*Mapping) (*Bridge, error) {
 		return nil, err
 	}
 	return b, nil
+}
+
+// begin finds where the log is read on from. A new bridge begins at the tip: what
+// was said before it was no command. That is written at once, for at the next
+// start the tip would be behind what was said after it.
+func (b *Bridge) begin() (err error) {
+	if b.from, err = b.p.Log.Cursor(cursorName); err != nil || b.from != 0 {
+		return err
+	}
+	if b.from = max(b.p.Log.Tip(), 1); b.p.Store.ReadOnly() {
+		return nil
+	}
+	batch := b.p.Store.NewBatch()
+	stream.SetCursor(batch, cursorName, b.from)
+	return b.p.Store.Commit(batch)
 }
 
 // Attach gives the bridge the broker, which was made with its Tap and May.
@@ -169,6 +185,7 @@ func (b *Bridge) Run(stop <-chan struct{}, fail func(error)) {
 func (b *Bridge) keepTime(stop <-chan struct{}, fail func(error)) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
+	ready := false // the broker is there, and has what things are to find
 	for n := 1; ; n++ {
 		select {
 		case <-stop:
@@ -178,6 +195,13 @@ func (b *Bridge) keepTime(stop <-chan struct{}, fail func(error)) {
 			return
 		case <-tick.C:
 		}
+		if broker := b.broker.Load(); broker != nil && !ready {
+			if err := b.takeUpDeltas(broker); err != nil {
+				fail(err)
+			}
+			ready = true
+		}
+		b.welcome()
 		b.showDue(b.p.Now())
 		if err := b.digestDue(b.p.Now()); err != nil {
 			fail(err)
@@ -187,6 +211,8 @@ func (b *Bridge) keepTime(stop <-chan struct{}, fail func(error)) {
 				fail(err)
 			}
 			b.commands.clean(b.p.Store, b.p.Now())
+			b.notes.clean(b.p.Store, b.p.Now())
+			b.forgetAlerts()
 		}
 	}
 }
@@ -265,7 +291,35 @@ const (
 
 // roomOf gives the room of a mapping for a topic, and makes it where the mapping
 // says so and make is set. 0: there is none.
+//
+// Errors: Forbidden where the mapping may not lead there.
 func (b *Bridge) roomOf(m *Mapping, name string, make bool) (room.Num, error) {
+	num, err := b.findRoom(m, name, make)
+	if err == nil && num != 0 {
+		err = b.trusted(m, num)
+	}
+	return num, err
+}
+
+// trusted refuses a mapping that somebody wrote in the control room who is not in
+// the room that it leads to: it would be read there, or written to, behind the
+// backs of those who are. Rooms that the hub made for mappings are open to all of
+// them.
+func (b *Bridge) trusted(m *Mapping, num room.Num) error {
+	if m.By == "" || m.By == b.p.Hub {
+		return nil
+	}
+	_, _, joined, err := b.of(num, m.By)
+	if err != nil || joined {
+		return err
+	}
+	if made, err := b.made(num); made || err != nil {
+		return err
+	}
+	return fault.E(fault.Forbidden, "bridge", "%s leads to a room that %s, who wrote it, is not in", m.Origin, m.By)
+}
+
+func (b *Bridge) findRoom(m *Mapping, name string, make bool) (room.Num, error) {
 	if m.Room == "" {
 		return 0, nil
 	}

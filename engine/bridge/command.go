@@ -36,6 +36,8 @@ type command struct {
 	Event mxid.EventID `json:"event"`
 	Room  room.Num     `json:"room"`
 	Plain bool         `json:"plain"` // it was a message for people; so is the answer
+	Stay  bool         `json:"stay"`  // the mapping lets no thing into the room
+	By    mxid.UserID  `json:"by"`    // who wrote the mapping
 	Until time.Time    `json:"until"`
 }
 
@@ -146,15 +148,17 @@ func (b *Bridge) answer(c *command, m *mqtt.Message) error {
 	body := content(typ, m.Topic, m.Payload)
 	rel := cjson.AppendString([]byte(`,"m.relates_to":{"rel_type":"m.reference","event_id":`), string(c.Event))
 	body = append(append(body[:len(body)-1], rel...), '}', '}')
-	txn, err := b.txn(m.From.Name)
+	txn, err := b.txn(m)
 	if err != nil {
 		return err
 	}
 	user := b.userOf(m.From.Name)
 	if _, _, joined, err := b.of(c.Room, user); err != nil {
 		return err
+	} else if !joined && c.Stay {
+		return fault.E(fault.Forbidden, "bridge", "%s is not in the room of the command that it answers", user)
 	} else if !joined {
-		if err := b.p.Deeds.Enter(c.Room, user); err != nil {
+		if err := b.p.Deeds.Enter(c.Room, user, c.By); err != nil {
 			return err
 		}
 	}
@@ -231,7 +235,7 @@ func (b *Bridge) command(m *Mapping, name string, e *room.Event, payload []byte)
 		until = now.Add(life)
 	}
 	reply := name + replySuffix
-	if err := b.commands.put(b.p.Store, reply, &command{e.ID, e.In, e.Type == typeMessage, until}); err != nil {
+	if err := b.commands.put(b.p.Store, reply, &command{e.ID, e.In, e.Type == typeMessage, !m.joins(), m.By, until}); err != nil {
 		return err
 	}
 	id, err := b.p.Rooms.RoomID(e.In)
@@ -252,23 +256,21 @@ func (b *Bridge) handDevice(user uint32, upto stream.Pos) error {
 	if one == nil || one.DeviceNum == 0 {
 		return nil
 	}
-	for {
-		list, last, more, err := b.p.E2EE.AppendMessages([]byte{'['}, one.DeviceNum, 0, upto)
-		if err != nil || last == 0 {
-			return err
+	var last stream.Pos
+	var failed error
+	err := b.p.E2EE.EachMessage(one.DeviceNum, upto, func(at stream.Pos, msg []byte) bool {
+		if failed = b.deviceCommand(one, at, msg); failed == nil {
+			last = at
 		}
-		var failed error
-		_ = cjson.Array(append(list, ']'), func(val []byte) bool { // the hub wrote it
-			failed = b.deviceCommand(one, last, val)
-			return failed == nil
-		})
-		if failed != nil {
-			return failed
-		}
-		if err := b.p.E2EE.Acknowledge(one.DeviceNum, last); err != nil || !more {
-			return err
-		}
+		return failed == nil
+	})
+	if err == nil && last != 0 { // what was handed on is not handed on again for what was not
+		err = b.p.E2EE.Acknowledge(one.DeviceNum, last)
 	}
+	if err == nil {
+		err = failed
+	}
+	return err
 }
 
 func (b *Bridge) deviceCommand(one *thing.Thing, at stream.Pos, val []byte) error {

@@ -1,7 +1,9 @@
 package bridge
 
 import (
+	"crypto/sha256"
 	"encoding/binary"
+	"encoding/hex"
 	"fmt"
 	"strconv"
 	"strings"
@@ -16,16 +18,48 @@ import (
 // A digest tells people in one event what a mapping's sensors did in an interval.
 // It is worked out from the samples when the interval is over, so that nothing
 // has to be kept but until when it was told.
+//
+// That mark moves when the events are on disk. Before they are sent it is written
+// what is about to be told: after a power cut in between the same is sent again,
+// in the same transactions, and the rooms know those.
+
+// toll says how far a mapping's samples were told; times in milliseconds.
+type toll struct {
+	told  int64     // until when
+	next  int64     // until when they are about to be told; told where nothing is under way
+	retry time.Time // when it is tried again that failed
+}
+
+// A hub that was away, or whose rooms would not have a digest, tells what it has
+// missed in one, no further back than this.
+const digestBack = 6 * time.Hour
+
+// digestRetry is how long a digest that failed waits.
+const digestRetry = time.Minute
 
 func tollKey(filter string) []byte { return append(store.Digest.Prefix(), filter...) }
 
 func (b *Bridge) loadTolls() error {
 	return b.p.Store.ScanPrefix(store.Digest.Prefix(), func(key, val []byte) (bool, error) {
-		if len(val) == 8 {
-			b.tolls[string(key[1:])] = int64(binary.BigEndian.Uint64(val))
+		if len(val) != 8 && len(val) != 16 {
+			return true, nil
 		}
+		t := toll{told: int64(binary.BigEndian.Uint64(val))}
+		if t.next = t.told; len(val) == 16 {
+			t.next = int64(binary.BigEndian.Uint64(val[8:]))
+		}
+		b.tolls[string(key[1:])] = t
 		return true, nil
 	})
+}
+
+// setToll writes how far a mapping is. It is synced with the event that follows, or
+// the one that goes before is sent again.
+func (b *Bridge) setToll(filter string, t toll) error {
+	b.tolls[filter] = t
+	batch := b.p.Store.NewBatch()
+	batch.Set(tollKey(filter), store.U64(store.U64(nil, uint64(t.told)), uint64(t.next)))
+	return b.p.Store.Apply(batch)
 }
 
 // digestDue tells the intervals that are over.
@@ -35,24 +69,31 @@ func (b *Bridge) digestDue(now time.Time) error {
 			continue
 		}
 		step := m.interval.Milliseconds()
-		until := now.UnixMilli() / step * step
-		b.mu.Lock()
-		from, known := b.tolls[m.filter]
-		b.mu.Unlock()
-		if known && until <= from {
+		t, known := b.tolls[m.filter]
+		if t.next == t.told {
+			t.next = now.UnixMilli() / step * step
+		}
+		if known && (t.next <= t.told || now.Before(t.retry)) {
 			continue
 		}
-		if known { // a hub that was away tells the last interval only
-			if err := b.digest(m, max(from, until-step), until); err != nil {
+		if known {
+			if err := b.setToll(m.filter, t); err != nil {
+				return err
+			}
+			sent, err := b.digest(m, max(t.told, t.next-max(step, digestBack.Milliseconds())), t.next)
+			if err != nil {
 				b.tellOnce("the digest of " + m.Topic + " is not told: " + plain(err))
 			}
+			if err != nil && (sent == 0 || !lasting(err)) {
+				t.retry = now.Add(digestRetry)
+				if lasting(err) { // the next one tells what this would have
+					t.next = t.told
+				}
+				b.tolls[m.filter] = t
+				continue
+			}
 		}
-		b.mu.Lock()
-		b.tolls[m.filter] = until
-		b.mu.Unlock()
-		batch := b.p.Store.NewBatch()
-		batch.Set(tollKey(m.filter), store.U64(nil, uint64(until)))
-		if err := b.p.Store.Apply(batch); err != nil {
+		if err := b.setToll(m.filter, toll{told: t.next, next: t.next}); err != nil {
 			return err
 		}
 	}
@@ -67,9 +108,20 @@ type part struct {
 }
 
 // digest sends the events of one interval: one for each room, or more where one
-// would be too long.
-func (b *Bridge) digest(m *Mapping, from, until int64) error {
+// would be too long. A room that will have none does not keep others from theirs:
+// sent says how many there were.
+func (b *Bridge) digest(m *Mapping, from, until int64) (sent int, refused error) {
 	parts := map[room.Num]*part{}
+	send := func(num room.Num, p *part) error {
+		err := b.sendDigest(m, num, p, from, until)
+		if err == nil {
+			sent++
+		}
+		if lasting(err) {
+			refused, err = err, nil
+		}
+		return err
+	}
 	t := b.table.Load()
 	for _, name := range b.p.Telemetry.Topics(m.filter) {
 		if t.find(name) != m {
@@ -77,14 +129,18 @@ func (b *Bridge) digest(m *Mapping, from, until int64) error {
 		}
 		list, err := b.p.Telemetry.Range(name, "*", millis(from), millis(until), millis(until-from))
 		if err != nil {
-			return err
+			return sent, err
 		}
 		if len(list) == 0 {
 			continue
 		}
 		num, err := b.roomOf(m, name, true)
+		if lasting(err) {
+			refused = err
+			continue
+		}
 		if err != nil {
-			return err
+			return sent, err
 		}
 		p := parts[num]
 		if p == nil {
@@ -93,8 +149,8 @@ func (b *Bridge) digest(m *Mapping, from, until int64) error {
 		}
 		p.add(name, list)
 		if len(p.topics)+p.body.Len() > maxContent*3/4 {
-			if err := b.sendDigest(m, num, p, from, until); err != nil {
-				return err
+			if err := send(num, p); err != nil {
+				return sent, err
 			}
 		}
 	}
@@ -102,11 +158,11 @@ func (b *Bridge) digest(m *Mapping, from, until int64) error {
 		if len(p.topics) == 0 {
 			continue
 		}
-		if err := b.sendDigest(m, num, p, from, until); err != nil {
-			return err
+		if err := send(num, p); err != nil {
+			return sent, err
 		}
 	}
-	return nil
+	return sent, refused
 }
 
 func millis(ms int64) time.Duration { return time.Duration(ms) * time.Millisecond }
@@ -135,8 +191,24 @@ func (p *part) add(name string, list []telemetry.Series) {
 	p.topics = append(p.topics, '}')
 }
 
+// digestDevice stands for the hub in transactions: no device has its number.
+const digestDevice = 1 << 63
+
+// digestTxn names one event of a digest. Which topics go into it is the same at
+// another try, for samples of the past do not change.
+func digestTxn(m *Mapping, until int64, part int) room.Txn {
+	sum := sha256.Sum256([]byte(m.filter))
+	return room.Txn{Device: digestDevice, ID: "digest/" + hex.EncodeToString(sum[:8]) + "/" + strconv.FormatInt(until, 10) + "/" + strconv.Itoa(part)}
+}
+
 // sendDigest sends what a part holds, and empties it.
 func (b *Bridge) sendDigest(m *Mapping, num room.Num, p *part, from, until int64) error {
+	part := p.n
+	p.n++
+	defer func() {
+		p.topics = p.topics[:0]
+		p.body.Reset()
+	}()
 	user, err := b.asHub(m, num, m.Type, false)
 	if err != nil {
 		return err
@@ -147,8 +219,6 @@ func (b *Bridge) sendDigest(m *Mapping, num room.Num, p *part, from, until int64
 		dst = cjson.AppendString(append(dst, `,"msgtype":"m.notice","body":`...), strings.TrimSpace(p.body.String()))
 	}
 	dst = append(append(append(dst, `,"topics":{`...), p.topics...), '}', '}')
-	p.topics, p.n = p.topics[:0], p.n+1
-	p.body.Reset()
-	_, err = b.p.Deeds.Send(num, &room.Draft{Type: m.Type, Sender: user, Content: dst})
+	_, err = b.p.Deeds.Send(num, &room.Draft{Type: m.Type, Sender: user, Content: dst, Txn: digestTxn(m, until, part)})
 	return err
 }

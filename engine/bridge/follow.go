@@ -105,13 +105,24 @@ func (b *Bridge) step(after, upto stream.Pos) (stream.Pos, error) {
 	}
 	for _, w := range todo {
 		if w.do != nil {
-			if err := w.do(); err != nil && !fault.Is(err, fault.Corrupt) {
+			if err := w.do(); lasting(err) {
+				b.tellOnce("an event is passed over: " + plain(err))
+			} else if err != nil {
 				return at, err
 			}
 		}
 		at = w.pos
 	}
 	return at, nil
+}
+
+// lasting says whether an error would be the same at the next try.
+func lasting(err error) bool {
+	switch fault.KindOf(err) {
+	case fault.Internal, fault.Full, fault.Busy, fault.Limit, fault.Remote:
+		return false
+	}
+	return err != nil
 }
 
 // moved drops what is known of a room whose state changed in what permissions are
@@ -171,6 +182,7 @@ func (b *Bridge) reload() error {
 				faults = append(faults, plain(err))
 				return true, nil
 			}
+			m.By = e.Sender
 			list = append(list, m)
 			return true, nil
 		})
@@ -268,59 +280,6 @@ func (b *Bridge) listen(e *room.Event) error {
 	}
 	b.p.Deeds.Tell(b.p.Deeds.Order(strings.ToLower(words[0]), words[1]))
 	return nil
-}
-
-// alertLater has a last will told only where the thing does not come back in time.
-func (b *Bridge) alertLater(to *Mapping, num room.Num, name string, d *room.Draft) error {
-	id, err := b.p.Rooms.RoomID(num)
-	if err != nil {
-		return err
-	}
-	user, err := b.p.Accounts.Find(d.Sender)
-	if err != nil {
-		return err
-	}
-	if d.Txn, err = b.txn(name); err != nil {
-		return err
-	}
-	_, _, joined, err := b.of(num, d.Sender)
-	if err != nil {
-		return err
-	}
-	if !joined {
-		if err := b.p.Deeds.Enter(num, d.Sender); err != nil {
-			return err
-		}
-	}
-	waits, err := b.p.Deeds.Later(user, id, d, to.alertIn)
-	if err != nil {
-		return err
-	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if len(b.gone) < maxCommands {
-		b.gone[name] = waits
-	}
-	return nil
-}
-
-// back takes back the alert of a thing that is there again.
-func (b *Bridge) back(name string, will bool) {
-	if will {
-		return
-	}
-	b.mu.Lock()
-	id, ok := b.gone[name]
-	delete(b.gone, name)
-	b.mu.Unlock()
-	if ok {
-		b.do(name, 64, func() { _ = b.p.Deeds.Cancel(id) }) // it was sent meanwhile
-	}
-}
-
-// mention has the whole room alerted by a message.
-func mention(content []byte) []byte {
-	return append(content[:len(content)-1], `,"m.mentions":{"room":true}}`...)
 }
 
 // MayUser says whether a user of the hub may do something with a topic, by the

@@ -53,6 +53,10 @@ type Mapping struct {
 	AlertIn  string `json:"alert_in,omitempty" toml:"alert_in"` // how long a last will waits for the thing's return
 	Origin   string `json:"-" toml:"-"`                         // where it stands, for messages
 
+	// By is who wrote it: it leads to rooms that they are in, and what power it
+	// needs is theirs to give. Empty: it stands in the file, and is the owner's.
+	By mxid.UserID `json:"-" toml:"-"`
+
 	filter   string
 	names    []string // of the captures, in order; empty: none but its number
 	interval time.Duration
@@ -133,10 +137,26 @@ func (m *Mapping) Check() error {
 	if m.Type == "" {
 		m.Type = map[Mode]string{Event: typeEvent, Shadow: typeShadow, Telemetry: typeDigest, Command: typeMessage}[m.Mode]
 	}
+	if err := forbidden(m, m.Type); err != nil {
+		return err
+	}
 	if m.Mode == Shadow && m.StateKey == "" {
 		m.StateKey = "{topic}"
 	}
 	return m.checkTemplates(bad)
+}
+
+// forbidden refuses types of events that say what a room is and who may do what
+// there: no topic is to make these, by whosever power.
+func forbidden(m *Mapping, typ string) error {
+	if !strings.HasPrefix(typ, "m.room.") || m.Mode == Command {
+		return nil
+	}
+	switch typ {
+	case typeMessage, "m.room.name", "m.room.topic", "m.room.avatar", "m.room.pinned_events":
+		return nil
+	}
+	return fault.E(fault.Invalid, "bridge.Mapping", "%s: no mapping makes events of type %s", m.Origin, typ)
 }
 
 // durations reads the intervals.

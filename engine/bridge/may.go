@@ -30,6 +30,7 @@ type rights struct {
 type roomRights struct {
 	levels    *auth.PowerLevels
 	encrypted bool
+	made      bool // by the hub
 	joined    map[mxid.UserID]bool
 }
 
@@ -66,6 +67,10 @@ func (b *Bridge) of(num room.Num, user mxid.UserID) (levels *auth.PowerLevels, e
 	if err != nil {
 		return nil, false, false, err
 	}
+	create, err := b.p.Rooms.StateEvent(head.State, "m.room.create", "")
+	if err != nil {
+		return nil, false, false, err
+	}
 	known, err := b.p.Rooms.User(user)
 	if err != nil {
 		return nil, false, false, err
@@ -84,12 +89,23 @@ func (b *Bridge) of(num room.Num, user mxid.UserID) (levels *auth.PowerLevels, e
 			if len(r.rooms) >= maxRightsRooms {
 				clear(r.rooms)
 			}
-			have = &roomRights{head.Levels, sealed != nil, map[mxid.UserID]bool{}}
+			have = &roomRights{head.Levels, sealed != nil, create != nil && create.Sender == b.p.Hub, map[mxid.UserID]bool{}}
 			r.rooms[num] = have
 		}
 		have.joined[user] = joined
 	}
 	return head.Levels, sealed != nil, joined, nil
+}
+
+// made says whether the hub made a room.
+func (b *Bridge) made(num room.Num) (bool, error) {
+	if _, _, _, err := b.of(num, b.p.Hub); err != nil {
+		return false, err
+	}
+	b.rights.mu.Lock()
+	defer b.rights.mu.Unlock()
+	have := b.rights.rooms[num]
+	return have != nil && have.made, nil
 }
 
 // userOf is the Matrix user behind an identity: things have their name, people

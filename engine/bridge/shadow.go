@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"bytes"
 	"context"
 	"slices"
 	"strconv"
@@ -100,11 +101,30 @@ func (b *Bridge) showDue(now time.Time) {
 	b.mu.Unlock()
 	slices.SortFunc(due, func(x, y *showing) int { return strings.Compare(x.topic, y.topic) })
 	for _, s := range due {
-		b.do(s.thing, 512, func() {
-			if err := b.showOne(s.to, s.thing, s.topic); err != nil {
+		b.mu.Lock()
+		to := s.to
+		b.mu.Unlock()
+		ok := b.do(s.thing, 512, func() {
+			err := b.showOne(to, s.thing, s.topic)
+			if err != nil {
 				b.tellOnce("the shadow of " + s.topic + " is not shown: " + plain(err))
 			}
+			if err != nil && !lasting(err) {
+				b.showAgain(s)
+			}
 		})
+		if !ok {
+			b.showAgain(s)
+		}
+	}
+}
+
+// showAgain has a shadow shown that could not be.
+func (b *Bridge) showAgain(s *showing) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if s.due.IsZero() {
+		s.due = b.p.Now().Add(s.to.interval)
 	}
 }
 
@@ -157,6 +177,9 @@ func (b *Bridge) state(to *Mapping, num room.Num, user mxid.UserID, typ, key str
 	if sealed {
 		return sealedRoom(to)
 	}
+	if err := forbidden(to, typ); err != nil {
+		return err
+	}
 	if !joined || levels.UserLevel(user) < levels.EventLevel(typ, true) {
 		if user, err = b.asHub(to, num, typ, true); err != nil {
 			return err
@@ -185,14 +208,14 @@ func (b *Bridge) asHub(to *Mapping, num room.Num, typ string, state bool) (mxid.
 		return "", fault.E(fault.Forbidden, "bridge", "%s needs power level %d in the room that %s is mapped to", user, levels.EventLevel(typ, state), to.Topic)
 	}
 	if !enough {
-		if err := b.p.Deeds.Crown(num, user); err != nil {
+		if err := b.p.Deeds.Crown(num, to.By, levels.EventLevel(typ, state)); err != nil {
 			return "", err
 		}
 	}
 	if joined {
 		return user, nil
 	}
-	return user, b.p.Deeds.Enter(num, user)
+	return user, b.p.Deeds.Enter(num, user, to.By)
 }
 
 // askShadow does what somebody asks about a shadow by MQTT.
@@ -258,16 +281,34 @@ func (b *Bridge) Desire(thing, topic string, patch []byte, version uint64) error
 	return nil
 }
 
+// maxRedacted is how many state events of a shadow are emptied when it is deleted,
+// the newest first: each takes an event of its own.
+const maxRedacted = 500
+
 // DeleteShadow deletes a shadow, and what the room shows of it: the state event
-// is emptied, and the one before redacted.
+// is emptied, and those before it are redacted. The room comes first: after a
+// power cut in between the shadow is still there, to be deleted again. A room
+// that refuses keeps what it shows, and the shadow is gone all the same.
 func (b *Bridge) DeleteShadow(thing, topic string) error {
-	if err := b.p.Shadows.Delete(thing, topic); err != nil {
+	if _, err := b.p.Shadows.Get(thing, topic); err != nil {
 		return err
 	}
 	b.mu.Lock()
 	delete(b.show, thing+"\x00"+topic)
 	b.mu.Unlock()
+	refused := b.hide(topic)
+	if refused != nil && !lasting(refused) {
+		return refused
+	}
+	if err := b.p.Shadows.Delete(thing, topic); err != nil {
+		return err
+	}
 	b.publishSoon(&mqtt.Message{Topic: shadowPrefix + topic + "/delta", QoS: 1, Retain: true})
+	return refused
+}
+
+// hide takes out of a room what it shows of a shadow.
+func (b *Bridge) hide(topic string) error {
 	to := b.table.Load().find(topic)
 	if to == nil || to.Mode != Shadow {
 		return nil
@@ -288,8 +329,23 @@ func (b *Bridge) DeleteShadow(thing, topic string) error {
 	if err := b.state(to, num, old.Sender, typ, key, []byte("{}")); err != nil {
 		return err
 	}
-	_, err = b.p.Deeds.Send(num, &room.Draft{Type: "m.room.redaction", Sender: old.Sender, Redacts: old.ID, Content: []byte(`{"reason":"the shadow was deleted"}`)})
-	return err
+	for n := 0; n < maxRedacted && old.IsState && old.Type == typ; n++ {
+		if !old.Redacted() && len(old.Content) > 2 {
+			_, err = b.p.Deeds.Send(num, &room.Draft{Type: "m.room.redaction", Sender: old.Sender, Redacts: old.ID, Content: []byte(`{"reason":"the shadow was deleted"}`)})
+			if err != nil {
+				return err
+			}
+		}
+		if old.Replaces == 0 {
+			return nil
+		}
+		if old, err = b.p.Rooms.Event(old.Replaces); fault.Is(err, fault.NotFound) {
+			return nil // it aged away
+		} else if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // takeUpShadows has all shadows shown that changed while the hub could not: an
@@ -304,6 +360,21 @@ func (b *Bridge) takeUpShadows() error {
 				b.show[key] = &showing{to: to, thing: one.Thing, topic: one.Topic, due: b.p.Now().Add(to.interval)}
 			}
 			b.mu.Unlock()
+		}
+		return true
+	})
+}
+
+// takeUpDeltas publishes what is desired of things where that was not done before
+// the hub lost its power.
+func (b *Bridge) takeUpDeltas(broker *mqtt.Broker) error {
+	return b.p.Shadows.List("", func(one *shadow.State) bool {
+		if one.Desired == nil {
+			return true
+		}
+		m, err := broker.Retained(shadowPrefix + one.Topic + "/delta")
+		if err == nil && (m == nil || !bytes.Equal(m.Payload, one.Delta())) {
+			b.delta(one)
 		}
 		return true
 	})

@@ -1,8 +1,6 @@
 package bridge
 
 import (
-	"crypto/rand"
-	"encoding/hex"
 	"strings"
 
 	"hearth/engine/fault"
@@ -23,7 +21,9 @@ func (b *Bridge) Tap(m *mqtt.Message, done func(error)) mqtt.Verdict {
 	if rest, ok := strings.CutPrefix(m.Topic, shadowPrefix); ok {
 		return b.askShadow(rest, m, done)
 	}
-	b.back(m.From.Name, m.Will)
+	if !m.Will {
+		b.back(m.From.Name)
+	}
 	if c := b.commands.answered(m.Topic, m.Correlation, b.p.Now()); c != nil {
 		return b.later(m, done, func(k *mqtt.Message) error { return b.answer(c, k) })
 	}
@@ -72,6 +72,7 @@ func (b *Bridge) later(m *mqtt.Message, done func(error), f func(k *mqtt.Message
 			b.tellOnce(k.From.Name + " on " + k.Topic + ": " + plain(err))
 		}
 		done(refusal(err))
+		b.notes.answered(k, b.p.Now())
 	}) {
 		return mqtt.Verdict{Refuse: mqtt.QuotaExceeded, Text: "too much waits for its rooms: slow down"}
 	}
@@ -112,8 +113,15 @@ func (b *Bridge) send(to *Mapping, m *mqtt.Message) error {
 	if m.Will && to.Alert {
 		d.Content = mention(d.Content)
 	}
+	if err := forbidden(to, typ); err != nil {
+		return err
+	}
 	if m.Will && to.alertIn > 0 {
-		return b.alertLater(to, num, m.From.Name, d)
+		if to.StateKey != "" {
+			key := to.expand(to.StateKey, m.Topic)
+			d.StateKey = &key
+		}
+		return b.alertLater(to, num, m, d)
 	}
 	if to.StateKey != "" {
 		key := to.expand(to.StateKey, m.Topic)
@@ -121,25 +129,21 @@ func (b *Bridge) send(to *Mapping, m *mqtt.Message) error {
 		_, err = b.p.Deeds.State(num, d)
 		return err
 	}
-	if d.Txn, err = b.txn(m.From.Name); err != nil {
+	if d.Txn, err = b.txn(m); err != nil {
 		return err
 	}
 	_, err = b.p.Deeds.Send(num, d)
 	return err
 }
 
-// txn is the transaction of an event of a thing. Its id is new each time: packet ids begin at 1
-// with each connection, so that they would make two alarms one.
-func (b *Bridge) txn(name string) (room.Txn, error) {
-	one, err := b.p.Things.Find(name)
+// txn is the transaction of an event of a thing.
+func (b *Bridge) txn(m *mqtt.Message) (room.Txn, error) {
+	one, err := b.p.Things.Find(m.From.Name)
 	if err != nil || one.DeviceNum == 0 {
 		return room.Txn{}, nil // a person, by MQTT
 	}
-	var raw [12]byte
-	if _, err := rand.Read(raw[:]); err != nil {
-		return room.Txn{}, fault.E(fault.Internal, "bridge", "no randomness: %w", err)
-	}
-	return room.Txn{Device: one.DeviceNum, ID: txnPrefix + hex.EncodeToString(raw[:])}, nil
+	id, err := b.notes.transaction(b.p.Store, m)
+	return room.Txn{Device: one.DeviceNum, ID: id}, err
 }
 
 // fromThing says whether an event is a thing's of this hub, which speaks by MQTT
@@ -170,7 +174,7 @@ func (b *Bridge) ready(to *Mapping, m *mqtt.Message) (room.Num, mxid.UserID, err
 	case !to.joins():
 		return 0, "", fault.E(fault.Forbidden, "bridge", "%s is not in the room that %s is mapped to", user, m.Topic)
 	}
-	return num, user, b.p.Deeds.Enter(num, user)
+	return num, user, b.p.Deeds.Enter(num, user, to.By)
 }
 
 func sealedRoom(m *Mapping) error {

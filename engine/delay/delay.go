@@ -206,6 +206,11 @@ func (q *Queue) Of(user uint32) []*Event {
 	return q.list(func(e *Event) bool { return e.User == user })
 }
 
+// All lists what waits, the next due first.
+func (q *Queue) All() []*Event {
+	return q.list(func(*Event) bool { return true })
+}
+
 // Due lists what is due at a time, the oldest first; next is when more is, 0 where
 // nothing waits.
 func (q *Queue) Due(now int64) (due []*Event, next int64) {

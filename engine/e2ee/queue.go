@@ -219,6 +219,21 @@ func (r *Records) AppendMessages(dst []byte, device uint64, after, upto stream.P
 	return dst, last, more, err
 }
 
+// EachMessage calls f for the messages that wait for a device up to a position,
+// oldest first, each with its own, until f returns false. It is for who hands them
+// on one by one. What f is given is valid during the call only.
+func (r *Records) EachMessage(device uint64, upto stream.Pos, f func(at stream.Pos, msg []byte) (more bool)) error {
+	r.queue.Lock()
+	w, err := r.size(device)
+	r.queue.Unlock()
+	if err != nil || w.count == 0 {
+		return err
+	}
+	return r.st.Scan(toDeviceKey(device, 0), upTo(device, upto), func(key, row []byte) (bool, error) {
+		return f(stream.Pos(binary.BigEndian.Uint64(key[9:])), row), nil
+	})
+}
+
 // Acknowledge deletes the messages up to a position, which a device has proved to
 // have by asking for what comes after. The deletion need not be on disk at once:
 // whoever comes with that position is not told of them again.

@@ -20,7 +20,7 @@ func (c *Client) Name() string { return c.s.id.Name }
 // Spec: MQTT 5, 3.3.4, 4.3 and 4.9.
 func (c *Client) Publish(m *Message, id uint16) error {
 	s := c.s
-	m.From, m.ClientID = s.id, s.client
+	m.From, m.ClientID, m.ID = s.id, s.client, id
 	p := &publication{m: m, from: s, link: c.l, id: id}
 	if m.QoS > 0 {
 		ours, err := c.enter(m.QoS, id)

@@ -75,6 +75,8 @@ type Message struct {
 	Origin   string   // given to Broker.Publish; a Tap knows its own messages by it
 	Except   string   // name of an identity whose sessions are not given it; cuts loops
 	Will     bool     // it is somebody's last will
+	ID       uint16   // of the publisher's packet; 0 with QoS 0, and from the hub itself
+	Dup      bool     // the publisher says that it has sent it before
 
 	lasts uint32 // of a will: seconds from when it is published to Expires; 0: for ever
 }

@@ -208,6 +208,9 @@ const (
 	TopicName Table = 0xb8
 	// Command: topic its answer comes on, NUL, correlation → the command's event, room and end, as JSON. bridge.
 	Command Table = 0xb9
+	// Repeat: name of a publisher, NUL, client id, NUL, packet id u16 → sum of the message and the transaction of the
+	// event that it became, as JSON. bridge.
+	Repeat Table = 0xba
 
 	// ThingSession: session u32 → who it belongs to, expiry, when it was left, last will. mqtt.
 	ThingSession Table = 0xa0

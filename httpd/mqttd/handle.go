@@ -66,8 +66,8 @@ func validText(asks bool, m *mqtt.Message) bool {
 //
 // Spec: MQTT 5, 3.3.
 func (c *conn) publish(first byte, in *input) error {
-	m := mqtt.Message{QoS: first >> 1 & 3, Retain: first&1 != 0}
-	if m.QoS == 3 || m.QoS == 0 && first&8 != 0 {
+	m := mqtt.Message{QoS: first >> 1 & 3, Retain: first&1 != 0, Dup: first&8 != 0}
+	if m.QoS == 3 || m.QoS == 0 && m.Dup {
 		return mqtt.Refuse(mqtt.Malformed, "no such QoS, or a repeated QoS 0") // [MQTT-3.3.1-4], [MQTT-3.3.1-2]
 	}
 	topic := in.text()
