@@ -160,6 +160,7 @@ func (c *committer) run() {
 		c.b.addDrops(batch, drops)
 		began := time.Now()
 		err := c.b.st.Start(batch)
+		c.b.keep.started(err)
 		if err == nil {
 			err = batch.Wait()
 		} else {

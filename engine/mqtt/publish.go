@@ -23,6 +23,7 @@ type publication struct {
 
 	targets []target
 	body    uint64 // number of the copy that several queues share; 0: none
+	order   uint64 // of a retained message; see keeper.put
 	rows    func(*store.Batch)
 
 	left   atomic.Int32 // what the acknowledgement waits for
@@ -84,7 +85,7 @@ func (b *Broker) publish(p *publication) {
 		if p.m.QoS == 0 {
 			ok = b.keep.hold(p.m)
 		} else if ok = b.keep.admit(p.m); ok {
-			durable = true
+			durable, p.order = true, b.keep.number()
 		}
 		if !ok {
 			p.answer(QuotaExceeded, "there are too many retained messages")
@@ -199,7 +200,7 @@ func (p *publication) submit(b *Broker) {
 // add puts the message's rows into a batch: one copy, and a row for each queue.
 func (p *publication) add(b *Broker, batch *store.Batch) {
 	if p.m.Retain && p.m.QoS > 0 {
-		b.keep.put(batch, p.m)
+		b.keep.put(batch, p.m, p.order)
 	}
 	waits := 0
 	for i := range p.targets {

@@ -18,15 +18,24 @@ type keeper struct {
 	waiting map[string]held // by topic
 	bytes   int             // of waiting
 	since   time.Time       // of the oldest in waiting
+	order   uint64          // of the last message that was retained or held
 	count   int             // on disk
 	size    int64
 	urgent  bool // a flush is under way because waiting was full
+
+	// under has the rows that are in the committer's batch and cannot be read
+	// yet: their sizes, 0 for one that is deleted.
+	under   map[string]int64
+	recount bool // a batch failed with rows that were counted
+
+	sweeping sweeping
 }
 
 // held is a retained value of QoS 0 that is not on disk yet.
 type held struct {
 	m     *Message // nil: the topic is to have none
 	fresh bool     // the topic has none on disk
+	order uint64
 }
 
 const maxHeld = 1 << 20 // bytes of waiting
@@ -34,13 +43,23 @@ const maxHeld = 1 << 20 // bytes of waiting
 func retainedKey(topic string) []byte { return append(store.Retained.Key(nil), topic...) }
 
 func openKeeper(b *Broker) (*keeper, error) {
-	k := &keeper{b: b, waiting: map[string]held{}}
-	err := b.st.ScanPrefix(store.Retained.Prefix(), func(key, val []byte) (bool, error) {
+	k := &keeper{b: b, waiting: map[string]held{}, under: map[string]int64{}}
+	return k, k.countAll()
+}
+
+// countAll counts what is on disk, and looks when the first of it expires.
+func (k *keeper) countAll() error {
+	k.count, k.size, k.recount = 0, 0, false
+	return k.b.st.ScanPrefix(store.Retained.Prefix(), func(key, val []byte) (bool, error) {
+		m, err := readMessage(string(key[1:]), val)
+		if err != nil {
+			return false, err
+		}
 		k.count++
 		k.size += int64(len(key) + len(val))
+		k.sweeping.expect(m.Expires)
 		return true, nil
 	})
-	return k, err
 }
 
 // admit says whether there is room for a retained message.
@@ -49,13 +68,33 @@ func (k *keeper) admit(m *Message) bool {
 		return true
 	}
 	k.mu.Lock()
-	full := k.count+len(k.waiting) >= k.b.limits.Retained || k.size+int64(k.bytes+m.memory()) > k.b.limits.RetainedBytes
-	k.mu.Unlock()
-	if !full {
+	defer k.mu.Unlock()
+	if k.count+len(k.waiting) < k.b.limits.Retained && k.size+int64(k.bytes+m.memory()) <= k.b.limits.RetainedBytes {
 		return true
 	}
-	known, err := k.b.st.Has(retainedKey(m.Topic)) // a new value takes the old one's place
-	return err == nil && known
+	size, err := k.onDisk(retainedKey(m.Topic)) // a new value takes the old one's place
+	return err == nil && size > 0
+}
+
+// number gives a message its place among those that are retained, for put.
+func (k *keeper) number() uint64 {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.order++
+	return k.order
+}
+
+// onDisk is the size of a topic's row, be it on its way; 0: it has none. It
+// needs mu.
+func (k *keeper) onDisk(key []byte) (int64, error) {
+	if size, ok := k.under[string(key[1:])]; ok {
+		return size, nil
+	}
+	row, ok, err := k.b.st.Get(nil, key)
+	if err != nil || !ok {
+		return 0, err
+	}
+	return int64(len(key) + len(row)), nil
 }
 
 // hold takes a retained value of QoS 0, and says whether there was room.
@@ -64,25 +103,23 @@ func (k *keeper) hold(m *Message) bool {
 		return false
 	}
 	k.mu.Lock()
-	old, again := k.waiting[m.Topic]
-	k.mu.Unlock()
-	if !again {
-		known, err := k.b.st.Has(retainedKey(m.Topic))
-		old.fresh = err == nil && !known
+	defer k.mu.Unlock()
+	k.order++
+	h := held{order: k.order}
+	if old, again := k.waiting[m.Topic]; again {
+		h.fresh = old.fresh
+		k.bytes -= old.memory(m.Topic)
+	} else {
+		size, err := k.onDisk(retainedKey(m.Topic))
+		h.fresh = err == nil && size == 0
 	}
-	h := held{fresh: old.fresh}
 	if len(m.Payload) > 0 {
 		h.m = m.Clone()
 	}
-	k.mu.Lock()
-	defer k.mu.Unlock()
 	if len(k.waiting) == 0 {
 		k.since = k.b.o.Now()
 	}
 	k.bytes += h.memory(m.Topic)
-	if old, ok := k.waiting[m.Topic]; ok {
-		k.bytes -= old.memory(m.Topic)
-	}
 	k.waiting[m.Topic] = h
 	if k.bytes > maxHeld && !k.urgent {
 		k.urgent = true
@@ -102,77 +139,187 @@ func (h held) memory(topic string) int {
 	return 64 + h.m.memory()
 }
 
-// put writes a retained message of QoS 1 or 2 with its batch; one without a
-// payload removes the topic's.
-func (k *keeper) put(batch *store.Batch, m *Message) {
+// put writes a retained message of QoS 1 or 2 with the committer's batch; one
+// without a payload removes the topic's. A value of QoS 0 that came after it
+// stays the topic's last.
+func (k *keeper) put(batch *store.Batch, m *Message, order uint64) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if h, ok := k.waiting[m.Topic]; ok {
+	key := retainedKey(m.Topic)
+	size := k.write(batch, m, key)
+	k.under[m.Topic] = size
+	h, ok := k.waiting[m.Topic]
+	switch {
+	case ok && h.order > order:
+		h.fresh = size == 0
+		k.waiting[m.Topic] = h
+	case ok:
 		k.bytes -= h.memory(m.Topic)
 		delete(k.waiting, m.Topic)
 	}
-	key := retainedKey(m.Topic)
-	if len(m.Payload) == 0 {
-		m = nil
-	}
-	k.write(batch, m, key)
 }
 
-// tick writes what has waited long enough.
+// started says that the committer's batch can be read now, or failed.
+func (k *keeper) started(err error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.recount = k.recount || err != nil && len(k.under) > 0
+	clear(k.under)
+}
+
+// tick writes what has waited long enough, and sweeps.
 func (k *keeper) tick(now time.Time) error {
 	k.mu.Lock()
 	due := len(k.waiting) > 0 && now.Sub(k.since) >= time.Duration(k.b.limits.RetainedSeconds)*time.Second
-	k.mu.Unlock()
-	if !due {
-		return nil
+	var err error
+	if k.recount {
+		err = k.countAll()
 	}
-	return k.flush()
+	k.mu.Unlock()
+	if err == nil && due {
+		err = k.flush()
+	}
+	if err == nil {
+		err = k.sweep(now)
+	}
+	return err
 }
 
-// flush writes what waits. The rows go with the next batch that is synced.
+// flush writes what waits. Topics that are in the committer's batch wait for the
+// next time: that batch could come behind this one.
 func (k *keeper) flush() error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.urgent = false
-	if len(k.waiting) == 0 {
-		return nil
-	}
 	batch := k.b.st.NewBatch()
+	var written []string
 	for topic, h := range k.waiting {
+		if _, busy := k.under[topic]; busy {
+			continue
+		}
 		k.write(batch, h.m, retainedKey(topic))
+		written = append(written, topic)
+	}
+	if len(written) == 0 {
+		batch.Drop()
+		return nil
 	}
 	if err := k.b.st.Commit(batch); err != nil {
 		batch.Drop()
+		k.recount = true
 		return err
 	}
-	clear(k.waiting)
-	k.bytes = 0
+	for _, topic := range written {
+		k.bytes -= k.waiting[topic].memory(topic)
+		delete(k.waiting, topic)
+	}
+	k.since = k.b.o.Now()
 	return nil
 }
 
-// write puts one row into a batch, nil as its deletion. It needs mu.
-func (k *keeper) write(batch *store.Batch, m *Message, key []byte) {
-	if old, ok, err := k.b.st.Get(nil, key); err == nil && ok {
+// write puts one row into a batch, nil or a message without a payload as its
+// deletion, and gives the row's size. It needs mu.
+func (k *keeper) write(batch *store.Batch, m *Message, key []byte) int64 {
+	if old, err := k.onDisk(key); err == nil && old > 0 {
 		k.count--
-		k.size -= int64(len(key) + len(old))
+		k.size -= old
 	}
-	if m == nil {
+	if m == nil || len(m.Payload) == 0 {
 		batch.Delete(key)
-		return
+		return 0
 	}
 	row := appendMessage(nil, m)
+	size := int64(len(key) + len(row))
 	k.count++
-	k.size += int64(len(key) + len(row))
+	k.size += size
+	k.sweeping.expect(m.Expires)
 	batch.Set(key, row)
+	return size
 }
 
-// Retained gives the retained message of a topic; nil where there is none.
+// sweeping is where the removal of expired messages stands. It goes through all
+// rows, a piece with each tick, from when the first of them expires.
+type sweeping struct {
+	due  time.Time // when the first expires; zero: none does
+	at   []byte    // where it goes on; nil: it is not under way
+	next time.Time // due after this time through
+}
+
+// sweepRows are looked at in one piece.
+const sweepRows = 1024
+
+// expect takes note of a message's end.
+func (w *sweeping) expect(expires time.Time) {
+	if expires.IsZero() {
+		return
+	}
+	for _, t := range []*time.Time{&w.due, &w.next} {
+		if t.IsZero() || expires.Before(*t) {
+			*t = expires
+		}
+	}
+}
+
+// sweep removes a piece of what has expired from the disk. A topic that has a
+// newer value on its way is let be.
+func (k *keeper) sweep(now time.Time) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	w := &k.sweeping
+	if w.at == nil {
+		if w.due.IsZero() || now.Before(w.due) {
+			return nil
+		}
+		w.at, w.next = store.Retained.Prefix(), time.Time{}
+	}
+	batch := k.b.st.NewBatch()
+	batch.Frees()
+	rows := 0
+	var on []byte
+	err := k.b.st.Scan(w.at, store.After(store.Retained.Prefix()), func(key, val []byte) (bool, error) {
+		if rows++; rows > sweepRows {
+			on = bytes.Clone(key)
+			return false, nil
+		}
+		topic := string(key[1:])
+		m, err := readMessage(topic, val)
+		if err != nil {
+			return false, err
+		}
+		_, held := k.waiting[topic]
+		if _, busy := k.under[topic]; busy || held || !m.expired(now) {
+			w.expect(m.Expires)
+			return true, nil
+		}
+		k.write(batch, nil, bytes.Clone(key))
+		return true, nil
+	})
+	if err == nil && !batch.Empty() {
+		if err = k.b.st.Apply(batch); err == nil {
+			batch = nil
+		}
+	}
+	if batch != nil {
+		batch.Drop()
+	}
+	if err != nil {
+		k.recount = true
+		return err
+	}
+	if w.at = on; on == nil {
+		w.due = w.next
+	}
+	return nil
+}
+
+// Retained gives the retained message of a topic; nil where there is none, or
+// its time is over.
 func (b *Broker) Retained(topic string) (*Message, error) {
 	b.keep.mu.Lock()
 	h, ok := b.keep.waiting[topic]
 	b.keep.mu.Unlock()
 	if ok {
-		if h.m == nil {
+		if h.m == nil || h.m.expired(b.o.Now()) {
 			return nil, nil
 		}
 		return h.m.Clone(), nil
@@ -181,7 +328,11 @@ func (b *Broker) Retained(topic string) (*Message, error) {
 	if err != nil || !ok {
 		return nil, err
 	}
-	return readMessage(topic, row)
+	m, err := readMessage(topic, row)
+	if err != nil || m.expired(b.o.Now()) {
+		return nil, err
+	}
+	return m, nil
 }
 
 // replay is the retained messages that a new subscription is still to be given.
