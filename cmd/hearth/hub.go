@@ -30,6 +30,7 @@ import (
 	"hearth/httpd/clientapi"
 	"hearth/httpd/fedapi"
 	"hearth/httpd/hubapi"
+	"hearth/httpd/mdns"
 	"hearth/httpd/mediaapi"
 	"hearth/httpd/mqttd"
 	"hearth/httpd/peer"
@@ -59,7 +60,9 @@ type hub struct {
 	control *control
 	acme    *peer.ACME // nil: the certificate comes from elsewhere
 	doors   []door
-	fresh   bool // the data folder was made by this start
+	finds   []mdns.Service  // what is announced on the local network
+	mdns    *mdns.Responder // nil: nothing is
+	fresh   bool            // the data folder was made by this start
 	asked   chan struct{}
 
 	context context.Context // of what runs beside the listeners; end cancels it
@@ -263,6 +266,8 @@ func (h *hub) open(shares budget.Shares) error {
 		if err != nil {
 			return listenError(c, "client_listen", c.ClientListen, err)
 		}
+		h.found(addr, mdns.Service{Type: "_matrix._tcp", Text: []string{"server_name=" + string(h.engine.Server)}})
+		h.found(addr, mdns.Service{Type: "_http._tcp", Text: []string{"path=/"}})
 		h.doors = append(h.doors, door{"clients", "http://" + reachable(addr), ""})
 	}
 	if c.FederationListen != "" {
@@ -270,6 +275,7 @@ func (h *hub) open(shares budget.Shares) error {
 		if err != nil {
 			return listenError(c, "federation_listen", c.FederationListen, err)
 		}
+		h.found(addr, mdns.Service{Type: "_matrix._tcp", Text: []string{"server_name=" + string(h.engine.Server), "tls=1"}})
 		h.doors = append(h.doors, door{"in TLS", "https://" + reachable(addr), note})
 	}
 	if err := h.openMQTT(); err != nil {
@@ -278,6 +284,7 @@ func (h *hub) open(shares budget.Shares) error {
 	if h.acme != nil {
 		h.running.Go(func() { h.acme.Run(h.context) })
 	}
+	h.announce()
 	return nil
 }
 
@@ -378,6 +385,11 @@ func (h *hub) stop() error {
 	}
 	if h.things != nil {
 		h.things.Close(stopTime / 5)
+	}
+	if h.mdns != nil {
+		if err := h.mdns.Close(); err != nil {
+			h.log.Warn("mdns ended badly", "err", err)
+		}
 	}
 	if h.control != nil {
 		h.control.close()

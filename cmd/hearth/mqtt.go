@@ -8,6 +8,7 @@ import (
 	"hearth/cmd/internal/config"
 	"hearth/engine/budget"
 	"hearth/engine/mqtt"
+	"hearth/httpd/mdns"
 	"hearth/httpd/mqttd"
 )
 
@@ -43,6 +44,11 @@ func (h *hub) openMQTT() (err error) {
 		if err != nil {
 			return listenError(c, "mqtt_listen", addr, err)
 		}
+		typ := "_mqtt._tcp"
+		if secure {
+			typ = "_secure-mqtt._tcp"
+		}
+		h.found(at, mdns.Service{Type: typ})
 		d.url += reachable(at)
 		h.doors = append(h.doors, d)
 	}

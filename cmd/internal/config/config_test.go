@@ -124,8 +124,8 @@ func TestSample(t *testing.T) {
 			}
 		})
 	}
-	if n := len(new(Config).settings()); n > 45 || strings.Count(all.String(), " = ") < n {
-		t.Errorf("%d settings; at most 45 may be, and the sample has to have all", n)
+	if n := len(new(Config).settings()); n > 46 || strings.Count(all.String(), " = ") < n {
+		t.Errorf("%d settings; at most 46 may be, and the sample has to have all", n)
 	}
 	var help bytes.Buffer
 	Help(&help)
