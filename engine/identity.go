@@ -163,10 +163,14 @@ func (s *IdentityService) Authenticate(ctx context.Context, r *federation.Signed
 func (s *IdentityService) tell(ctx context.Context, server mxid.Server, body []byte) error {
 	if s.local != nil && server == s.name {
 		list, _ := cjson.Lookup(body, "invites")
-		return cjson.Array(list, func(invite []byte) bool {
-			s.local.Bound(ctx, invite)
+		var away error
+		err := cjson.Array(list, func(invite []byte) bool {
+			if err := s.local.Bound(ctx, invite); err != nil {
+				away = err
+			}
 			return ctx.Err() == nil
 		})
+		return errors.Join(err, away)
 	}
 	_, err := s.ask(ctx, &federation.Request{Dest: server, Method: "PUT", Path: "/_matrix/federation/v1/3pid/onbind", Body: body, MaxAnswer: 64 << 10})
 	return err

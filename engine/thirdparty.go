@@ -2,9 +2,11 @@ package engine
 
 import (
 	"context"
+	"errors"
 
 	"hearth/engine/cjson"
 	"hearth/engine/fault"
+	"hearth/engine/federation"
 	"hearth/engine/mxid"
 	"hearth/engine/room"
 )
@@ -65,9 +67,10 @@ func (e *Engine) displayed(num room.Num, third []byte) ([]byte, error) {
 
 // Bound takes one invite that an identity server found the user of, where this
 // hub is in the room; otherwise the inviter's server is asked to make it. What is
-// wrong with it is passed over: nobody waits for the answer.
+// wrong with it is passed over; the one error is Remote, for an inviter's server
+// that is away: then it is worth to be told again.
 // Spec: server-server, PUT /3pid/onbind.
-func (e *Engine) Bound(ctx context.Context, invite []byte) {
+func (e *Engine) Bound(ctx context.Context, invite []byte) error {
 	field := func(name string) string {
 		s, _ := cjson.LookupString(invite, name)
 		return s
@@ -77,7 +80,7 @@ func (e *Engine) Bound(ctx context.Context, invite []byte) {
 	id, err3 := mxid.ParseRoom(field("room_id"))
 	signed, ok := cjson.Lookup(invite, "signed")
 	if err1 != nil || err2 != nil || err3 != nil || !ok || cjson.KindOf(signed) != cjson.ObjectKind || user.Server() != e.Server {
-		return
+		return nil
 	}
 	content := []byte(`{"membership":"invite","third_party_invite":{"display_name":"","signed":`)
 	content = append(append(content, signed...), '}', '}')
@@ -90,4 +93,9 @@ func (e *Engine) Bound(ctx context.Context, invite []byte) {
 	if err != nil {
 		e.say("a third-party invite of %s came to nothing: %v", user, err)
 	}
+	var refused *federation.Refusal
+	if fault.Is(err, fault.Remote) && (!errors.As(err, &refused) || refused.Status >= 500) {
+		return err
+	}
+	return nil
 }

@@ -138,7 +138,7 @@ type Signed struct {
 // Spec: server-server, request authentication.
 func (f *Federation) Authenticate(ctx context.Context, s *Signed) (mxid.Server, error) {
 	const op = "federation.Authenticate"
-	c, obj, err := s.signed(f.server)
+	c, obj, err := s.signed(f.server, "destination")
 	if err != nil {
 		return "", err
 	}
@@ -159,27 +159,40 @@ func (f *Federation) Authenticate(ctx context.Context, s *Signed) (mxid.Server, 
 }
 
 // Signer finds out which server made a request to a service of the name us that
-// is no homeserver; verify checks signatures. Error: Unauthorised.
+// is no homeserver; verify checks signatures. Homeservers sign for such a service
+// as for each other, or, as identity servers once had it, with another name for
+// the destination. Error: Unauthorised.
 func (s *Signed) Signer(us mxid.Server, verify func(server mxid.Server, obj []byte) error) (mxid.Server, error) {
-	c, obj, err := s.signed(us)
+	c, obj, err := s.signed(us, "destination")
 	if err != nil {
 		return "", err
 	}
-	if err := verify(c.Origin, obj); err != nil {
+	err = verify(c.Origin, obj)
+	if err != nil && c.Destination != "" {
+		if _, obj, err = s.signed(us, "destination_is"); err == nil {
+			err = verify(c.Origin, obj)
+		}
+	}
+	if err != nil {
 		return "", fault.E(fault.Unauthorised, "federation.Signer", "the signature of %s does not hold: %w", c.Origin, err)
 	}
 	return c.Origin, nil
 }
 
-// signed is the object that the request's signature covers, with the signature.
-func (s *Signed) signed(us mxid.Server) (c Credentials, obj []byte, err error) {
+// signed is the object that the request's signature covers, with the signature;
+// to is the member that names the destination.
+func (s *Signed) signed(us mxid.Server, to string) (c Credentials, obj []byte, err error) {
 	if c, err = ParseCredentials(s.Header); err != nil {
 		return c, nil, err
 	}
 	if c.Destination != "" && c.Destination != us {
 		return c, nil, fault.E(fault.Unauthorised, "federation.Authenticate", "the request was meant for %s", c.Destination)
 	}
-	obj = appendRequest(nil, s.Method, s.URI, c.Origin, c.Destination, s.Content)
+	obj = appendRequest(nil, s.Method, s.URI, c.Origin, "", s.Content)
+	if c.Destination != "" {
+		obj = append(append(append(obj[:len(obj)-1], `,"`...), to...), `":`...)
+		obj = append(cjson.AppendString(obj, string(c.Destination)), '}')
+	}
 	obj = append(obj[:len(obj)-1], `,"signatures":{`...)
 	obj = cjson.AppendString(obj, string(c.Origin))
 	obj = cjson.AppendString(append(obj, `:{`...), c.Key)

@@ -3,6 +3,7 @@ package federation
 import (
 	"context"
 	"crypto/ed25519"
+	"encoding/base64"
 	"fmt"
 	"testing"
 	"time"
@@ -85,5 +86,38 @@ func TestAuthenticate(t *testing.T) {
 	out.Header = `X-Matrix origin="d.example",key="ed25519:1",sig="AAAA"`
 	if _, err := b.Authenticate(t.Context(), &out); !fault.Is(err, fault.Forbidden) {
 		t.Errorf("a server that is kept out: %v", err)
+	}
+}
+
+// Homeservers sign requests to an identity server in one of two ways.
+func TestSigner(t *testing.T) {
+	key := event.Signer{Server: "a.test", KeyID: "ed25519:1", Key: ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))}
+	verify := func(server mxid.Server, obj []byte) error {
+		return event.VerifyJSON(obj, string(server), "ed25519:1", key.Key.Public().(ed25519.PublicKey))
+	}
+	for _, tt := range []struct {
+		obj  string
+		dest string
+		ok   bool
+	}{
+		{`{"content":{"a":1},"destination":"id.test","method":"POST","origin":"a.test","uri":"/x"}`, "id.test", true},
+		{`{"content":{"a":1},"destination_is":"id.test","method":"POST","origin":"a.test","uri":"/x"}`, "id.test", true},
+		{`{"content":{"a":1},"method":"POST","origin":"a.test","uri":"/x"}`, "", true},
+		{`{"content":{"a":2},"destination":"id.test","method":"POST","origin":"a.test","uri":"/x"}`, "id.test", false},
+		{`{"content":{"a":1},"destination":"other.test","method":"POST","origin":"a.test","uri":"/x"}`, "other.test", false},
+		{`{"content":{"a":1},"destination_is":"other.test","method":"POST","origin":"a.test","uri":"/x"}`, "id.test", false},
+	} {
+		signed, err := event.SignJSON(nil, []byte(tt.obj), &key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		header := `X-Matrix origin="a.test",key="ed25519:1",sig="` + base64.RawStdEncoding.EncodeToString(event.Signatures(signed, "a.test")[0].Sig) + `"`
+		if tt.dest != "" {
+			header += `,destination="` + tt.dest + `"`
+		}
+		s := Signed{Header: header, Method: "POST", URI: "/x", Content: []byte(`{"a":1}`)}
+		if origin, err := s.Signer("id.test", verify); (err == nil) != tt.ok || tt.ok && origin != "a.test" {
+			t.Errorf("%s: %s, %v", tt.obj, origin, err)
+		}
 	}
 }

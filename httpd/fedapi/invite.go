@@ -120,13 +120,19 @@ func (a *API) bound(r *wire.Req) error {
 	ctx, cancel := untilDone(r)
 	defer cancel()
 	n := 0
+	var away error
 	err = cjson.Array(list, func(invite []byte) bool {
 		n++
-		a.engine.Bound(ctx, invite)
+		if err := a.engine.Bound(ctx, invite); err != nil {
+			away = err
+		}
 		return n < maxBound
 	})
 	if err != nil {
 		return err
+	}
+	if away != nil { // the identity server is to come again
+		return fault.E(fault.Busy, "fedapi.bound", "the server of somebody who has invited is away: %w", away)
 	}
 	return r.Empty()
 }

@@ -216,3 +216,23 @@ func TestInviteByAddressHere(t *testing.T) {
 		return strings.Contains(dan.Want(200, "", "GET", v3+"/sync", "").Body, `"invite":{"`+in)
 	})
 }
+
+// An identity server is told to come again where the inviter's server is away,
+// and not where that refuses.
+func TestBoundWhileAway(t *testing.T) {
+	n := New(t, 2)
+	tell := func(sender string) Reply {
+		return n.Hubs[0].lookUp("PUT", "/_matrix/federation/v1/3pid/onbind", "", `{"medium":"email","address":"a@x.test","mxid":"@amy:a.test","invites":[`+
+			`{"medium":"email","address":"a@x.test","mxid":"@amy:a.test","room_id":"!r:b.test","sender":"`+sender+`","signed":{"mxid":"@amy:a.test","token":"t","signatures":{}}}]}`)
+	}
+	if a := tell("@bob:b.test"); a.Status != 200 {
+		t.Error(a)
+	}
+	n.Cut("a.test", "b.test")
+	if a := tell("@bob:b.test"); a.Status != 503 {
+		t.Error(a)
+	}
+	if a := tell("nonsense"); a.Status != 200 {
+		t.Error(a)
+	}
+}
