@@ -144,7 +144,9 @@ func (a *answer) appendStripped(t *touch, head string) error {
 func (a *answer) appendLeft(t *touch, id mxid.RoomID) error {
 	all := a.initial || a.req.FullState
 	if left := !a.initial && t.member.Pos > a.since.pos; !left && !(all && a.f.Room.IncludeLeave) {
-		return nil
+		if removed, err := a.removed(t); err != nil || !removed {
+			return err
+		}
 	}
 	if t.member.Outside {
 		a.news = true
@@ -197,6 +199,17 @@ func (a *answer) appendLeft(t *touch, id mxid.RoomID) error {
 	}
 	a.news = true
 	return w.appendTo()
+}
+
+// removed says whether a first /sync tells of a room that the user is not in any
+// more because others took them out: they may not have heard of that. Rooms that
+// they have left themselves are for who asks for such.
+func (a *answer) removed(t *touch) (bool, error) {
+	if !a.initial || t.member.Outside || t.member.Forgotten {
+		return false, nil
+	}
+	own, err := a.s.rooms.Event(t.member.Event)
+	return err == nil && own.Sender != a.req.UserID, err
 }
 
 // appendTurnedDown writes a room that the hub is not in, where the user's invite
