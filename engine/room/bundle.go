@@ -1,6 +1,7 @@
 package room
 
 import (
+	"slices"
 	"strconv"
 
 	"hearth/engine/cjson"
@@ -46,47 +47,90 @@ func (r *Rooms) sees(b *Bundle, e *Event) (bool, error) {
 	return b.Viewer.Sees(e)
 }
 
-// keepLast appends num and lets the oldest go beyond n.
-func keepLast(list []EventNum, num EventNum, n int) []EventNum {
+// keepLast appends x and lets the oldest go beyond n.
+func keepLast[T any](list []T, x T, n int) []T {
 	if len(list) == 2*n {
 		list = append(list[:0], list[n:]...)
 	}
-	return append(list, num)
+	return append(list, x)
 }
 
+// aggregate is what relates to an event, without what the user ignores.
 func (r *Rooms) aggregate(e *Event, b *Bundle) (*aggregate, error) {
 	user, err := r.User(b.User)
 	if err != nil {
 		return nil, err
 	}
-	author, err := r.User(e.Sender)
+	t, err := r.tally(e)
 	if err != nil {
 		return nil, err
 	}
-	g := &aggregate{took: e.Sender == b.User}
-	err = r.Related(e.In, e.ID, func(rel *Relation) (bool, error) {
-		if b.Ignores != nil {
-			if id, err := r.UserID(rel.Sender); err != nil || b.Ignores(id) {
-				return true, err
-			}
+	_, took := t.find(user)
+	g := &aggregate{took: e.Sender == b.User || took, count: t.count}
+	ignored, err := r.ignored(t, b)
+	if err != nil {
+		return nil, err
+	}
+	if b.Ignores == nil || !b.Ignores(e.Sender) {
+		g.edits = t.edits
+	}
+	for _, x := range t.replies {
+		if !ignored[x.sender] {
+			g.replies = append(g.replies, x.num)
 		}
-		switch rel.RelType {
-		case RelReplace:
-			if rel.Sender == author && rel.Type == e.Type {
-				g.edits = keepLast(g.edits, rel.Num, maxEdits)
-			}
-		case RelThread:
-			g.count++
-			g.took = g.took || rel.Sender == user
-			g.replies = keepLast(g.replies, rel.Num, maxLatest)
-		case RelReference:
-			if len(g.references) < maxReferences {
-				g.references = append(g.references, rel.Num)
-			}
+	}
+	for _, x := range t.references {
+		if !ignored[x.sender] {
+			g.references = append(g.references, x.num)
 		}
-		return true, nil
-	})
+	}
+	for _, s := range t.senders {
+		if ignored[s.sender] {
+			g.count -= s.count
+		}
+	}
+	if g.count > 0 && len(g.replies) == 0 {
+		g.replies, err = r.repliesBack(e, ignored)
+	}
 	return g, err
+}
+
+// ignored says who of those that a tally names is ignored.
+func (r *Rooms) ignored(t *tally, b *Bundle) (map[uint32]bool, error) {
+	if b.Ignores == nil {
+		return nil, nil
+	}
+	set := map[uint32]bool{}
+	look := func(sender uint32) error {
+		id, err := r.UserID(sender)
+		if err == nil && b.Ignores(id) {
+			set[sender] = true
+		}
+		return err
+	}
+	for _, s := range t.senders {
+		if err := look(s.sender); err != nil {
+			return nil, err
+		}
+	}
+	for _, x := range t.references {
+		if err := look(x.sender); err != nil {
+			return nil, err
+		}
+	}
+	return set, nil
+}
+
+// repliesBack finds the newest replies behind those of ignored senders.
+func (r *Rooms) repliesBack(e *Event, ignored map[uint32]bool) (list []EventNum, err error) {
+	err = r.RelatedBack(e.In, e.ID, func(rel *Relation) (bool, error) {
+		if rel.RelType == RelThread && !ignored[rel.Sender] {
+			list = append(list, rel.Num)
+		}
+		return len(list) < maxLatest, nil
+	})
+	slices.Reverse(list)
+	return list, err
 }
 
 // appendBundle appends the member m.relations of unsigned with a comma before

@@ -193,6 +193,7 @@ func (r *Rooms) Purge(room Num, extra func(tx *stream.Tx, members []Member) erro
 	r.forget([]Num{room})
 	r.snaps.Forget(uint32(room))
 	r.cache.clear()
+	r.tallies.clear()
 	w.End()
 	return pending.Wait()
 }

@@ -289,6 +289,7 @@ func (w *Writer) appendRelation(tx *stream.Tx, s *staged, sender uint32, replied
 type unrelation struct {
 	relation // of the redacted event
 	num      EventNum
+	sender   uint32
 	at       Key
 	before   Key // the thread's last reply without it
 }
@@ -296,8 +297,8 @@ type unrelation struct {
 // unrelate works out what becomes of an event's relation when it is redacted.
 func (w *Writer) unrelate(target *Event) (u unrelation, err error) {
 	u = unrelation{relation: relatesTo(target.Content), num: target.Num, at: target.At}
-	if u.relType != RelThread {
-		return u, nil
+	if u.sender, err = w.r.User(target.Sender); err != nil || u.relType != RelThread {
+		return u, err
 	}
 	if u.thread, err = w.r.lastReply(w.head.Room, u.to, 0); err != nil {
 		return u, err

@@ -31,13 +31,14 @@ type Options struct {
 
 // Rooms is all rooms of the hub.
 type Rooms struct {
-	st    *store.Store
-	log   *stream.Log
-	names *store.Names
-	snaps *snapshot.Snapshots
-	opts  Options
-	codec *codec
-	cache *eventCache
+	st      *store.Store
+	log     *stream.Log
+	names   *store.Names
+	snaps   *snapshot.Snapshots
+	opts    Options
+	codec   *codec
+	cache   *eventCache
+	tallies *tallies
 
 	lastEvent atomic.Uint64
 	lost      bool          // the store was recovered with a loss: rows may be older than others
@@ -113,9 +114,9 @@ func Open(st *store.Store, log *stream.Log, names *store.Names, opts Options) (*
 	r := &Rooms{
 		st: st, log: log, names: names, opts: opts, codec: c,
 		snaps: snapshot.New(st, opts.CacheBytes/4),
-		cache: newEventCache(opts.CacheBytes - opts.CacheBytes/4),
-		live:  map[Num]*live{},
-		txns:  txnFilter{st: st},
+		cache: newEventCache(opts.CacheBytes - opts.CacheBytes/4), tallies: newTallies(),
+		live: map[Num]*live{},
+		txns: txnFilter{st: st},
 	}
 	for _, t := range [...]store.Table{store.StateBody, store.OtherBody} {
 		key, err := st.Last(t.Prefix(), store.After(t.Prefix()))

@@ -262,6 +262,8 @@ func (r *Rooms) CommitAll(extra func(tx *stream.Tx) error, writers ...*Writer) (
 		}
 	}
 	defer r.changeStandings(writers)()
+	changed, ok := r.changeTallies(writers), false
+	defer func() { r.settle(changed, ok) }()
 	pending, err := r.log.Begin(func(tx *stream.Tx) error {
 		for _, w := range writers {
 			if err := w.append(tx); err != nil {
@@ -283,6 +285,7 @@ func (r *Rooms) CommitAll(extra func(tx *stream.Tx) error, writers ...*Writer) (
 		r.forget(fresh)
 		return pending, err
 	}
+	ok = true
 	for _, w := range writers {
 		w.publish()
 	}
