@@ -10,7 +10,8 @@ import (
 )
 
 // statements counts the normative statements of MQTT 5 in each section, as the
-// standard's appendix B numbers them. One that begins at 2 says so.
+// standard's appendix B numbers them; drafts before it had others. What is said
+// of conformance as such has no number there. One that begins at 2 says so.
 var statements = []struct {
 	section     string
 	first, last int
@@ -45,7 +46,7 @@ var exceptions = map[string]string{
 	"3.9.2-1": "SUBACK has no reason string", "3.9.2-2": "no user properties of the hub's own are sent",
 	"3.11.2-1": "UNSUBACK has no reason string", "3.11.2-2": "no user properties of the hub's own are sent",
 	"3.14.2-4": "no user properties of the hub's own are sent",
-	"3.3.2-11": "the hub sends no topic aliases", "3.1.2-26": "the hub sends no topic aliases",
+	"3.3.2-11": "the hub sends no topic aliases, which are for servers to send or not", "3.1.2-26": "the hub sends no topic aliases",
 	"3.3.4-5":  "one copy is sent, with all identifiers",
 	"3.14.2-1": "the codes that are sent are of the type that has no others",
 	"3.15.2-1": "no AUTH is ever sent", "3.15.2-2": "no AUTH is ever sent", "3.15.2-3": "no AUTH is ever sent",
