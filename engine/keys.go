@@ -67,6 +67,7 @@ func (e *Engine) ClaimAnyKeys(list []e2ee.Claim, limit time.Duration) (failed ma
 // other servers are left as they are.
 // Spec: client-server, POST /keys/claim; server-server, POST /user/keys/claim.
 func (e *Engine) ClaimKeys(list []e2ee.Claim) error {
+	var users []uint32
 	for i := range list {
 		c := &list[i]
 		if c.User.Server() != e.Server {
@@ -87,8 +88,12 @@ func (e *Engine) ClaimKeys(list []e2ee.Claim) error {
 			return err
 		}
 		c.Num = d.Num
+		users = append(users, user)
 	}
-	return e.E2EE.Claim(list)
+	if err := e.E2EE.Claim(list); err != nil {
+		return err
+	}
+	return e.AppServices.Claimed(users)
 }
 
 // queried is a user whose keys somebody asks for.

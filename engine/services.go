@@ -70,7 +70,7 @@ func (e *Engine) exclusiveAlias(alias mxid.Alias, maker mxid.UserID) error {
 }
 
 // ResolveAsking is Resolve that asks the application services for an alias of
-// this hub that is not there, which lets them make it.
+// this hub that is not there, which lets them make it. Errors: also ServiceSilent.
 // Spec: application-service, querying.
 func (e *Engine) ResolveAsking(ctx context.Context, idOrAlias string) (room.Num, error) {
 	num, err := e.Resolve(idOrAlias)
@@ -82,21 +82,34 @@ func (e *Engine) ResolveAsking(ctx context.Context, idOrAlias string) (room.Num,
 		return num, err
 	}
 	known, asked := e.AppServices.QueryAlias(ctx, alias)
-	if asked != nil || !known {
+	if asked != nil {
+		return num, silent(asked)
+	}
+	if !known {
 		return num, err
 	}
 	return e.Resolve(idOrAlias)
 }
 
+// silent is what becomes of a question that a service did not answer.
+func silent(err error) error {
+	return fault.E(fault.ServiceSilent, "engine.services", "who would know does not answer: %w", err)
+}
+
 // FindUser gives the number of a user of this hub, whom the application services
-// may make for it; 0 where there is none.
+// may make for it; 0 where there is none. Errors: ServiceSilent.
+// Spec: application-service, querying.
 func (e *Engine) FindUser(ctx context.Context, id mxid.UserID) (uint32, error) {
 	user, err := e.Accounts.Find(id)
 	if err != nil || user != 0 || id.Server() != e.Server {
 		return user, err
 	}
-	if known, err := e.AppServices.QueryUser(ctx, id); err != nil || !known {
-		return 0, nil // a service that does not answer has no user to show
+	known, err := e.AppServices.QueryUser(ctx, id)
+	if err != nil {
+		return 0, silent(err)
+	}
+	if !known {
+		return 0, nil
 	}
 	return e.Accounts.Find(id)
 }

@@ -118,7 +118,9 @@ func (e *Engine) appendDescription(dst []byte, h *room.Head) ([]byte, error) {
 // Errors: NotFound also for who may not know.
 // Spec: client-server, GET /room_summary/{roomIdOrAlias}.
 func (e *Engine) AppendSummary(dst []byte, idOrAlias string, via []mxid.Server, who Guest) ([]byte, error) {
-	num, err := e.Resolve(idOrAlias)
+	ctx, cancel := e.untilStop()
+	num, err := e.ResolveAsking(ctx, idOrAlias)
+	cancel()
 	if fault.Is(err, fault.NotFound) && !e.Federation.Alone() {
 		return e.summaryByName(dst, idOrAlias, via, who)
 	}

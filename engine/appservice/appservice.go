@@ -46,7 +46,7 @@ type Options struct {
 	Ask func(ctx context.Context, r *Request) (status int, body []byte, err error)
 	// Aliases lists the aliases of a room.
 	Aliases     func(room room.Num) ([]mxid.Alias, error)
-	First, Most time.Duration // waits after failures, see package outbox
+	First, Most time.Duration // waits after failures, see package outbox; 0: 1 s and a minute, since services stand near
 	Now         func() time.Time
 	Log         func(format string, args ...any) // nil: dropped
 }
@@ -63,6 +63,7 @@ type AppServices struct {
 	places map[string]progress
 	old    map[string]time.Time  // services that answer under old paths only, until when that is believed
 	here   map[place]mxid.UserID // a user of the service that was found in the room
+	heard  map[string]time.Time  // when a service was last seen to act
 	soon   map[string]*passing   // what is told only while a service listens
 
 	ctx     context.Context // ends with the services
@@ -90,11 +91,14 @@ func Open(p Parts, o Options) (*AppServices, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+	if o.First == 0 && o.Most == 0 {
+		o.First, o.Most = time.Second, time.Minute
+	}
 	if o.Log == nil {
 		o.Log = func(string, ...any) {}
 	}
 	a := &AppServices{
-		Parts: p, o: o, old: map[string]time.Time{}, here: map[place]mxid.UserID{}, places: map[string]progress{}, soon: map[string]*passing{},
+		Parts: p, o: o, old: map[string]time.Time{}, here: map[place]mxid.UserID{}, places: map[string]progress{}, soon: map[string]*passing{}, heard: map[string]time.Time{},
 		changed: make(chan struct{}, 1), stop: make(chan struct{}),
 	}
 	a.ctx, a.cancel = context.WithCancel(context.Background())
@@ -163,6 +167,25 @@ func (a *AppServices) Replace(set *Set) error {
 
 // Alive says that a service was heard of: what waits for it is tried at once.
 func (a *AppServices) Alive(s *Service) error { return a.box.Alive(s.ID) }
+
+// heardEvery is how often what a service does is taken for a sign of life.
+const heardEvery = 5 * time.Second
+
+// Heard is Alive for every request that a service makes.
+func (a *AppServices) Heard(s *Service) error {
+	now := a.o.Now()
+	a.mu.Lock()
+	last, ever := a.heard[s.ID]
+	late := !ever || now.Before(last) || now.Sub(last) >= heardEvery
+	if late {
+		a.heard[s.ID] = now
+	}
+	a.mu.Unlock()
+	if !late {
+		return nil
+	}
+	return a.Alive(s)
+}
 
 // begin gives services that are new their place: the tip.
 func (a *AppServices) begin(set *Set) error {

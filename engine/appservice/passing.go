@@ -4,16 +4,33 @@ import (
 	"slices"
 	"strconv"
 
+	"hearth/engine/fault"
 	"hearth/engine/room"
 )
 
-// passing is what one service is told only while it listens: who types and who
-// is there. The newest of each is kept until the one before was taken, and none
+// passing is what one service is told only while it listens: who types, who is
+// there and whose one-time keys are taken. The newest of each is kept until the one before was taken, and none
 // for a service that does not answer.
 type passing struct {
-	rooms, users []uint32
-	busy         bool
-	seq          uint64
+	news
+	busy bool
+	seq  uint64
+}
+
+// news is what has changed.
+type news struct {
+	rooms, users, claimed []uint32 // who types in the rooms; whose presence, whose keys
+}
+
+func (n *news) empty() bool { return len(n.rooms)+len(n.users)+len(n.claimed) == 0 }
+
+// add notes what is not noted yet.
+func add(list *[]uint32, more []uint32) {
+	for _, n := range more {
+		if len(*list) < maxPassing && !slices.Contains(*list, n) {
+			*list = append(*list, n)
+		}
+	}
 }
 
 // maxPassing bounds the subjects that wait for one service.
@@ -23,60 +40,87 @@ const maxPassing = 256
 // not wait. Spec: application-service, pushing ephemeral data.
 func (a *AppServices) Tell(rooms, users []uint32) {
 	for _, s := range a.Services().All() {
-		if !s.Ephemeral || s.URL == "" {
-			continue
+		if s.Ephemeral {
+			a.tell(s, &news{rooms: rooms, users: users})
 		}
-		a.mu.Lock()
-		p := a.soon[s.ID]
-		if p == nil {
-			p = &passing{}
-			a.soon[s.ID] = p
-		}
-		for _, num := range rooms {
-			if len(p.rooms) < maxPassing && !slices.Contains(p.rooms, num) {
-				p.rooms = append(p.rooms, num)
-			}
-		}
-		for _, user := range users {
-			if len(p.users) < maxPassing && !slices.Contains(p.users, user) {
-				p.users = append(p.users, user)
-			}
-		}
-		begin := !p.busy && a.ctx.Err() == nil
-		p.busy = p.busy || begin
-		if begin {
-			a.ended.Go(func() { a.passOn(s, p) })
-		}
-		a.mu.Unlock()
 	}
 }
 
+// Claimed says that one-time keys of users of this hub were claimed: a service
+// that speaks for one uploads new ones. It does not wait. Spec: MSC3202.
+func (a *AppServices) Claimed(users []uint32) error {
+	for _, s := range a.Services().All() {
+		var n news
+		for _, user := range users {
+			id, err := a.Rooms.UserID(user)
+			if err != nil {
+				return err
+			}
+			if s.Encrypted && s.User(id) {
+				n.claimed = append(n.claimed, user)
+			}
+		}
+		if !n.empty() {
+			a.tell(s, &n)
+		}
+	}
+	return nil
+}
+
+func (a *AppServices) tell(s *Service, n *news) {
+	if s.URL == "" {
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	p := a.soon[s.ID]
+	if p == nil {
+		p = &passing{}
+		a.soon[s.ID] = p
+	}
+	add(&p.rooms, n.rooms)
+	add(&p.users, n.users)
+	add(&p.claimed, n.claimed)
+	if p.busy || a.ctx.Err() != nil {
+		return
+	}
+	p.busy = true
+	a.ended.Go(func() { a.passOn(s.ID, p) })
+}
+
 // passOn brings a service what has come together for it, until there is no more.
-func (a *AppServices) passOn(s *Service, p *passing) {
+func (a *AppServices) passOn(id string, p *passing) {
 	for {
 		a.mu.Lock()
-		rooms, users := p.rooms, p.users
-		p.rooms, p.users = nil, nil
-		if p.busy = len(rooms)+len(users) > 0 && a.ctx.Err() == nil; !p.busy {
+		n := p.news
+		p.news = news{}
+		if p.busy = !n.empty() && a.ctx.Err() == nil; !p.busy {
 			a.mu.Unlock()
 			return
 		}
 		p.seq++
 		seq := p.seq
 		a.mu.Unlock()
-		if err := a.passOne(s, rooms, users, seq); err != nil {
-			a.o.Log("application service %s: typing and presence are not told: %v", s.ID, err)
+		s := a.Services().ByID(id)
+		if s == nil {
+			continue // it is no more
+		}
+		if err := a.passOne(s, &n, seq); err != nil {
+			a.o.Log("application service %s: typing, presence and key counts are not told: %v", s.ID, err)
 		}
 	}
 }
 
-func (a *AppServices) passOne(s *Service, rooms, users []uint32, seq uint64) error {
+func (a *AppServices) passOne(s *Service, n *news, seq uint64) error {
 	if _, waits, err := a.box.Of(s.ID); err != nil || waits {
 		return err // who is behind with events is not told of what has passed
 	}
-	t := &transaction{s: s}
-	for _, num := range rooms {
+	t := &transaction{s: s, claimed: n.claimed}
+	for _, num := range n.rooms {
 		in, err := a.interested(s, room.Num(num), nil)
+		if fault.Is(err, fault.NotFound) {
+			continue // purged meanwhile
+		}
 		if err != nil {
 			return err
 		}
@@ -93,7 +137,7 @@ func (a *AppServices) passOne(s *Service, rooms, users []uint32, seq uint64) err
 		}
 		t.addEphemeral(withMember(event, "room_id", string(id)))
 	}
-	t.lists = users
+	t.lists = n.users
 	if err := a.known(t); err != nil {
 		return err
 	}

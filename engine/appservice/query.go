@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/url"
 	"strconv"
+	"time"
 
 	"hearth/engine/cjson"
 	"hearth/engine/fault"
@@ -23,13 +24,20 @@ func (a *AppServices) QueryAlias(ctx context.Context, alias mxid.Alias) (bool, e
 	return a.query(ctx, "/rooms/"+url.PathEscape(string(alias)), func(s *Service) bool { return s.Alias(alias) })
 }
 
+// A service that does not answer a query is asked again, because somebody waits
+// for the answer; not where it is known to be away.
+const (
+	queryTries = 3
+	queryPause = 300 * time.Millisecond
+)
+
 func (a *AppServices) query(ctx context.Context, path string, whose func(s *Service) bool) (bool, error) {
 	var failed error
 	for _, s := range a.Services().All() {
 		if s.URL == "" || !whose(s) {
 			continue
 		}
-		_, err := a.ask(ctx, s, "GET", path, nil)
+		err := a.queryOne(ctx, s, path)
 		switch {
 		case err == nil:
 			return true, nil
@@ -38,6 +46,29 @@ func (a *AppServices) query(ctx context.Context, path string, whose func(s *Serv
 		}
 	}
 	return false, failed
+}
+
+func (a *AppServices) queryOne(ctx context.Context, s *Service, path string) error {
+	tries := queryTries
+	if _, away, err := a.box.Of(s.ID); err != nil {
+		return err
+	} else if away {
+		tries = 1
+	}
+	for {
+		_, err := a.ask(ctx, s, "GET", path, nil)
+		tries--
+		if err == nil || fault.Is(err, fault.NotFound) || tries == 0 {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-a.stop:
+			return err
+		case <-time.After(queryPause):
+		}
+	}
 }
 
 // ThirdParty asks all services of a protocol, or all services where protocol is

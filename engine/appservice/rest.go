@@ -5,6 +5,7 @@ import (
 
 	"hearth/engine/account"
 	"hearth/engine/cjson"
+	"hearth/engine/fault"
 	"hearth/engine/mxid"
 	"hearth/engine/room"
 	"hearth/engine/stream"
@@ -19,6 +20,9 @@ func (a *AppServices) rest(t *transaction, from, upto stream.Pos) error {
 	}
 	for _, num := range t.receipts {
 		id, err := a.Rooms.RoomID(num)
+		if fault.Is(err, fault.NotFound) {
+			continue // purged meanwhile
+		}
 		if err != nil {
 			return err
 		}
@@ -31,14 +35,64 @@ func (a *AppServices) rest(t *transaction, from, upto stream.Pos) error {
 		}
 	}
 	slices.Sort(t.users)
-	for _, user := range slices.Compact(t.users) {
+	t.users = slices.Compact(t.users)
+	for _, user := range t.users {
 		if err := a.messages(t, user, upto); err != nil {
 			return err
 		}
 	}
+	return a.sharers(t)
+}
+
+// sharers parts the users whose devices have changed, or who came or left, into
+// those who share a room with one of the service's and those who do not any more.
+// Spec: MSC3202.
+func (a *AppServices) sharers(t *transaction) error {
+	slices.Sort(t.strangers)
+	t.strangers = slices.Compact(t.strangers)
+	gone := t.strangers[:0]
+	for _, user := range t.strangers {
+		shares, err := a.shares(t.s, user)
+		if err != nil {
+			return err
+		}
+		if !shares {
+			gone = append(gone, user)
+		}
+	}
+	t.strangers = gone
 	slices.Sort(t.lists)
 	t.lists = slices.Compact(t.lists)
 	return a.known(t)
+}
+
+// takeMember notes whom a member event lets the service's users share a room
+// with, or no more. maxLists bounds how many are told of when one of those goes.
+func (a *AppServices) takeMember(t *transaction, e *room.Event) error {
+	whom := mxid.UserID(e.StateKey)
+	joined := room.MembershipOf(e.Content) == room.Join
+	if !t.s.User(whom) {
+		user, err := a.Rooms.User(whom)
+		switch {
+		case err != nil:
+			return err
+		case joined:
+			t.lists = append(t.lists, user)
+		default:
+			t.strangers = append(t.strangers, user)
+		}
+		return nil
+	}
+	list := &t.strangers
+	if joined {
+		list = &t.lists
+	}
+	return a.Rooms.Members(e.In, func(m room.Member) bool {
+		if m.Membership == room.Join {
+			*list = append(*list, m.User)
+		}
+		return len(*list) < maxLists
+	})
 }
 
 func (t *transaction) addEphemeral(event []byte) {
@@ -69,14 +123,29 @@ func (a *AppServices) messages(t *transaction, user uint32, upto stream.Pos) err
 		return err
 	}
 	for i := range devices {
-		d := &devices[i]
-		list, last, _, err := a.E2EE.AppendMessages([]byte{'['}, d.Num, 0, upto)
+		if err := a.messagesOf(t, id, &devices[i], upto); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// mostMessages bounds what waits for one device and is told at once; what is
+// left is told with the next message. A device's queue seldom holds a hundredth.
+const mostMessages = 4 << 20
+
+func (a *AppServices) messagesOf(t *transaction, id mxid.UserID, d *account.Device, upto stream.Pos) error {
+	begin := len(t.toDevice)
+	var reached stream.Pos
+	for more := true; more && len(t.toDevice)-begin < mostMessages; {
+		list, last, left, err := a.E2EE.AppendMessages([]byte{'['}, d.Num, reached, upto)
 		if err != nil {
 			return err
 		}
-		if last == 0 {
-			continue
+		if more = left && last > reached; last == reached {
+			break
 		}
+		reached = last
 		if err := cjson.Array(append(list, ']'), func(m []byte) bool {
 			if len(t.toDevice) > 0 {
 				t.toDevice = append(t.toDevice, ',')
@@ -86,7 +155,9 @@ func (a *AppServices) messages(t *transaction, user uint32, upto stream.Pos) err
 		}); err != nil {
 			return err
 		}
-		t.taken = append(t.taken, taken{d.Num, last})
+	}
+	if reached > 0 {
+		t.taken = append(t.taken, taken{d.Num, reached})
 	}
 	return nil
 }
@@ -96,16 +167,9 @@ func (a *AppServices) messages(t *transaction, user uint32, upto stream.Pos) err
 func (a *AppServices) known(t *transaction) error {
 	kept := t.lists[:0]
 	for _, user := range t.lists {
-		shares := false
-		var failed error
-		if err := a.Rooms.Of(user, func(m room.Member) bool {
-			if m.Membership != room.Join {
-				return true
-			}
-			shares, failed = a.present(t.s, m.Room, nil)
-			return !shares && failed == nil
-		}); err != nil || failed != nil {
-			return firstError(err, failed)
+		shares, err := a.shares(t.s, user)
+		if err != nil {
+			return err
 		}
 		if shares {
 			kept = append(kept, user)
@@ -113,6 +177,21 @@ func (a *AppServices) known(t *transaction) error {
 	}
 	t.lists = kept
 	return nil
+}
+
+// shares says whether a user is in a room with one of the service's now.
+func (a *AppServices) shares(s *Service, user uint32) (shares bool, err error) {
+	var failed error
+	err = a.Rooms.Of(user, func(m room.Member) bool {
+		if m.Membership != room.Join {
+			return true
+		}
+		if shares, failed = a.present(s, m.Room, nil); fault.Is(failed, fault.NotFound) {
+			failed = nil // purged meanwhile
+		}
+		return !shares && failed == nil
+	})
+	return shares, firstError(err, failed)
 }
 
 func firstError(errs ...error) error {
@@ -144,28 +223,38 @@ func (a *AppServices) body(t *transaction) ([]byte, error) {
 	}
 	list("to_device", t.toDevice)
 	list("de.sorunome.msc2409.to_device", t.toDevice)
-	if len(t.lists) > 0 {
-		b = append(b, `,"org.matrix.msc3202.device_lists":{"changed":[`...)
-		for i, user := range t.lists {
-			id, err := a.Rooms.UserID(user)
-			if err != nil {
-				return nil, err
-			}
-			if i > 0 {
-				b = append(b, ',')
-			}
-			b = cjson.AppendString(b, string(id))
+	if len(t.lists)+len(t.strangers) > 0 {
+		var err error
+		if b, err = a.appendIDs(append(b, `,"org.matrix.msc3202.device_lists":{"changed":[`...), t.lists); err != nil {
+			return nil, err
 		}
-		b = append(b, `],"left":[]}`...)
+		if b, err = a.appendIDs(append(b, `],"left":[`...), t.strangers); err != nil {
+			return nil, err
+		}
+		b = append(b, `]}`...)
 	}
 	return a.counts(b, t)
+}
+
+func (a *AppServices) appendIDs(b []byte, users []uint32) ([]byte, error) {
+	for i, user := range users {
+		id, err := a.Rooms.UserID(user)
+		if err != nil {
+			return nil, err
+		}
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = cjson.AppendString(b, string(id))
+	}
+	return b, nil
 }
 
 // counts adds how many one-time keys are left of the users who are told of
 // something, and which fallback keys were not used.
 func (a *AppServices) counts(b []byte, t *transaction) ([]byte, error) {
 	var users []uint32
-	for _, user := range append(slices.Clone(t.users), t.lists...) {
+	for _, user := range slices.Concat(t.users, t.lists, t.claimed) {
 		id, err := a.Rooms.UserID(user)
 		if err != nil {
 			return nil, err

@@ -3,6 +3,7 @@ package appservice
 import (
 	"context"
 	"strconv"
+	"time"
 
 	"hearth/engine/fault"
 	"hearth/engine/mxid"
@@ -12,9 +13,15 @@ import (
 
 // Bounds of one transaction.
 const (
-	maxEvents = 100
-	maxBytes  = 512 << 10
+	maxEvents   = 100 // also of entries that say that to-device messages wait
+	maxBytes    = 512 << 10
+	maxReceipts = 100 // rooms
+	maxLists    = 500 // users
 )
+
+// maxRun is how many transactions follow each other before other services have
+// their turn.
+const maxRun = 50
 
 // transaction is what a service is told at once.
 type transaction struct {
@@ -28,6 +35,8 @@ type transaction struct {
 	receipts  []room.Num // rooms with receipts
 	users     []uint32   // own users with messages
 	lists     []uint32   // users whose device keys changed
+	strangers []uint32   // users who perhaps share no room any more
+	claimed   []uint32   // own users whose one-time keys were claimed
 }
 
 // taken is what of a device's queue a transaction holds.
@@ -37,7 +46,13 @@ type taken struct {
 }
 
 func (t *transaction) empty() bool {
-	return len(t.events)+len(t.ephemeral)+len(t.toDevice)+len(t.lists) == 0
+	return len(t.events)+len(t.ephemeral)+len(t.toDevice)+len(t.lists)+len(t.strangers)+len(t.claimed) == 0
+}
+
+// full says whether what follows has to wait for the next transaction.
+func (t *transaction) full() bool {
+	return t.count+len(t.users) >= maxEvents || len(t.events) >= maxBytes || len(t.receipts) >= maxReceipts ||
+		len(t.lists)+len(t.strangers) >= maxLists
 }
 
 // deliver brings a service what is behind from; see outbox.Deliver. Where a
@@ -53,14 +68,17 @@ func (a *AppServices) deliver(ctx context.Context, id string, from, upto stream.
 	if err != nil || !ok {
 		return from, err
 	}
-	for at.acked < upto {
-		end := upto
-		if at.ends > at.acked {
+	for sent := 0; at.acked < upto; {
+		if at.acked > from && (sent >= maxRun || hurried(ctx)) {
+			return at.acked, nil // the outbox comes again
+		}
+		end, again := upto, at.ends > at.acked
+		if again {
 			end = min(at.ends, upto)
 		}
-		t, reached, err := a.gather(s, at.acked, end)
+		t, reached, err := a.gather(s, at.acked, end, again)
 		if err != nil {
-			return from, err
+			return max(from, at.acked), err
 		}
 		if t.empty() {
 			if err := a.pass(id, progress{acked: reached, ends: at.ends}); err != nil {
@@ -78,17 +96,27 @@ func (a *AppServices) deliver(ctx context.Context, id string, from, upto stream.
 		if err := a.send(ctx, t, reached); err != nil {
 			return max(from, at.acked), err
 		}
+		sent++
+		// What the service has taken goes first: after a crash between the two it is
+		// told the same transaction without the messages, which it has already.
+		for _, m := range t.taken {
+			if err := a.E2EE.Acknowledge(m.device, m.upto); err != nil {
+				return max(from, at.acked), err
+			}
+		}
 		at = progress{acked: reached}
 		if err := a.save(id, at); err != nil {
 			return max(from, reached), err
 		}
-		for _, m := range t.taken {
-			if err := a.E2EE.Acknowledge(m.device, m.upto); err != nil {
-				return max(from, reached), err
-			}
-		}
 	}
 	return upto, nil
+}
+
+// hurried says whether a delivery has not the time for another transaction: one
+// that is broken off counts as a failure.
+func hurried(ctx context.Context) bool {
+	end, limited := ctx.Deadline()
+	return limited && time.Until(end) < askTime
 }
 
 // send makes the body and puts it to the service.
@@ -103,29 +131,28 @@ func (a *AppServices) send(ctx context.Context, t *transaction, end stream.Pos) 
 }
 
 // gather collects what is a service's between two positions, until there is
-// enough for one transaction; reached is how far that was.
-func (a *AppServices) gather(s *Service, from, upto stream.Pos) (t *transaction, reached stream.Pos, err error) {
+// enough for one transaction; reached is how far that was. again says that it was
+// enough before, and is all that was sent then.
+func (a *AppServices) gather(s *Service, from, upto stream.Pos, again bool) (t *transaction, reached stream.Pos, err error) {
 	t = &transaction{s: s, rooms: map[room.Num]struct{}{}}
-	reached = from
+	reached = upto
+	last := from
 	var failed error
 	err = a.Log.Read(from, upto, func(pos stream.Pos, e *stream.Entry) bool {
-		if t.count >= maxEvents || len(t.events)+len(t.toDevice) >= maxBytes {
+		if t.full() && !again {
+			reached = last
 			return false
 		}
-		if failed = a.take(t, e); failed != nil {
+		// A room may be purged, and be gone, while what happened in it still waits.
+		if failed = a.take(t, e); failed != nil && !fault.Is(failed, fault.NotFound) {
 			return false
 		}
-		reached = pos
+		failed = nil
+		last = pos
 		return true
 	})
-	if err == nil {
-		err = failed
-	}
-	if err != nil {
+	if err = firstError(err, failed); err != nil {
 		return nil, from, err
-	}
-	if t.count < maxEvents && len(t.events)+len(t.toDevice) < maxBytes {
-		reached = upto
 	}
 	return t, reached, a.rest(t, from, reached)
 }
@@ -135,6 +162,8 @@ func (a *AppServices) take(t *transaction, e *stream.Entry) error {
 	switch e.Kind {
 	case stream.RoomEvent:
 		return a.takeEvent(t, room.EventNum(e.Event))
+	case stream.Standing:
+		return a.takeStanding(t, e)
 	case stream.Receipt:
 		if !t.s.Ephemeral {
 			return nil
@@ -167,25 +196,94 @@ func (a *AppServices) take(t *transaction, e *stream.Entry) error {
 // takeEvent adds an event, as a client reads it.
 func (a *AppServices) takeEvent(t *transaction, num room.EventNum) error {
 	e, err := a.Rooms.Event(num)
-	if fault.Is(err, fault.NotFound) {
-		return nil // the room was deleted since
-	}
 	if err != nil {
 		return err
 	}
 	in, err := a.interested(t.s, e.In, e)
-	if fault.Is(err, fault.NotFound) {
-		return nil
-	}
 	if err != nil || !in {
 		return err
 	}
-	if len(t.events) > 0 {
+	if t.s.Encrypted && e.IsState && e.Type == typeMember {
+		if err := a.takeMember(t, e); err != nil {
+			return err
+		}
+	}
+	told, err := a.shown(t.s, e)
+	if err != nil {
+		return err
+	}
+	return a.addEvent(t, e, told)
+}
+
+func (a *AppServices) addEvent(t *transaction, e *room.Event, told []byte) (err error) {
+	begin := len(t.events)
+	if begin > 0 {
 		t.events = append(t.events, ',')
 	}
+	if t.events, err = a.Rooms.AppendClient(t.events, e, room.Reader{Outside: told}); err != nil {
+		t.events = t.events[:begin]
+		return err
+	}
 	t.count++
-	t.events, err = a.Rooms.AppendClient(t.events, e, room.Reader{})
-	return err
+	return nil
+}
+
+const typeMember = "m.room.member"
+
+// shown is what one of the service's users is shown of a room with an invitation,
+// or with a knock; nil for any other event.
+func (a *AppServices) shown(s *Service, e *room.Event) ([]byte, error) {
+	if !e.IsState || e.Type != typeMember || !s.User(mxid.UserID(e.StateKey)) {
+		return nil, nil
+	}
+	if m := room.MembershipOf(e.Content); m != room.Invite && m != room.Knock {
+		return nil, nil
+	}
+	state, err := a.stateAt(e.In, e)
+	if err != nil {
+		return nil, err
+	}
+	list, err := a.Rooms.Stripped(state, mxid.UserID(e.StateKey))
+	if err != nil {
+		return nil, err
+	}
+	var told []byte
+	for i, one := range list {
+		if i > 0 {
+			told = append(told, ',')
+		}
+		told = a.Rooms.AppendStripped(told, one)
+	}
+	return told, nil
+}
+
+// takeStanding adds what became of one of the service's users in a room that the
+// hub is not in: an invitation, mostly, with what the other server told of the room.
+func (a *AppServices) takeStanding(t *transaction, entry *stream.Entry) error {
+	user, err := a.Rooms.UserID(entry.User)
+	if err != nil {
+		return err
+	}
+	if !t.s.User(user) {
+		return nil
+	}
+	e, err := a.Rooms.Event(room.EventNum(entry.Event))
+	if err != nil {
+		return err
+	}
+	var told []byte
+	m, err := a.Rooms.MemberOf(e.In, entry.User)
+	if err != nil {
+		return err
+	}
+	if m.Event == e.Num { // else it was told with another one
+		i, err := a.Rooms.Invitation(e.In, entry.User)
+		if err != nil {
+			return err
+		}
+		told = i.Told
+	}
+	return a.addEvent(t, e, told)
 }
 
 // interested says whether a service is told what happens in a room: the room or
@@ -197,7 +295,7 @@ func (a *AppServices) interested(s *Service, num room.Num, e *room.Event) (bool,
 	if err != nil || s.Room(id) {
 		return err == nil, err
 	}
-	if e != nil && e.IsState && e.Type == "m.room.member" && s.User(mxid.UserID(e.StateKey)) {
+	if e != nil && e.IsState && e.Type == typeMember && s.User(mxid.UserID(e.StateKey)) {
 		return true, nil
 	}
 	if len(s.aliases) > 0 && a.o.Aliases != nil {
@@ -221,7 +319,7 @@ func (a *AppServices) present(s *Service, num room.Num, e *room.Event) (bool, er
 		return false, err
 	}
 	joined := func(user mxid.UserID) (bool, error) {
-		m, err := a.Rooms.StateEvent(state, "m.room.member", string(user))
+		m, err := a.Rooms.StateEvent(state, typeMember, string(user))
 		return err == nil && m != nil && room.MembershipOf(m.Content) == room.Join, err
 	}
 	a.mu.Lock()

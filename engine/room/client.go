@@ -17,6 +17,9 @@ type Reader struct {
 	// Membership of the reader at the event, told in unsigned; None where it is
 	// not to be told.
 	Membership Membership
+	// Outside is what those outside the room are shown of it, stripped events with
+	// commas between, to be told with an invitation or a knock; nil: nothing.
+	Outside []byte
 	// Bundle has what relates to the event told with it; nil where it is not to be.
 	Bundle *Bundle
 }
@@ -45,6 +48,13 @@ func (r *Rooms) appendUnsigned(dst []byte, e *Event, to Reader) ([]byte, error) 
 	if to.Membership != None {
 		dst = append(dst, `,"membership":"`...)
 		dst = append(append(dst, to.Membership.String()...), '"')
+	}
+	if to.Outside != nil {
+		name := `,"invite_room_state":[`
+		if MembershipOf(e.Content) == Knock {
+			name = `,"knock_room_state":[`
+		}
+		dst = append(append(append(dst, name...), to.Outside...), ']')
 	}
 	if to.Bundle != nil {
 		var err error

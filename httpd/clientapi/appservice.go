@@ -45,7 +45,30 @@ func (a *API) byService(r *wire.Req) (s account.Session, ok bool, err error) {
 		return s, true, err
 	}
 	s.Service, s.Unlimited = service.ID, as == service.Sender || !service.RateLimited
-	return s, true, nil
+	return s, true, a.engine.AppServices.Heard(service)
+}
+
+// provide lets the application services make the users who are to be invited and
+// are not there: a bridge makes somebody of another network when they are spoken
+// to. What comes of it is seen when they are invited. A service is not asked for
+// users of its own, which it can make before it invites them.
+// Spec: application-service, querying.
+func (a *API) provide(r *wire.Req, users ...mxid.UserID) {
+	services := a.engine.AppServices.Services()
+	if len(services.All()) == 0 {
+		return
+	}
+	ctx, cancel := untilDone(r)
+	defer cancel()
+	asks := services.ByID(r.Session.Service)
+	for _, id := range users {
+		if asks != nil && asks.User(id) {
+			continue
+		}
+		if _, err := a.engine.FindUser(ctx, id); fault.Is(err, fault.ServiceSilent) {
+			return // the next would wait for the same
+		}
+	}
 }
 
 // service is the application service that asks; an error for anybody else.

@@ -57,6 +57,7 @@ func (a *API) createRoom(r *wire.Req) error {
 		return err
 	}
 	n.Creator = r.Session.UserID
+	a.provide(r, n.Invite...)
 	id, err := a.engine.CreateRoom(n)
 	if err != nil {
 		return err

@@ -111,7 +111,10 @@ func (a *API) invite(r *wire.Req) error {
 			return a.inviteByAddress(r, body)
 		}
 	}
-	return a.change(r, a.engine.Invite)
+	return a.change(r, func(num room.Num, sender, user mxid.UserID, reason string) error {
+		a.provide(r, user)
+		return a.engine.Invite(num, sender, user, reason)
+	})
 }
 
 // inviteByAddress is invite for who knows an address only.

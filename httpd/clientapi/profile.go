@@ -18,13 +18,13 @@ func (a *API) who(r *wire.Req) (num uint32, away []byte, err error) {
 	if err != nil {
 		return 0, nil, fault.E(fault.Invalid, op, "this is no user id: %w", err)
 	}
+	ctx, cancel := untilDone(r)
+	defer cancel()
 	if a.engine.Federation.Reaches(id.Server()) {
-		ctx, cancel := untilDone(r)
-		defer cancel()
 		away, err = a.engine.Federation.Profile(ctx, id)
 		return 0, away, err
 	}
-	num, err = a.accounts.Find(id)
+	num, err = a.engine.FindUser(ctx, id)
 	if err == nil && num == 0 {
 		err = fault.E(fault.NotFound, op, "the user is not known here")
 	}

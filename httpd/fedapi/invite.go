@@ -61,6 +61,13 @@ func (a *API) takeInvite(r *wire.Req, origin mxid.Server, i *federation.Invited,
 	}
 	ctx, cancel := untilDone(r)
 	defer cancel()
+	if key, ok := cjson.LookupString(i.Body, "state_key"); ok {
+		// A bridge makes its users when they are spoken to. Where it does not answer
+		// there is nobody to invite, which is said in a moment.
+		if user, err := mxid.ParseUser(key); err == nil {
+			_, _ = a.engine.FindUser(ctx, user)
+		}
+	}
 	signed, err := a.fed.TakeInvite(ctx, origin, i)
 	if err != nil {
 		return incompatible(r, err)

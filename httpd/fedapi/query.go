@@ -31,7 +31,9 @@ func (a *API) profile(r *wire.Req, _ mxid.Server) error {
 	if err != nil || id.Server() != a.engine.Server {
 		return fault.E(fault.Invalid, op, "user_id names no user of this server")
 	}
-	user, err := a.engine.Accounts.Find(id)
+	ctx, cancel := untilDone(r)
+	defer cancel()
+	user, err := a.engine.FindUser(ctx, id)
 	if err != nil {
 		return err
 	}
