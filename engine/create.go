@@ -114,11 +114,11 @@ func (e *Engine) createRoom(n *NewRoom) (mxid.RoomID, room.Num, error) {
 	var alias mxid.Alias
 	if n.Alias != "" {
 		var err error
-		if alias, err = mxid.NewAlias(n.Alias, e.Server); err == nil {
-			err = e.exclusiveAlias(alias, n.Creator)
-		}
-		if err != nil {
+		if alias, err = mxid.NewAlias(n.Alias, e.Server); err != nil {
 			return "", 0, fault.E(fault.Invalid, op, "room_alias_name: %w", err)
+		}
+		if err := e.exclusiveAlias(alias, n.Creator); err != nil {
+			return "", 0, err
 		}
 		e.aliases.Lock()
 		defer e.aliases.Unlock()

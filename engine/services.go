@@ -60,10 +60,11 @@ func (e *Engine) Exclusive(id mxid.UserID, service string) error {
 	return nil
 }
 
-// exclusiveAlias is Exclusive for an alias, which a user wants to make.
+// exclusiveAlias is Exclusive for an alias, which a user wants to make: the
+// service itself, or one who is its own alone.
 func (e *Engine) exclusiveAlias(alias mxid.Alias, maker mxid.UserID) error {
 	owner := e.AppServices.Services().AliasOwner(alias)
-	if owner == nil || owner.User(maker) {
+	if owner == nil || e.AppServices.Services().Owner(maker) == owner {
 		return nil
 	}
 	return fault.E(fault.Exclusive, "engine.AddAlias", "the alias is reserved for the application service %s", owner.ID)

@@ -169,7 +169,7 @@ const assumed = 1<<32 - 1
 
 // Assume makes the session of a user for whom an application service speaks, as
 // one of the user's devices where it names one. Errors: Forbidden where there is
-// no such user or device. Spec: application-service, identity assertion.
+// no such user, UnknownDevice. Spec: application-service, identity assertion.
 func (a *Accounts) Assume(id mxid.UserID, device string) (Session, error) {
 	const op = "account.Assume"
 	user, err := a.Find(id)
@@ -190,7 +190,7 @@ func (a *Accounts) Assume(id mxid.UserID, device string) (Session, error) {
 			return Session{}, err
 		}
 		if !has {
-			return Session{}, fault.E(fault.Forbidden, op, "%s has no device %s", id, device)
+			return Session{}, fault.E(fault.UnknownDevice, op, "%s has no device %s", id, device)
 		}
 		t.num = d.Num
 	}

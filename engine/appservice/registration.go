@@ -23,7 +23,6 @@ type Service struct {
 	Protocols   []string
 	Ephemeral   bool // wants typing, receipts and presence
 	Encrypted   bool // wants to-device messages, device lists and key counts: MSC2409, MSC3202
-	Devices     bool // makes devices for its users without logging in: MSC4190
 
 	as, hs                string
 	token                 [sha256.Size]byte // of as
@@ -59,7 +58,6 @@ type file struct {
 	Ephemeral2   bool `yaml:"de.sorunome.msc2409.push_ephemeral"`
 	Ephemeral3   bool `yaml:"push_ephemeral"`
 	Transactions bool `yaml:"org.matrix.msc3202"`
-	Devices      bool `yaml:"io.element.msc4190"`
 }
 
 type space struct {
@@ -88,7 +86,7 @@ func Parse(text []byte, server mxid.Server) (*Service, error) {
 		ID: f.ID, as: f.AS, hs: f.HS, token: sha256.Sum256([]byte(f.AS)), Protocols: f.Protocols,
 		RateLimited: f.RateLimited == nil || *f.RateLimited,
 		Ephemeral:   f.Ephemeral || f.Ephemeral2 || f.Ephemeral3,
-		Encrypted:   f.Transactions, Devices: f.Devices,
+		Encrypted:   f.Transactions,
 	}
 	if f.URL != nil {
 		s.URL = strings.TrimRight(*f.URL, "/")

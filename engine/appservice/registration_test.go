@@ -33,7 +33,7 @@ func TestParse(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s.URL != "http://127.0.0.1:1234" || s.Sender != "@_irc_bot:hub" || s.RateLimited || !s.Ephemeral || !s.Encrypted || s.Devices {
+	if s.URL != "http://127.0.0.1:1234" || s.Sender != "@_irc_bot:hub" || s.RateLimited || !s.Ephemeral || !s.Encrypted {
 		t.Errorf("%+v", s)
 	}
 	for name, want := range map[mxid.UserID]bool{

@@ -76,6 +76,7 @@ const (
 	ServiceTimeout     // one that did not answer in time; M_CONNECTION_TIMEOUT
 	ServiceUnreachable // one that cannot be reached; M_CONNECTION_FAILED
 	ServiceStatus      // one that answered with an error; M_BAD_STATUS
+	UnknownDevice      // a device that the user has not, where a service wants to act as it; M_UNKNOWN_DEVICE
 	ServiceSilent      // one that was asked for a user or an alias and did not answer; M_UNKNOWN with status 408
 	UnableToAuthorise  // M_UNABLE_TO_AUTHORISE_JOIN
 	UnableToGrant      // M_UNABLE_TO_GRANT_JOIN

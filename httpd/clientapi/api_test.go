@@ -14,6 +14,7 @@ import (
 
 	"hearth/engine"
 	"hearth/engine/account"
+	"hearth/engine/appservice"
 	"hearth/httpd/wire"
 )
 
@@ -33,11 +34,17 @@ func start(t *testing.T, mode Mode) *hub {
 
 func startWith(t *testing.T, o Options) *hub {
 	t.Helper()
+	return startServed(t, o, appservice.Options{})
+}
+
+// startServed is startWith with application services.
+func startServed(t *testing.T, o Options, services appservice.Options) *hub {
+	t.Helper()
 	h := &hub{t: t, at: time.UnixMilli(1_700_000_000_000)}
 	now := func() time.Time { return h.at }
 	var err error
 	h.e, err = engine.Open(engine.Options{
-		Dir: "data", FS: vfs.NewMem(), Server: "hub.test", Now: now,
+		Dir: "data", FS: vfs.NewMem(), Server: "hub.test", Now: now, AppServices: services,
 		Accounts: account.Options{Cost: account.Cost{KiB: 64, Passes: 1}},
 	})
 	if err != nil {

@@ -143,12 +143,9 @@ func typeOf(body []byte) string {
 }
 
 // newDeviceFor makes a device for a user of an application service, which needs
-// no login; made is false where there was one of that name. Spec: MSC4190.
+// no login; made is false where there was one of that name.
+// Spec: application-service, device management.
 func (a *API) newDeviceFor(r *wire.Req, id string, name string) (made bool, err error) {
-	s := a.engine.AppServices.Services().ByID(r.Session.Service)
-	if s == nil || !s.Devices {
-		return false, nil
-	}
 	_, err = a.accounts.Device(r.Session.User, id)
 	if !fault.Is(err, fault.NotFound) {
 		return false, err
@@ -164,10 +161,15 @@ func stamp(r *wire.Req) (int64, error) {
 	if r.Session.Service == "" {
 		return 0, nil
 	}
-	if _, given := r.Query("ts"); !given {
+	text, given := r.Query("ts")
+	if !given {
 		return 0, nil
 	}
-	return r.QueryInt("ts", 0, 0, 1<<53-1)
+	ts, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || ts < 0 || ts > 1<<53-1 {
+		return 0, fault.E(fault.Invalid, "clientapi.stamp", "ts is a time in milliseconds")
+	}
+	return ts, nil
 }
 
 // Spec: client-server, POST /_matrix/client/v1/appservice/{appserviceId}/ping.

@@ -37,6 +37,9 @@ func (a *API) uploadKeys(r *wire.Req) error {
 	if err != nil {
 		return err
 	}
+	if r.Session.Device == "" {
+		return fault.E(fault.Missing, "clientapi.keys", "whose keys? an application service has to name a device_id")
+	}
 	if err := a.engine.UploadKeys(&r.Session, body); err != nil {
 		return err
 	}

@@ -205,8 +205,11 @@ func (a *API) logoutAll(r *wire.Req) error {
 
 // Spec: client-server, GET /account/whoami.
 func (a *API) whoami(r *wire.Req) error {
-	dst := cjson.AppendString(append(r.Out(), `{"device_id":`...), r.Session.Device)
-	dst = append(dst, `,"is_guest":`...)
+	dst := append(r.Out(), '{')
+	if r.Session.Device != "" { // an application service has none where it names none
+		dst = append(cjson.AppendString(append(dst, `"device_id":`...), r.Session.Device), ',')
+	}
+	dst = append(dst, `"is_guest":`...)
 	if r.Session.Guest {
 		dst = append(dst, "true"...)
 	} else {

@@ -49,7 +49,7 @@ func (a *API) ways(user uint32) ([][]string, error) {
 // own makes x nil without an error.
 func (a *API) proved(r *wire.Req, op string, body []byte) (x *exchange, full []byte, err error) {
 	if r.Session.Service != "" { // who speaks for the user has shown it with each request
-		return &exchange{}, body, nil
+		return &exchange{got: proof{who: r.Session.User}}, body, nil
 	}
 	flows, err := a.ways(r.Session.User)
 	if err != nil {

@@ -82,6 +82,7 @@ var answers = [fault.NumKinds]answer{
 	fault.Unsubscribed:       {409, "IO.ELEMENT.MSC4306.M_CONFLICTING_UNSUBSCRIPTION", "you have unsubscribed since"},
 	fault.NoServiceURL:       {400, "M_URL_NOT_SET", "the registration of the application service has no url"},
 	fault.ServiceTimeout:     {504, "M_CONNECTION_TIMEOUT", "the application service did not answer in time"},
+	fault.UnknownDevice:      {400, "M_UNKNOWN_DEVICE", "the user has no such device"},
 	fault.ServiceSilent:      {408, "M_UNKNOWN", "the application service that would know does not answer"},
 	fault.ServiceUnreachable: {502, "M_CONNECTION_FAILED", "the application service cannot be reached"},
 	fault.ServiceStatus:      {502, "M_BAD_STATUS", "the application service answered with an error"},
