@@ -63,6 +63,7 @@ type AppServices struct {
 	places map[string]progress
 	old    map[string]time.Time  // services that answer under old paths only, until when that is believed
 	here   map[place]mxid.UserID // a user of the service that was found in the room
+	single map[string]int        // transactions of one entry since the start
 	heard  map[string]time.Time  // when a service was last seen to act
 	soon   map[string]*passing   // what is told only while a service listens
 
@@ -99,6 +100,7 @@ func Open(p Parts, o Options) (*AppServices, error) {
 	}
 	a := &AppServices{
 		Parts: p, o: o, old: map[string]time.Time{}, here: map[place]mxid.UserID{}, places: map[string]progress{}, soon: map[string]*passing{}, heard: map[string]time.Time{},
+		single: map[string]int{},
 		changed: make(chan struct{}, 1), stop: make(chan struct{}),
 	}
 	a.ctx, a.cancel = context.WithCancel(context.Background())
@@ -130,7 +132,7 @@ func (a *AppServices) Close() error {
 		if p.acked == p.saved {
 			continue
 		}
-		if serr := a.save(id, p); !fault.Is(serr, fault.Full) { // it is told again what was nothing for it
+		if serr := a.save(id, p, false); !fault.Is(serr, fault.Full) { // it is told again what was nothing for it
 			err = errors.Join(err, serr)
 		}
 	}
@@ -249,20 +251,37 @@ func (a *AppServices) pass(id string, p progress) error {
 	p.saved = a.places[id].saved
 	a.mu.Unlock()
 	if p.acked-p.saved >= step {
-		return a.save(id, p)
+		return a.save(id, p, false)
 	}
 	a.keep(id, p)
 	return nil
 }
 
-// save writes down where a service is. It is worth no sync: what is lost is told
-// again under the same id.
-func (a *AppServices) save(id string, p progress) error {
+// save writes down where a service is, and waits for the disk where sync says so.
+func (a *AppServices) save(id string, p progress, sync bool) error {
 	b := a.Store.NewBatch()
 	putPlace(b, id, p)
 	p.saved = p.acked
 	a.keep(id, p)
+	if sync {
+		return a.Store.Commit(b)
+	}
 	return a.Store.Apply(b)
+}
+
+// lonely is how many entries go alone after a start. Without a sync there go at
+// most as many as are told between two events, whose commits sync all before them.
+const lonely = 100
+
+// alone says whether the next transaction has to hold one entry only, and counts.
+func (a *AppServices) alone(id string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.single[id] >= lonely {
+		return false
+	}
+	a.single[id]++
+	return true
 }
 
 func putPlace(b *store.Batch, id string, p progress) {

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 
 	"hearth/engine/mxid"
@@ -17,10 +18,11 @@ type Set struct {
 	ids    map[string]*Service
 }
 
-// Load reads registration files. The error names the file.
-func Load(files []string, server mxid.Server) (*Set, error) {
+// Load reads registration files, and those in the folders among them whose names
+// end in .yaml, .yml or .json. The error names the file.
+func Load(names []string, server mxid.Server) (*Set, error) {
 	var list []*Service
-	for _, name := range files {
+	for _, name := range files(names) {
 		text, err := os.ReadFile(name)
 		if err != nil {
 			return nil, fmt.Errorf("application service: %w", err)
@@ -32,6 +34,23 @@ func Load(files []string, server mxid.Server) (*Set, error) {
 		list = append(list, s)
 	}
 	return NewSet(list)
+}
+
+// files lists what stands in folders.
+func files(names []string) (list []string) {
+	for _, name := range names {
+		entries, err := os.ReadDir(name)
+		if err != nil {
+			list = append(list, name) // a file, or nothing that can be read, which is said later
+			continue
+		}
+		for _, e := range entries {
+			if ext := filepath.Ext(e.Name()); !e.IsDir() && (ext == ".yaml" || ext == ".yml" || ext == ".json") {
+				list = append(list, filepath.Join(name, e.Name()))
+			}
+		}
+	}
+	return list
 }
 
 // NewSet puts services together. Two with one id, one token or one sender are

@@ -2,6 +2,7 @@ package appservice
 
 import (
 	"context"
+	"math"
 	"strconv"
 	"time"
 
@@ -37,6 +38,7 @@ type transaction struct {
 	lists     []uint32   // users whose device keys changed
 	strangers []uint32   // users who perhaps share no room any more
 	claimed   []uint32   // own users whose one-time keys were claimed
+	entries   int        // of the log that it holds
 }
 
 // taken is what of a device's queue a transaction holds.
@@ -49,16 +51,25 @@ func (t *transaction) empty() bool {
 	return len(t.events)+len(t.ephemeral)+len(t.toDevice)+len(t.lists)+len(t.strangers)+len(t.claimed) == 0
 }
 
+// held is how much there is in it, in no unit.
+func (t *transaction) held() int {
+	return t.count + len(t.receipts) + len(t.users) + len(t.lists) + len(t.strangers)
+}
+
 // full says whether what follows has to wait for the next transaction.
 func (t *transaction) full() bool {
 	return t.count+len(t.users) >= maxEvents || len(t.events) >= maxBytes || len(t.receipts) >= maxReceipts ||
 		len(t.lists)+len(t.strangers) >= maxLists
 }
 
-// deliver brings a service what is behind from; see outbox.Deliver. Where a
-// transaction ends is on disk before it is sent, and where the last one ended
-// when it was taken: the same events never go under two ids. The outbox's own
-// idea of where a service stands is not asked: it may be behind that.
+// deliver brings a service what is behind from; see outbox.Deliver. The outbox's
+// own idea of where a service stands is not asked: it may be behind that.
+//
+// The same events never go under two ids. Where a transaction of several entries
+// ends is on disk before it is sent. One of a single entry, which is what there is
+// as long as people chat, needs no sync: its id is the entry's position. What of
+// it gets lost with the process is the little that came since the disk was last
+// written to, so that the first entries after a start go one by one again.
 func (a *AppServices) deliver(ctx context.Context, id string, from, upto stream.Pos) (stream.Pos, error) {
 	s := a.Services().ByID(id)
 	if s == nil || s.URL == "" {
@@ -76,7 +87,13 @@ func (a *AppServices) deliver(ctx context.Context, id string, from, upto stream.
 		if again {
 			end = min(at.ends, upto)
 		}
-		t, reached, err := a.gather(s, at.acked, end, again)
+		most := maxEvents
+		if again {
+			most = math.MaxInt
+		} else if a.alone(id) {
+			most = 1
+		}
+		t, reached, err := a.gather(s, at.acked, end, most)
 		if err != nil {
 			return max(from, at.acked), err
 		}
@@ -89,7 +106,7 @@ func (a *AppServices) deliver(ctx context.Context, id string, from, upto stream.
 		}
 		if at.ends != reached {
 			at.ends = reached
-			if err := a.save(id, at); err != nil {
+			if err := a.save(id, at, t.entries > 1); err != nil {
 				return from, err
 			}
 		}
@@ -105,7 +122,7 @@ func (a *AppServices) deliver(ctx context.Context, id string, from, upto stream.
 			}
 		}
 		at = progress{acked: reached}
-		if err := a.save(id, at); err != nil {
+		if err := a.save(id, at, false); err != nil {
 			return max(from, reached), err
 		}
 	}
@@ -131,26 +148,31 @@ func (a *AppServices) send(ctx context.Context, t *transaction, end stream.Pos) 
 }
 
 // gather collects what is a service's between two positions, until there is
-// enough for one transaction; reached is how far that was. again says that it was
-// enough before, and is all that was sent then.
-func (a *AppServices) gather(s *Service, from, upto stream.Pos, again bool) (t *transaction, reached stream.Pos, err error) {
+// enough for one transaction, or most entries are in it; reached is how far that
+// was. With math.MaxInt there is no bound: it is all that was sent before.
+func (a *AppServices) gather(s *Service, from, upto stream.Pos, most int) (t *transaction, reached stream.Pos, err error) {
 	t = &transaction{s: s, rooms: map[room.Num]struct{}{}}
-	reached = upto
 	last := from
 	var failed error
 	err = a.Log.Read(from, upto, func(pos stream.Pos, e *stream.Entry) bool {
-		if t.full() && !again {
-			reached = last
+		if t.entries >= most || t.full() && most < math.MaxInt {
 			return false
 		}
+		had := t.held()
 		// A room may be purged, and be gone, while what happened in it still waits.
 		if failed = a.take(t, e); failed != nil && !fault.Is(failed, fault.NotFound) {
 			return false
 		}
 		failed = nil
-		last = pos
+		if t.held() > had {
+			t.entries++
+			last = pos
+		}
 		return true
 	})
+	if reached = last; t.entries == 0 || most == math.MaxInt {
+		reached = upto
+	}
 	if err = firstError(err, failed); err != nil {
 		return nil, from, err
 	}

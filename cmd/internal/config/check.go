@@ -81,18 +81,8 @@ func (c *Config) Check() []Problem {
 	if c.PushGateway && c.PublicURL == "" {
 		bad("push_gateway", "push services have to be told where the hub is: it needs public_url")
 	}
-	for _, name := range c.AppServices {
-		text, err := os.ReadFile(name)
-		if err == nil {
-			server := c.ServerName
-			if server == "" {
-				server = "localhost" // what the names end with is no matter here
-			}
-			_, err = appservice.Parse(text, mxid.Server(server))
-		}
-		if err != nil {
-			bad("appservices", "%s: %v", name, err)
-		}
+	if _, err := c.Services(); err != nil {
+		bad("appservices", "%v", err)
 	}
 	if c.DataDir == "" {
 		bad("data_dir", "a folder is needed")
@@ -111,6 +101,15 @@ func (c *Config) Check() []Problem {
 		warn("registration", "anyone who reaches the hub can make accounts on it")
 	}
 	return all
+}
+
+// Services reads the registrations of application services, as they are now.
+func (c *Config) Services() (*appservice.Set, error) {
+	server := c.ServerName
+	if server == "" {
+		server = "localhost" // what the names end with is no matter to a check
+	}
+	return appservice.Load(c.AppServices, mxid.Server(server))
 }
 
 // say reports one finding about a key.

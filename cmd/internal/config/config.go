@@ -81,7 +81,7 @@ type Config struct {
 	AllowNetworks []string `key:"allow_networks" arg:"NETWORKS" def:"" help:"networks that the hub's own requests, to other servers and to push gateways,\nmay reach besides the public internet, as 192.168.1.0/24, separated by commas.\nTwo hubs on one local network need it to speak with each other."`
 
 	MemoryLimit Size     `key:"memory_limit" arg:"SIZE" def:"" help:"how much memory the hub may take, as 96MiB; at least 40MiB.\nEmpty: a quarter of what the machine or its control group has, at most 128MiB."`
-	AppServices []string `key:"appservices" arg:"FILES" def:"" help:"registration files of application services (bridges and bots), separated by\ncommas. They are read again when the hub gets the signal HUP."`
+	AppServices []string `key:"appservices" arg:"FILES" def:"" help:"registration files of application services (bridges and bots), or folders of\nsuch files, separated by commas. They are read again when the hub gets the signal HUP."`
 	LogLevel    string   `key:"log_level" arg:"debug|info|warn|error" def:"info" help:"the least important lines that are logged, on standard error."`
 
 	// Mappings are the tables [[mapping]] of the file: which topics belong to which room.

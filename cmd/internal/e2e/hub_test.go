@@ -63,8 +63,8 @@ type hub struct {
 	end    chan error
 }
 
-// startHub starts a hub on a fresh folder that anybody may register at. It ends with the test.
-func startHub(t *testing.T) *hub {
+// startHub starts a hub on a fresh folder that anybody may register at, with more settings. It ends with the test.
+func startHub(t *testing.T, more ...string) *hub {
 	t.Helper()
 	free, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -90,6 +90,7 @@ func startHub(t *testing.T) *hub {
 		"--registration", "open",
 		"--rate-limits", "off",
 	}
+	h.args = append(h.args, more...)
 	h.start()
 	t.Cleanup(func() {
 		if h.cmd != nil {
