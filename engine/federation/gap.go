@@ -30,6 +30,7 @@ type gap struct {
 	asked map[mxid.EventID]bool           // whose auth chain was asked for
 	came  []mxid.EventID                  // what got into the room
 
+	first   mxid.EventID          // the event that lacks something
 	policed map[mxid.EventID]bool // what the policy server was asked about: whether it signed
 	last    error                 // why the last server that was asked did not help
 }
@@ -62,7 +63,7 @@ func (f *Federation) fillGap(ctx context.Context, r *row) error {
 	if err := f.o.VerifyEvents(ctx, h.Version, []*event.Event{e})[0]; err != nil {
 		return err // its server's key may not have been to be had when it came
 	}
-	g := &gap{source: s, have: map[mxid.EventID]*event.Event{e.ID: e}, given: map[mxid.EventID][]mxid.EventID{}, asked: map[mxid.EventID]bool{}, policed: map[mxid.EventID]bool{}}
+	g := &gap{source: s, first: e.ID, have: map[mxid.EventID]*event.Event{e.ID: e}, given: map[mxid.EventID][]mxid.EventID{}, asked: map[mxid.EventID]bool{}, policed: map[mxid.EventID]bool{}}
 	for _, step := range [...]func(context.Context) error{nil, g.walk, g.states} {
 		if step != nil {
 			if err := step(ctx); err != nil {
@@ -258,8 +259,12 @@ func (f *Federation) known(num room.Num, id mxid.EventID) (bool, error) {
 // states has other servers tell the state before the oldest events that are not
 // here; where such an event itself is not to be had, the state before what
 // follows it.
+//
+// Nothing of it is asked where the event that began it all follows what no server
+// shows: who sends an event has what it follows, and who keeps that back would
+// have the room believe a state of its own making.
 func (g *gap) states(ctx context.Context) error {
-	if _, err := g.bottoms(); err != nil {
+	if _, err := g.bottoms(); err != nil || len(g.lacks[g.first]) > 0 {
 		return err
 	}
 	left := gapStates
