@@ -94,6 +94,27 @@ packages-os: cross ## deb, rpm, OpenWrt ipk and apk, and tar.gz into bin/package
 	$(BIN)/hearth-image packages --from $(BIN) --to $(BIN)/packages --settings $(BIN)/example.toml --version $(VERSION) \
 		--time $(STAMP) --only '$(ONLY)' --extra LICENSE,README.md
 
+# The box's own programs, and the hub as make cross built it.
+box-programs: cross-arm64
+	mkdir -p $(BIN)/box
+	GOOS=linux GOARCH=arm64 $(GO) build $(STRIP) -o $(BIN)/box/init ./firmware/init
+	GOOS=linux GOARCH=arm64 $(GO) build -C cmd/hearth-image $(STRIP) -o ../../$(BIN)/box/dhcp github.com/gokrazy/gokrazy/cmd/dhcp
+	cp $(BIN)/hearth-linux-arm64 $(BIN)/box/hearth
+	$(GO) build -C cmd/hearth-image -o ../../$(BIN)/hearth-image .
+
+BOARD ?= virt
+IMAGE = $(BIN)/hearth-image image --board $(BOARD) --programs $(BIN)/box --version $(VERSION) --time $(STAMP) --to $(BIN)/images
+
+image: box-programs ## the disk image of a board into bin/images (BOARD=rpi, SET='--set server_name=hub.example')
+	$(IMAGE) $(SET)
+
+image-test: BOARD = virt
+image-test: box-programs ## boot the image in QEMU, claim it, cut its power under load (CUTS=3); needs qemu-system-arm, qemu-efi-aarch64
+	rm -f $(BIN)/images/hearth-virt-*
+	$(IMAGE) --raw --set server_name=box.example --set rate_limits=off
+	HEARTH_IMAGE=$$(ls $(CURDIR)/$(BIN)/images/hearth-virt-*.img) HEARTH_UEFI=/usr/share/qemu-efi-aarch64/QEMU_EFI.fd HEARTH_CUTS=$(CUTS) \
+		$(GO) test -C cmd/hearth-image -count=1 -v -timeout 30m -run TestBox ./image
+
 # Another architecture: DEBARCH=arm64, where the kernel knows qemu-user for it.
 packages-test: cross-$(patsubst armhf,armv6,$(DEBARCH)) ## install, start, renew and remove the deb in a Debian root; needs root and debootstrap
 	$(GO) run ./cmd/hearth example-config > $(BIN)/example.toml
@@ -129,4 +150,4 @@ clean: ## remove what was built; data folders stay
 	rm -rf $(BIN)
 
 .PHONY: help run build test e2e e2e-js test-386 test-arm race check fmt vet staticcheck check-arm packages \
-	cross cross-amd64 cross-arm64 cross-armv7 cross-armv6 cross-riscv64 packages-os packages-test bench fuzz clean
+	cross cross-amd64 cross-arm64 cross-armv7 cross-armv6 cross-riscv64 packages-os packages-test box-programs image image-test bench fuzz clean

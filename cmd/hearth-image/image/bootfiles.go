@@ -1,0 +1,118 @@
+package image
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	systemd "github.com/gokrazy/tools/third_party/systemd-250.5-1"
+
+	"hearth/firmware/gpt"
+)
+
+// bootFiles gives all that the boot partition holds, for a kernel that is to mount root.
+func bootFiles(o Options, root gpt.GUID) (map[string][]byte, error) {
+	files := map[string][]byte{}
+	if err := o.collect(files, o.Board.Kernel, o.Board.KernelFiles); err != nil {
+		return nil, err
+	}
+	if o.Board.Firmware != "" {
+		if err := o.collect(files, o.Board.Firmware, o.Board.FirmwareFiles); err != nil {
+			return nil, err
+		}
+	}
+	cmdline := strings.Join([]string{o.Board.Cmdline, "root=PARTUUID=" + root.String(), "ro rootfstype=ext4 rootwait init=/init panic=10 oops=panic loglevel=5 printk.devkmsg=on"}, " ")
+	switch o.Board.Loader {
+	case "raspberry":
+		files["config.txt"] = []byte(o.Board.Config)
+		files["cmdline.txt"] = []byte(cmdline + "\n")
+	case "uefi":
+		loader, err := systemd.SystemdBootAA64.ReadFile("systemd-bootaa64.efi")
+		if err != nil {
+			return nil, err
+		}
+		files["EFI/BOOT/BOOTAA64.EFI"] = loader
+		files["loader/loader.conf"] = []byte("timeout 0\n")
+		files["loader/entries/hearth.conf"] = []byte("title Hearth " + o.Version + "\nlinux /vmlinuz\noptions " + cmdline + "\n")
+	default:
+		return nil, fmt.Errorf("board %s: no loader is called %q", o.Board.Name, o.Board.Loader)
+	}
+	text, err := settings(o.Settings)
+	if err != nil {
+		return nil, err
+	}
+	files["hearth.txt"] = text
+	return files, nil
+}
+
+// collect reads files of a module that go.mod pins.
+func (o *Options) collect(files map[string][]byte, module string, patterns []string) error {
+	cmd := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", module)
+	cmd.Dir, cmd.Stderr = o.Parts, os.Stderr
+	out, err := cmd.Output()
+	dir := strings.TrimSpace(string(out))
+	if err != nil || dir == "" {
+		return fmt.Errorf("%s is not here; go mod download in %s fetches it: %v", module, o.Parts, err)
+	}
+	for _, p := range patterns {
+		found, err := filepath.Glob(filepath.Join(dir, p))
+		if err != nil {
+			return err
+		}
+		if len(found) == 0 {
+			return fmt.Errorf("%s has no %s", module, p)
+		}
+		for _, path := range found {
+			name, err := filepath.Rel(dir, path)
+			if err != nil {
+				return err
+			}
+			if files[filepath.ToSlash(name)], err = os.ReadFile(path); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// intro is what an owner who opens the file reads.
+const intro = `# The settings of this hub. Take the # away in front of what you set, save, and put the card into the board.
+# Every setting of "hearth example-config" can stand here too. The file is blanked once it was taken.
+
+# The name that users and rooms end with. It can never change; without one the hub makes up a name for your network.
+#server_name = "hub.example"
+
+# What the box is called on your network, and a time server other than the public ones.
+#box_hostname = "hearth"
+#box_ntp = "192.168.1.1"
+`
+
+var (
+	line   = regexp.MustCompile(`^[a-z][a-z0-9_]*$`)
+	plain  = regexp.MustCompile(`^(".*"|\[.*\]|[0-9]+)$`)
+	spaces = bytes.Repeat([]byte(" "), 127)
+)
+
+// settings writes the owner's file. It is filled up to 4 KiB with blanks, room to write secrets into and to blank them.
+func settings(given []string) ([]byte, error) {
+	text := []byte(intro)
+	for _, s := range given {
+		key, value, ok := strings.Cut(s, "=")
+		key, value = strings.TrimSpace(key), strings.TrimSpace(value)
+		if !ok || !line.MatchString(key) || strings.ContainsAny(value, "\n\r") {
+			return nil, fmt.Errorf("%q is not of the form server_name=hub.example", s)
+		}
+		if !plain.MatchString(value) {
+			value = `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(value) + `"`
+		}
+		text = fmt.Appendf(text, "%s = %s\n", key, value)
+	}
+	for len(text) < 4096-len(spaces) {
+		text = append(append(text, spaces...), '\n')
+	}
+	return text, nil
+}

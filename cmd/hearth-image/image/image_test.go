@@ -1,0 +1,71 @@
+package image
+
+import (
+	"strings"
+	"testing"
+
+	"hearth/firmware/boot"
+)
+
+// TestLayout: every partition begins where a card erases, and each boot partition has its own root behind it.
+func TestLayout(t *testing.T) {
+	table := layout(Options{Board: Board{Name: "virt"}, Version: "1"})
+	for i, p := range table.Partitions {
+		if p.First*512%grain != 0 {
+			t.Errorf("%s begins at sector %d", p.Name, p.First)
+		}
+		if p.Last > table.Usable() {
+			t.Errorf("%s ends behind the disk", p.Name)
+		}
+		if i > 0 && p.First != table.Partitions[i-1].Last+1 {
+			t.Errorf("%s leaves a hole in front", p.Name)
+		}
+	}
+	other := layout(Options{Board: Board{Name: "virt"}, Version: "2"})
+	if table.Partitions[1].ID == other.Partitions[1].ID {
+		t.Error("two versions have the same root: a kernel could mount the other's")
+	}
+}
+
+func TestBoards(t *testing.T) {
+	all, err := Boards()
+	if err != nil || len(all) == 0 {
+		t.Fatalf("%d boards, %v", len(all), err)
+	}
+	for _, b := range all {
+		if b.Name == "" || b.What == "" || b.Kernel == "" || b.Cmdline == "" || b.Loader != "uefi" && b.Loader != "raspberry" {
+			t.Errorf("%+v", b)
+		}
+		if found, err := FindBoard(b.Name); err != nil || found.What != b.What {
+			t.Errorf("%s: %v", b.Name, err)
+		}
+	}
+	if _, err := FindBoard("toaster"); err == nil || !strings.Contains(err.Error(), "virt") {
+		t.Errorf("an unknown board: %v", err)
+	}
+}
+
+// TestSettings: what --set writes is what a box reads.
+func TestSettings(t *testing.T) {
+	text, err := settings([]string{"server_name=hub.example", `box_hostname = "porch"`, "media_keep_days=7", `mqtt_listen=["0.0.0.0:1883"]`, `terms_url=a"b`})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := boot.ParseSettings(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"\nserver_name = \"hub.example\"\n", "\nmedia_keep_days = 7\n", "\nmqtt_listen = [\"0.0.0.0:1883\"]\n", `terms_url = "a\"b"`} {
+		if !strings.Contains(string(s.Hub), want) {
+			t.Errorf("no %q in\n%s", want, s.Hub)
+		}
+	}
+	if s.Hostname != "porch" || len(text) > 4096 {
+		t.Errorf("hostname %q, %d bytes", s.Hostname, len(text))
+	}
+	for _, bad := range []string{"server_name", "Server=x", "a=b\nc=d"} {
+		if _, err := settings([]string{bad}); err == nil {
+			t.Errorf("%q was taken", bad)
+		}
+	}
+}

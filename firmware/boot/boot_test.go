@@ -1,0 +1,217 @@
+package boot
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"hearth/firmware/gpt"
+)
+
+// TestKeep follows a box through its life: the first start, one without anything new, and new settings from the owner.
+func TestKeep(t *testing.T) {
+	boot, data := filepath.Join(t.TempDir(), SettingsFile), t.TempDir()
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(boot, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	keep := func() (*Settings, bool) {
+		t.Helper()
+		s, done, err := Keep(boot, data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s, done
+	}
+	write("# only remarks\r\n")
+	first, done := keep()
+	if done || !strings.HasPrefix(first.Hostname, "hearth-") || !strings.Contains(string(first.Hub), `server_name = "`+first.Hostname+`.local"`) || !strings.Contains(string(first.Hub), `federation = "off"`) {
+		t.Errorf("a box without settings: %+v, %s", first, first.Hub)
+	}
+	if again, _ := keep(); again.Hostname != first.Hostname || !bytes.Equal(again.Hub, first.Hub) {
+		t.Errorf("the second start has other settings: %+v", again)
+	}
+	write("box_ntp = \"10.0.0.1\"\r\nmail_server = \"smtp://secret\"\r\n")
+	newer, done := keep()
+	if !done || newer.NTP != "10.0.0.1" || newer.Hostname != first.Hostname || !strings.Contains(string(newer.Hub), first.Hostname+".local") || !strings.Contains(string(newer.Hub), "smtp://secret") {
+		t.Errorf("new settings: taken %v, %+v, %s", done, newer, newer.Hub)
+	}
+	if err := Overwrite(boot); err != nil {
+		t.Fatal(err)
+	}
+	if b, _ := os.ReadFile(boot); bytes.Contains(b, []byte("secret")) || says(b) {
+		t.Errorf("the boot partition still says %q", b)
+	}
+	if after, done := keep(); done || after.NTP != "10.0.0.1" {
+		t.Errorf("after the file was blanked: taken %v, %+v", done, after)
+	}
+	write("box_wings = \"two\"\n")
+	if _, _, err := Keep(boot, data); err == nil {
+		t.Error("a setting that is none was taken")
+	}
+}
+
+func TestGrow(t *testing.T) {
+	table := func() *gpt.Table {
+		return &gpt.Table{Sectors: 40000, Partitions: []gpt.Partition{{First: 8192, Last: 16383}, {First: 16384, Last: 32767}}}
+	}
+	if grow(table(), 40000) || grow(table(), 40100) {
+		t.Error("a disk that is not larger was grown into")
+	}
+	big := table()
+	if !grow(big, 4<<20) || big.Sectors != 4<<20 {
+		t.Fatal("a larger disk was not grown into")
+	}
+	if end := big.Partitions[1].Last + 1; end%grain != 0 || end > big.Usable()+1 || end < 4<<20-2*grain {
+		t.Errorf("data ends at %d of %d", end, 4<<20)
+	}
+	for name, want := range map[string]string{"vda": "/dev/vda5", "mmcblk0": "/dev/mmcblk0p5", "nvme0n1": "/dev/nvme0n1p5"} {
+		if got := (&Disk{Name: name}).Device(5); got != want {
+			t.Errorf("the fifth partition of %s is %s", name, got)
+		}
+	}
+}
+
+// TestStages walks a hub that falls silent through all that happens to it.
+func TestStages(t *testing.T) {
+	at := time.Unix(1000, 0)
+	h := NewHealth(at)
+	if h.judge(at.Add(9*time.Minute), time.Time{}) != feed {
+		t.Error("a store that is opened for nine minutes was not waited for")
+	}
+	if h.judge(at.Add(openTime), time.Time{}) != kick {
+		t.Error("a hub that never served was left alone")
+	}
+	at = at.Add(openTime)
+	h.hear("STATUS=running\nREADY=1\n", at)
+	select {
+	case <-h.Ready():
+	default:
+		t.Error("ready was not heard")
+	}
+	if h.judge(at.Add(59*time.Second), time.Time{}) != feed || h.judge(at.Add(kickAfter), time.Time{}) != kick {
+		t.Error("a silent hub is not ended after a minute")
+	}
+	h.restarted()
+	kicked := at.Add(kickAfter)
+	if h.judge(kicked.Add(time.Minute), kicked) != feed {
+		t.Error("a hub that was just started anew was ended")
+	}
+	if h.judge(at.Add(resetTime), kicked) != reset {
+		t.Error("a box whose hub is never well again is not reset")
+	}
+	h.hear("WATCHDOG=1", at.Add(resetTime))
+	if h.judge(at.Add(resetTime+time.Second), kicked) != feed {
+		t.Error("a hub that is well again is not believed")
+	}
+}
+
+// TestAsk asks servers that answer rightly and wrongly.
+func TestAsk(t *testing.T) {
+	floor := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	for name, c := range map[string]struct {
+		spoil func(answer []byte)
+		ok    bool
+	}{
+		"right":           {func([]byte) {}, true},
+		"another's":       {func(a []byte) { a[24]++ }, false},
+		"not in time":     {func(a []byte) { a[0] |= 0xc0 }, false},
+		"kiss of death":   {func(a []byte) { a[1] = 0 }, false},
+		"before the past": {func(a []byte) { putStamp(a[32:], floor.Add(-time.Hour)); putStamp(a[40:], floor.Add(-time.Hour)) }, false},
+	} {
+		off, err := Ask(t.Context(), ntpServer(t, time.Hour, c.spoil), floor)
+		switch {
+		case (err == nil) != c.ok:
+			t.Errorf("%s: %v", name, err)
+		case err == nil && (off-time.Hour).Abs() > 10*time.Second:
+			t.Errorf("%s: the clock is off by %v", name, off)
+		}
+	}
+}
+
+func putStamp(b []byte, t time.Time) {
+	binary.BigEndian.PutUint32(b, uint32(t.Unix()+epoch))
+	binary.BigEndian.PutUint32(b[4:], 0)
+}
+
+// ntpServer answers one question with a clock that is ahead.
+func ntpServer(t *testing.T, ahead time.Duration, spoil func([]byte)) string {
+	c, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	go func() {
+		q := make([]byte, 512)
+		_, from, err := c.ReadFrom(q)
+		if err != nil {
+			return
+		}
+		a := make([]byte, 48)
+		a[0], a[1] = 4<<3|4, 2
+		copy(a[24:32], q[40:48])
+		putStamp(a[32:], time.Now().Add(ahead))
+		putStamp(a[40:], time.Now().Add(ahead))
+		spoil(a)
+		c.WriteTo(a, from)
+	}()
+	return c.LocalAddr().String()
+}
+
+// TestFloor: a clock that was kept is not gone back behind, and one that is nonsense is not believed.
+func TestFloor(t *testing.T) {
+	c := &Clock{Dir: t.TempDir(), Built: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)}
+	if !c.floor().Equal(c.Built) {
+		t.Error("a box that kept no time has another floor than its image")
+	}
+	c.Save()
+	if d := time.Since(c.floor()); d < 0 || d > time.Minute {
+		t.Errorf("the time that was kept is %v old", d)
+	}
+	if err := os.WriteFile(c.file(), []byte("tomorrow"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if !c.floor().Equal(c.Built) {
+		t.Error("nonsense was believed")
+	}
+}
+
+// TestCrashes: few are kept, and a new one is always kept.
+func TestCrashes(t *testing.T) {
+	dir := t.TempDir()
+	for range crashes + 3 {
+		if err := KeepCrash(dir, time.Now(), errors.New("fell over"), []byte("the last words")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	all, err := filepath.Glob(filepath.Join(dir, "*.log"))
+	if err != nil || len(all) != crashes {
+		t.Errorf("%d reports, %v", len(all), err)
+	}
+}
+
+// TestProgram starts one that ends at once: it is started again, and its end is told with what it said.
+func TestProgram(t *testing.T) {
+	ctx, end := context.WithCancel(t.Context())
+	starts := 0
+	Program{Path: "/bin/sh", Args: []string{"-c", "echo last words; exit 3"}, Over: func(err error, printed []byte) {
+		if starts++; err == nil || string(printed) != "last words\n" {
+			t.Errorf("it ended with %v, having said %q", err, printed)
+		}
+		if starts == 2 {
+			end()
+		}
+	}}.Run(ctx, nil)
+	if starts != 2 {
+		t.Errorf("it was started %d times", starts)
+	}
+}

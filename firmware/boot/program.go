@@ -1,0 +1,141 @@
+package boot
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// Program is one that the box keeps running.
+type Program struct {
+	Path string
+	Args []string
+	Env  []string
+	Dir  string
+	User uint32    // 0: root
+	Caps []uintptr // what is left of root's power for another user
+	Out  io.Writer // what it prints; nil: nowhere
+	Over func(err error, printed []byte)
+}
+
+// Between two starts of a program; it doubles up to the longer one while the program ends at once.
+const (
+	soon = time.Second
+	late = 30 * time.Second
+)
+
+// endTime is how long a program may take to end.
+const endTime = 6 * time.Second
+
+// Run starts a program again and again until ctx ends, which tells it to end. Over hears of each end that nobody
+// wanted. A value on kick makes the program say where it stands, as Go programs do, and end.
+func (p Program) Run(ctx context.Context, kick <-chan struct{}) {
+	for wait := soon; ctx.Err() == nil; {
+		began := time.Now()
+		last := &tail{}
+		err := p.once(ctx, kick, last)
+		if ctx.Err() != nil {
+			return
+		}
+		if p.Over != nil {
+			p.Over(err, last.bytes())
+		}
+		if time.Since(began) > 10*late {
+			wait = soon
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(wait):
+		}
+		wait = min(2*wait, late)
+	}
+}
+
+func (p Program) once(ctx context.Context, kick <-chan struct{}, last *tail) error {
+	cmd := exec.CommandContext(ctx, p.Path, p.Args...)
+	cmd.Env, cmd.Dir = p.Env, p.Dir
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.WaitDelay = endTime
+	out := io.Writer(last)
+	if p.Out != nil {
+		out = io.MultiWriter(p.Out, last)
+	}
+	cmd.Stdout, cmd.Stderr = out, out
+	if p.User != 0 {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: p.User, Gid: p.User}, AmbientCaps: p.Caps}
+	}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	ended := make(chan struct{})
+	var watch sync.WaitGroup
+	watch.Go(func() {
+		select {
+		case <-ended:
+		case <-kick:
+			_ = cmd.Process.Signal(syscall.SIGQUIT)
+			select {
+			case <-ended:
+			case <-time.After(endTime):
+				_ = cmd.Process.Kill()
+			}
+		}
+	})
+	err := cmd.Wait()
+	close(ended)
+	watch.Wait()
+	return err
+}
+
+// tail holds the end of what a program printed.
+type tail struct {
+	mu sync.Mutex // guards b
+	b  []byte
+}
+
+// tailSize is how much is kept, in bytes: the stacks of a hub that was kicked fit in.
+const tailSize = 64 << 10
+
+func (t *tail) Write(p []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.b = append(t.b, p...)
+	if len(t.b) > 2*tailSize {
+		t.b = append(t.b[:0], t.b[len(t.b)-tailSize:]...)
+	}
+	return len(p), nil
+}
+
+func (t *tail) bytes() []byte {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return append([]byte(nil), t.b[max(0, len(t.b)-tailSize):]...)
+}
+
+// crashes is how many reports of crashes are kept.
+const crashes = 8
+
+// KeepCrash writes what a program last printed into one of few files below dir, the oldest of which it replaces.
+func KeepCrash(dir string, when time.Time, why error, printed []byte) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	name, oldest := "", time.Time{}
+	for i := range crashes {
+		path := fmt.Sprintf("%s/%d.log", dir, i)
+		st, err := os.Stat(path)
+		if err != nil {
+			name = path
+			break
+		}
+		if name == "" || st.ModTime().Before(oldest) {
+			name, oldest = path, st.ModTime()
+		}
+	}
+	return WriteFile(name, fmt.Appendf(nil, "%s: %v\n\n%s", when.UTC().Format(time.RFC3339), why, printed), 0o600)
+}

@@ -1,0 +1,181 @@
+package boot
+
+import (
+	"context"
+	"log"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Health follows what the hub says of itself, in the words that systemd's programs use: READY=1 once it serves, and
+// WATCHDOG=1 whenever a commit worked.
+type Health struct {
+	mu    sync.Mutex // guards what follows
+	since time.Time  // of the last good word, or of the start
+	ready bool
+	first chan struct{} // closed at the first READY=1
+}
+
+// NewHealth begins to count at now.
+func NewHealth(now time.Time) *Health { return &Health{since: now, first: make(chan struct{})} }
+
+// Ready is closed once the hub has served for the first time.
+func (h *Health) Ready() <-chan struct{} { return h.first }
+
+// hear takes one message.
+func (h *Health) hear(text string, now time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for line := range strings.Lines(text) {
+		switch strings.TrimSpace(line) {
+		case "READY=1":
+			h.ready, h.since = true, now
+			select {
+			case <-h.first:
+			default:
+				close(h.first)
+			}
+		case "WATCHDOG=1":
+			h.since = now
+		}
+	}
+}
+
+// restarted is called when the hub is started anew.
+func (h *Health) restarted() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.ready = false
+}
+
+// Stages of a hub that no longer commits. They are counted from its last good word, whether it was restarted since or
+// not; what opens a damaged store may take longer than what keeps one going.
+const (
+	Beat      = 20 * time.Second // the hub is asked to say that it is well twice as often
+	kickAfter = time.Minute
+	openTime  = 10 * time.Minute
+	resetTime = 15 * time.Minute
+)
+
+// act is what the time since the last good word calls for.
+type act int
+
+const (
+	feed  act = iota // all is well, or may get well
+	kick             // end the hub, so that it starts anew
+	reset            // feed the watchdog no more
+)
+
+// judge says what is to be done now; kicked is when the hub was last ended for being silent.
+func (h *Health) judge(now, kicked time.Time) act {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	silent := now.Sub(h.since)
+	limit := kickAfter
+	if !h.ready {
+		limit = openTime
+	}
+	switch {
+	case silent >= resetTime:
+		return reset
+	case silent >= limit && now.Sub(kicked) >= limit:
+		return kick
+	}
+	return feed
+}
+
+// Listen hears the hub at a socket that only user may write to.
+func (h *Health) Listen(socket string, user int) error {
+	c, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: socket, Net: "unixgram"})
+	if err != nil {
+		return err
+	}
+	if err := os.Chown(socket, user, user); err != nil {
+		return err
+	}
+	if err := os.Chmod(socket, 0o600); err != nil {
+		return err
+	}
+	go func() {
+		b := make([]byte, 4096)
+		for {
+			n, err := c.Read(b)
+			if err != nil {
+				log.Printf("the hub is heard no more: %v", err)
+				return
+			}
+			h.hear(string(b[:n]), time.Now())
+		}
+	}()
+	return nil
+}
+
+// timeout is what the hardware is asked to wait, in seconds. A Raspberry Pi's takes 15 at most.
+const timeout = 15
+
+// Watchdog is the hardware that resets the box unless it is fed.
+type Watchdog struct{ f *os.File }
+
+// OpenWatchdog arms it; a box without one has a nil Watchdog, which feeding does not mind.
+func OpenWatchdog() *Watchdog {
+	f, err := os.OpenFile("/dev/watchdog", os.O_WRONLY, 0)
+	if err != nil {
+		log.Printf("there is no hardware watchdog: %v", err)
+		return nil
+	}
+	if err := unix.IoctlSetPointerInt(int(f.Fd()), unix.WDIOC_SETTIMEOUT, timeout); err != nil {
+		log.Printf("the watchdog keeps its own time: %v", err)
+	}
+	log.Printf("the hardware watchdog is armed")
+	return &Watchdog{f}
+}
+
+// Feed puts the reset off.
+func (w *Watchdog) Feed() {
+	if w == nil {
+		return
+	}
+	if _, err := w.f.Write([]byte{0}); err != nil {
+		log.Printf("feeding the watchdog: %v", err)
+	}
+}
+
+// Guard feeds the watchdog while the hub is well, ends the hub where it is not, and lets the reset come where that does
+// not help. A box without the hardware is reset by the kernel instead.
+func (h *Health) Guard(ctx context.Context, w *Watchdog, ending chan<- struct{}) {
+	tick := time.NewTicker(timeout * time.Second / 4)
+	defer tick.Stop()
+	var kicked time.Time
+	for {
+		select {
+		case <-ctx.Done():
+			w.Feed()
+			return
+		case <-tick.C:
+		}
+		now := time.Now()
+		switch h.judge(now, kicked) {
+		case reset:
+			log.Printf("no commit worked for %v: the box is reset", resetTime)
+			if w == nil {
+				unix.Sync()
+				_ = unix.Reboot(unix.LINUX_REBOOT_CMD_RESTART)
+			}
+			return
+		case kick:
+			log.Printf("no commit worked for too long: the hub is ended")
+			kicked = now
+			h.restarted()
+			select {
+			case ending <- struct{}{}:
+			default:
+			}
+		}
+		w.Feed()
+	}
+}
