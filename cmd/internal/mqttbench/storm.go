@@ -100,31 +100,31 @@ func (o *options) served(i int) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := subscribe(c, r, m.topic("#")); err != nil {
+	filter, topic := m.topic("#"), m.topic("state")
+	p := append([]byte{0x82, byte(5 + len(filter)), 0, 1, 0, byte(len(filter))}, filter...)
+	p = append(append(p, 1), 0x32, byte(6+len(topic)), 0, byte(len(topic)))
+	if _, err := c.Write(append(append(p, topic...), 0, 9, 'u', 'p')); err != nil {
 		return nil, err
 	}
-	topic := m.topic("state")
-	p := append([]byte{0x32, byte(4 + len(topic) + 2), 0, byte(len(topic))}, topic...)
-	if _, err := c.Write(append(p, 0, 9, 'u', 'p')); err != nil {
-		return nil, err
-	}
-	for {
+	for answers := 0; answers < 2; {
 		first, body, err := packet(r, nil)
 		if err != nil {
 			return nil, err
 		}
 		switch first >> 4 {
-		case 4:
-			return c, nil
-		case 3: // its own message comes back, as it subscribed to all of its topics
+		case 4, 9:
+			answers++
+		case 3: // its own message, or what was not acknowledged the time before
 			n := 2 + int(body[0])<<8 + int(body[1])
-			if first&6 > 0 {
-				if _, err := c.Write([]byte{0x40, 2, body[n], body[n+1]}); err != nil {
-					return nil, err
-				}
+			if first&6 == 0 {
+				continue
+			}
+			if _, err := c.Write([]byte{0x40, 2, body[n], body[n+1]}); err != nil {
+				return nil, err
 			}
 		}
 	}
+	return c, nil
 }
 
 // connects has clients come and go.
