@@ -16,8 +16,9 @@ import (
 )
 
 // idleHands is how many goroutines may wait for work, in the crews of the broker
-// and of its listener.
-const idleHands = 20
+// and of its listener, with a few of the store's. A test that looks for what is
+// left makes more connections than that.
+const idleHands = 2*24 + 4
 
 // nothingLeft waits until a hub holds nothing for anybody any more.
 func (h *hub) nothingLeft(goroutines int) {
@@ -118,7 +119,7 @@ func TestHalfOpen(t *testing.T) {
 	h := start(t, mqtt.Options{}, Options{ConnectTime: 300 * time.Millisecond, PacketTime: 300 * time.Millisecond, WriteTime: 300 * time.Millisecond})
 	before := runtime.NumGoroutine()
 	var conns []net.Conn
-	for i := range 60 {
+	for i := range 120 {
 		a := &actor{t: t, net: h.dial(), ver: 5}
 		hello := a.build(strings.Fields(fmt.Sprintf("connect v5 clean id=c%d", i)))
 		switch i % 4 {
@@ -131,7 +132,7 @@ func TestHalfOpen(t *testing.T) {
 		}
 		conns = append(conns, a.net)
 	}
-	until(t, func() bool { return h.broker.Figures().Subscriptions == 15 })
+	until(t, func() bool { return h.broker.Figures().Subscriptions == 30 })
 	w := &actor{t: t, net: h.dial(), ver: 5}
 	for _, line := range []string{"connect v5 clean id=w", "publish t=big q=1 id=1 m=" + strings.Repeat("x", 50_000)} {
 		_, _ = w.net.Write(w.build(strings.Fields(line)))
@@ -159,7 +160,7 @@ func TestHalfOpen(t *testing.T) {
 func TestTakeover(t *testing.T) {
 	h := start(t, mqtt.Options{}, Options{})
 	before := runtime.NumGoroutine()
-	const many = 50
+	const many = 100
 	actors := make([]*actor, many)
 	var all sync.WaitGroup
 	for i := range actors {
