@@ -152,6 +152,25 @@ func (b *bridge) say(in id.RoomID, n int, nick, text string) {
 	})
 }
 
+// said is what users whose names begin so have said in a room, in order.
+func said(t *testing.T, reader *mautrix.Client, in id.RoomID, prefix string) (lines []string) {
+	t.Helper()
+	for from := ""; ; {
+		page := must(reader.Messages(t.Context(), in, from, "", mautrix.DirectionForward, nil, 100))(t)
+		for _, e := range page.Chunk {
+			if e.Type == event.EventMessage && strings.HasPrefix(e.Sender.Localpart(), prefix) {
+				if err := e.Content.ParseRaw(e.Type); err != nil {
+					t.Error(err)
+				}
+				lines = append(lines, e.Content.AsMessage().Body)
+			}
+		}
+		if from = page.End; from == "" {
+			return lines
+		}
+	}
+}
+
 // TestBridge relays both ways through a bridge in mautrix-go, while the hub is killed and the bridge restarted.
 func TestBridge(t *testing.T) {
 	b, file := newBridge(t)
@@ -212,21 +231,7 @@ func TestBridge(t *testing.T) {
 			t.Errorf("%s was told %d times", id, n)
 		}
 	}
-	var got []string
-	for from := ""; ; {
-		page := must(alice.Messages(t.Context(), lobby, from, "", mautrix.DirectionForward, nil, 100))(t)
-		for _, e := range page.Chunk {
-			if e.Type == event.EventMessage && strings.HasPrefix(e.Sender.Localpart(), "_small_") {
-				if err := e.Content.ParseRaw(e.Type); err != nil {
-					t.Error(err)
-				}
-				got = append(got, e.Content.AsMessage().Body)
-			}
-		}
-		if from = page.End; from == "" {
-			break
-		}
-	}
+	got := said(t, alice, lobby, "_small_")
 	if !slices.Equal(got, lines) {
 		t.Errorf("Matrix has %d lines:\n%q\nwant %d", len(got), got, len(lines))
 	}
