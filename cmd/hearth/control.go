@@ -57,6 +57,8 @@ type report struct {
 	Knocks []*thing.Knock `json:",omitempty"`
 	Loads  []mqtt.Load    `json:",omitempty"`
 
+	Services []string `json:",omitempty"` // where they stand, a line each
+
 	Mappings []bridge.Mapping `json:",omitempty"`
 	Faults   []string         `json:",omitempty"`
 
@@ -76,6 +78,8 @@ func (a admin) do(o order) (report, error) {
 		return a.doThing(o)
 	}
 	switch o.Do {
+	case "services":
+		return a.services()
 	case "list":
 		list, err := accounts.Users(o.After, listPage)
 		return report{Users: list}, err
@@ -227,7 +231,7 @@ func (c *control) serve(conn net.Conn) {
 		c.one.Lock()
 		r, err = c.admin.do(o)
 		c.one.Unlock()
-		if o.Do != "list" && o.Do != "thing-list" && o.Do != "thing-sessions" && o.Do != "thing-mappings" {
+		if o.Do != "list" && o.Do != "services" && o.Do != "thing-list" && o.Do != "thing-sessions" && o.Do != "thing-mappings" {
 			c.log.Info("management", "order", o.Do, "user", o.Name, "err", err)
 		}
 	}

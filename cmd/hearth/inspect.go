@@ -28,7 +28,7 @@ func forecast(c *config.Config) []string {
 		all = append(all, fmt.Sprintf("takes           %s of memory at most: %s for table blocks, 3 times %s for new writes, %s for events and states",
 			budget.Text(s.Limit), budget.Text(s.BlockCache), budget.Text(s.MemTable), budget.Text(s.Records)))
 	}
-	return all
+	return append(all, registered(c)...)
 }
 
 // inspect looks at the data folder and the addresses, which Check does not.

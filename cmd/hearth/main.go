@@ -37,6 +37,7 @@ func commands() []command {
 		{"thing", "add, list, approve or revoke things that speak MQTT", things},
 		{"mapping", "list what topics belong to which room, and show ready mappings", mappingCmd},
 		{"export", "print what sensors said, for other programs", export},
+		{"bridges", "say where bridges and other application services stand", bridges},
 		{"key", "list the hub's signing keys, or renew them", key},
 		{"pub", "send events into a room", pub},
 		{"sub", "print the events of a room as they come", sub},

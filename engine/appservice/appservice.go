@@ -100,7 +100,7 @@ func Open(p Parts, o Options) (*AppServices, error) {
 	}
 	a := &AppServices{
 		Parts: p, o: o, old: map[string]time.Time{}, here: map[place]mxid.UserID{}, places: map[string]progress{}, soon: map[string]*passing{}, heard: map[string]time.Time{},
-		single: map[string]int{},
+		single:  map[string]int{},
 		changed: make(chan struct{}, 1), stop: make(chan struct{}),
 	}
 	a.ctx, a.cancel = context.WithCancel(context.Background())

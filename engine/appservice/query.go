@@ -150,6 +150,9 @@ func (a *AppServices) Statuses() (list []Status, err error) {
 }
 
 func (s Status) String() string {
+	if s.Service.URL == "" {
+		return s.Service.ID + ": wants to be told nothing"
+	}
 	if s.Error == "" {
 		return s.Service.ID + ": in step"
 	}

@@ -59,7 +59,7 @@ func New(o Options) *API {
 // Routes is the whole table.
 func (a *API) Routes() []wire.Route {
 	var all []wire.Route
-	for _, part := range [...][]wire.Route{a.serverRoutes(), a.userRoutes(), a.deviceRoutes(), a.roomRoutes(), a.tokenRoutes(), a.reportRoutes(), a.mediaRoutes(), a.destinationRoutes()} {
+	for _, part := range [...][]wire.Route{a.serverRoutes(), a.userRoutes(), a.deviceRoutes(), a.roomRoutes(), a.tokenRoutes(), a.reportRoutes(), a.mediaRoutes(), a.destinationRoutes(), a.bridgeRoutes()} {
 		all = append(all, part...)
 	}
 	for i := range all {

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -209,6 +210,10 @@ func TestBridge(t *testing.T) {
 	bring(10)
 	b.stop()
 	send(150) // more than one transaction
+	eventually(t, "the owner sees that the bridge is away", func() bool {
+		out, err := exec.Command(program, "bridges", "--data-dir", b.hub.dir).Output()
+		return err == nil && strings.Contains(string(out), "small: ") && strings.Contains(string(out), " entries behind: ")
+	})
 	b.hub.kill()
 	b.hub.start()
 	send(10)
