@@ -157,6 +157,7 @@ func TestUsers(t *testing.T) {
 		t.Fatal(a.body)
 	}
 	const eve = v2 + "/users/@eve:hub.test"
+	h.want(200, `{"application_services":[]}`, "GET", v1+"/application_services", "")
 	h.want(404, "M_NOT_FOUND", "GET", eve, "")
 	h.want(400, "M_INVALID_PARAM", "GET", v2+"/users/@eve:elsewhere", "")
 	h.want(400, "M_WEAK_PASSWORD", "PUT", eve, `{"password":"short"}`)
