@@ -60,6 +60,7 @@ func (f *farm) start() {
 		f.t.Fatal(err)
 	}
 	f.Engine = e
+	f.ok(e.verifyThings(func(format string, args ...any) { f.t.Errorf(format, args...) }))
 	if f.broker, err = e.ServeThings(mqtt.Limits{}); err != nil {
 		f.t.Fatal(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"hearth/engine/fault"
+	"hearth/engine/mqtt"
 	"hearth/engine/room"
 )
 
@@ -21,12 +22,36 @@ func (e *Engine) Verify(problem func(line string)) error {
 		func() error { return e.Directory.Verify(e.hasRoom, bad) },
 		func() error { return e.Ephemeral.Verify(e.log.Tip(), bad) },
 		func() error { return e.E2EE.Verify(bad) },
+		func() error { return e.verifyThings(bad) },
 	} {
 		if err := step(); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// verifyThings reads what is kept for things; each has to be a user of this hub.
+func (e *Engine) verifyThings(bad func(format string, args ...any)) error {
+	for _, one := range e.Things.List() {
+		if id := e.Accounts.ID(one.Name); one.User == 0 {
+			bad("thing %s has no user", one.Name)
+		} else if num, err := e.Accounts.Find(id); err != nil {
+			return err
+		} else if num != one.User {
+			bad("thing %s is user %d, and %s is %d", one.Name, one.User, id, num)
+		}
+	}
+	if err := e.Shadows.Verify(bad); err != nil {
+		return err
+	}
+	if err := e.Telemetry.Verify(bad); err != nil {
+		return err
+	}
+	if e.broker.Load() != nil {
+		return nil // its rows move while it runs
+	}
+	return mqtt.Verify(e.st, bad)
 }
 
 // hasRoom says whether there is a room of that number.

@@ -354,3 +354,13 @@ func (s *Shadows) Flush() error {
 	clear(s.dirty)
 	return nil
 }
+
+// Verify reads all rows and tells bad of those that cannot be read.
+func (s *Shadows) Verify(bad func(format string, args ...any)) error {
+	return s.st.ScanPrefix(store.Shadow.Prefix(), func(key, val []byte) (bool, error) {
+		if _, err := parse(string(key[1:]), val); err != nil {
+			bad("shadow %q: %v", key[1:], err)
+		}
+		return true, nil
+	})
+}
