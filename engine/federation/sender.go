@@ -28,10 +28,17 @@ type sender struct {
 	fleeting *fleeting
 
 	mu      sync.Mutex
-	failing map[mxid.Server]time.Time // those that wait for another try, and when they were last woken before their time
+	uplink  uplink
+	failing map[mxid.Server]failing // those that wait for another try
 
 	stop  chan struct{}
 	ended sync.WaitGroup
+}
+
+// failing is a server that waits for another try.
+type failing struct {
+	woken  time.Time // when it was last tried before its time because it spoke to us
+	silent bool      // it was not reached, as far as is known
 }
 
 const (
@@ -55,7 +62,7 @@ const (
 
 // openSender goes on where the last process stopped.
 func openSender(f *Federation) (*sender, error) {
-	s := &sender{Federation: f, failing: map[mxid.Server]time.Time{}, stop: make(chan struct{})}
+	s := &sender{Federation: f, failing: map[mxid.Server]failing{}, stop: make(chan struct{})}
 	s.fleeting = newFleeting(s)
 	s.epoch = strconv.FormatUint(f.life, 36) + "-"
 	var err error
@@ -66,10 +73,13 @@ func openSender(f *Federation) (*sender, error) {
 		return nil, err
 	}
 	if err := s.box.Each(func(st *outbox.State) bool {
-		s.failing[mxid.Server(st.Dest)] = time.Time{}
+		s.failing[mxid.Server(st.Dest)] = failing{silent: true}
 		return true
 	}); err != nil {
 		return nil, err
+	}
+	if len(s.failing) > 0 {
+		s.missed() // as far as is known
 	}
 	s.ended.Go(s.read)
 	return s, nil
@@ -77,6 +87,7 @@ func openSender(f *Federation) (*sender, error) {
 
 func (s *sender) close() error {
 	close(s.stop)
+	s.closeUplink()
 	s.fleeting.close()
 	s.ended.Wait()
 	return s.box.Close()
@@ -84,11 +95,13 @@ func (s *sender) close() error {
 
 // seen ends a server's wait: it has just spoken to us.
 func (s *sender) seen(server mxid.Server) {
+	s.heard()
 	now := s.o.Now()
 	s.mu.Lock()
 	last, waits := s.failing[server]
-	if waits = waits && now.Sub(last) > wakeGap; waits {
-		s.failing[server] = now
+	if waits = waits && now.Sub(last.woken) > wakeGap; waits {
+		last.woken = now
+		s.failing[server] = last
 	}
 	s.mu.Unlock()
 	if waits {
@@ -108,13 +121,18 @@ func (s *sender) awake(server mxid.Server) bool {
 
 // note keeps whether a server listens.
 func (s *sender) note(server mxid.Server, err error) {
+	if !reached(err) {
+		s.missed()
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err == nil {
 		delete(s.failing, server)
-	} else if _, known := s.failing[server]; !known {
-		s.failing[server] = time.Time{}
+		return
 	}
+	known := s.failing[server]
+	known.silent = !reached(err)
+	s.failing[server] = known
 }
 
 // read looks through the log for what concerns other servers, until the end.
@@ -312,6 +330,9 @@ func (s *sender) send(ctx context.Context, dest mxid.Server, sl *slice) error {
 	body, err := s.do(ctx, &Request{
 		Dest: dest, Method: "PUT", Path: "/_matrix/federation/v1/send/" + sl.id, Body: s.body(sl), Time: transactionTime,
 	})
+	if reached(err) {
+		s.heard()
+	}
 	if err != nil {
 		return err
 	}

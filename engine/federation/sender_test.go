@@ -37,6 +37,7 @@ type world struct {
 
 	mu   sync.Mutex
 	down map[mxid.Server]error
+	vain map[mxid.Server]int  // tries while it was down
 	deaf map[mxid.Server]bool // it takes what it is sent, and its answer gets lost
 	got  map[mxid.Server][]string
 	txns map[mxid.Server]map[string]string // by id
@@ -45,7 +46,7 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	w := &world{t: t, fs: vfs.NewCrashableMem(), down: map[mxid.Server]error{}, deaf: map[mxid.Server]bool{},
-		got: map[mxid.Server][]string{}, txns: map[mxid.Server]map[string]string{}, all: map[mxid.Server][]string{}}
+		vain: map[mxid.Server]int{}, got: map[mxid.Server][]string{}, txns: map[mxid.Server]map[string]string{}, all: map[mxid.Server][]string{}}
 	w.open()
 	return w
 }
@@ -94,6 +95,7 @@ func (w *world) Do(_ context.Context, r *Request) (*Answer, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if err := w.down[r.Dest]; err != nil {
+		w.vain[r.Dest]++
 		return nil, err
 	}
 	w.all[r.Dest] = append(w.all[r.Dest], id)

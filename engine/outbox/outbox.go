@@ -160,7 +160,13 @@ func (b *Outbox) News(upto stream.Pos, dests ...string) error {
 
 // Alive says that a destination was seen: if it waits for its next try, the wait
 // is over.
-func (b *Outbox) Alive(dest string) error {
+func (b *Outbox) Alive(dest string) error { return b.tryNow(dest, true) }
+
+// Try has a destination tried now that waits for its next try. Where it fails again
+// the wait goes on growing: it was only a guess.
+func (b *Outbox) Try(dest string) error { return b.tryNow(dest, false) }
+
+func (b *Outbox) tryNow(dest string, anew bool) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed || b.awake[dest] != nil || len(dest) > maxDest {
@@ -170,7 +176,9 @@ func (b *Outbox) Alive(dest string) error {
 	if err != nil || !ok {
 		return err
 	}
-	r.Failures = 0
+	if anew {
+		r.Failures = 0
+	}
 	b.wake(dest, &line{row: r, kept: true, news: b.told})
 	return nil
 }

@@ -56,8 +56,9 @@ type hub struct {
 	t      *testing.T
 	url    string
 	args   []string
-	dir    string // the data folder
-	secret string // a file that holds password
+	env    []string // beside the test's own
+	dir    string   // the data folder
+	secret string   // a file that holds password
 	log    string
 	cmd    *exec.Cmd
 	end    chan error
@@ -65,6 +66,15 @@ type hub struct {
 
 // startHub starts a hub on a fresh folder that anybody may register at, with more settings. It ends with the test.
 func startHub(t *testing.T, more ...string) *hub {
+	t.Helper()
+	h := newHub(t, serverName)
+	h.args = append(append(h.args, "--federation-listen", ""), more...)
+	h.run()
+	return h
+}
+
+// newHub is a hub that has not been started.
+func newHub(t *testing.T, name string) *hub {
 	t.Helper()
 	free, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -82,15 +92,20 @@ func startHub(t *testing.T, more ...string) *hub {
 	}
 	h.args = []string{
 		"serve",
-		"--server-name", serverName,
+		"--server-name", name,
 		"--data-dir", h.dir,
 		"--client-listen", addr,
-		"--federation-listen", "",
 		"--mqtt-listen", "",
 		"--registration", "open",
 		"--rate-limits", "off",
 	}
-	h.args = append(h.args, more...)
+	return h
+}
+
+// run starts the hub, and ends it with the test.
+func (h *hub) run() {
+	t := h.t
+	t.Helper()
 	h.start()
 	t.Cleanup(func() {
 		if h.cmd != nil {
@@ -104,7 +119,6 @@ func startHub(t *testing.T, more ...string) *hub {
 			t.Errorf("the hub's log:\n%s", log)
 		}
 	})
-	return h
 }
 
 // start starts the process and waits until it answers.
@@ -117,6 +131,7 @@ func (h *hub) start() {
 	defer log.Close()
 	cmd, end := exec.Command(program, h.args...), make(chan error, 1)
 	cmd.Stdout, cmd.Stderr = log, log
+	cmd.Env = append(os.Environ(), h.env...)
 	if err := cmd.Start(); err != nil {
 		h.t.Fatal(err)
 	}
