@@ -21,6 +21,7 @@ import (
 	"hearth/engine/backup"
 	"hearth/engine/bridge"
 	"hearth/engine/fault"
+	"hearth/engine/federation"
 	"hearth/engine/mqtt"
 	"hearth/engine/mxid"
 	"hearth/engine/thing"
@@ -58,6 +59,7 @@ type report struct {
 	Loads  []mqtt.Load    `json:",omitempty"`
 
 	Services []string `json:",omitempty"` // where they stand, a line each
+	Servers []federation.Destination `json:",omitempty"`
 
 	Mappings []bridge.Mapping `json:",omitempty"`
 	Faults   []string         `json:",omitempty"`
@@ -80,6 +82,18 @@ func (a admin) do(o order) (report, error) {
 	switch o.Do {
 	case "services":
 		return a.services()
+	case "servers":
+		list, err := a.engine.Federation.Destinations()
+		return report{Servers: list}, err
+	case "server-retry":
+		server, err := mxid.ParseServer(o.Name)
+		if err == nil {
+			_, err = a.engine.Federation.Destination(server)
+		}
+		if err == nil {
+			err = a.engine.Federation.Retry(server)
+		}
+		return report{}, err
 	case "list":
 		list, err := accounts.Users(o.After, listPage)
 		return report{Users: list}, err

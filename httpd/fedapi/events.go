@@ -17,6 +17,7 @@ func (a *API) eventRoutes() []wire.Route {
 		{Method: "GET", Pattern: v1 + "/state_ids/{roomId}", Handle: a.signed(a.stateIDs), Flags: wire.Heavy},
 		{Method: "GET", Pattern: v1 + "/event/{eventId}", Handle: a.signed(a.event)},
 		{Method: "GET", Pattern: v1 + "/event_auth/{roomId}/{eventId}", Handle: a.signed(a.eventAuth), Flags: wire.Heavy},
+		{Method: "POST", Pattern: v1 + "/query_auth/{roomId}/{eventId}", Handle: a.signed(a.queryAuth), Flags: wire.Heavy},
 		{Method: "GET", Pattern: v1 + "/backfill/{roomId}", Handle: a.signed(a.backfill)},
 		{Method: "POST", Pattern: v1 + "/get_missing_events/{roomId}", Handle: a.signed(a.missing)},
 		{Method: "GET", Pattern: v1 + "/timestamp_to_event/{roomId}", Handle: a.signed(a.nearest)},
@@ -52,6 +53,20 @@ func (a *API) eventAuth(r *wire.Req, origin mxid.Server) error {
 		return err
 	}
 	return a.stream(r, t, list{"auth_chain", t.Chain})
+}
+
+// queryAuth is what was once asked to settle which events authorise one. Nothing in
+// the question is needed for the answer, and nothing of it is believed.
+// Spec: server-server, POST /query_auth/{roomId}/{eventId}, removed since.
+func (a *API) queryAuth(r *wire.Req, origin mxid.Server) error {
+	if _, err := r.Object(); err != nil {
+		return err
+	}
+	t, err := a.fed.ChainFor(origin, mxid.RoomID(r.Path("roomId")), mxid.EventID(r.Path("eventId")))
+	if err != nil {
+		return err
+	}
+	return a.stream(r, t, list{"auth_chain", t.Chain}, list{"missing", nil})
 }
 
 // list is one member of an answer that is written event by event.
