@@ -58,8 +58,8 @@ type report struct {
 	Knocks []*thing.Knock `json:",omitempty"`
 	Loads  []mqtt.Load    `json:",omitempty"`
 
-	Services []string `json:",omitempty"` // where they stand, a line each
-	Servers []federation.Destination `json:",omitempty"`
+	Services []string                 `json:",omitempty"` // where they stand, a line each
+	Servers  []federation.Destination `json:",omitempty"`
 
 	Mappings []bridge.Mapping `json:",omitempty"`
 	Faults   []string         `json:",omitempty"`
