@@ -111,7 +111,7 @@ image: box-programs ## the disk image of a board into bin/images (BOARD=rpi, SET
 image-test: BOARD = virt
 image-test: box-programs ## boot the image in QEMU, claim it, cut its power under load (CUTS=3); needs qemu-system-arm, qemu-efi-aarch64
 	rm -f $(BIN)/images/hearth-virt-*
-	$(IMAGE) --raw --set server_name=box.example --set rate_limits=off
+	$(IMAGE) --raw
 	HEARTH_IMAGE=$$(ls $(CURDIR)/$(BIN)/images/hearth-virt-*.img) HEARTH_UEFI=/usr/share/qemu-efi-aarch64/QEMU_EFI.fd HEARTH_CUTS=$(CUTS) \
 		$(GO) test -C cmd/hearth-image -count=1 -v -timeout 30m -run TestBox ./image
 

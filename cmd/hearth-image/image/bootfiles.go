@@ -2,6 +2,7 @@ package image
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -49,15 +50,16 @@ func bootFiles(o Options, root gpt.GUID) (map[string][]byte, error) {
 	return files, nil
 }
 
-// collect reads files of a module that go.mod pins.
+// collect reads files of a module that go.mod pins, which is fetched where it is not here yet.
 func (o *Options) collect(files map[string][]byte, module string, patterns []string) error {
-	cmd := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", module)
-	cmd.Dir, cmd.Stderr = o.Parts, os.Stderr
+	cmd := exec.Command("go", "mod", "download", "-json", module)
+	cmd.Dir = o.Parts
 	out, err := cmd.Output()
-	dir := strings.TrimSpace(string(out))
-	if err != nil || dir == "" {
-		return fmt.Errorf("%s is not here; go mod download in %s fetches it: %v", module, o.Parts, err)
+	var got struct{ Dir, Error string }
+	if more := json.Unmarshal(out, &got); more != nil || err != nil || got.Dir == "" {
+		return fmt.Errorf("fetching %s: %v %s", module, err, got.Error)
 	}
+	dir := got.Dir
 	for _, p := range patterns {
 		found, err := filepath.Glob(filepath.Join(dir, p))
 		if err != nil {

@@ -1,7 +1,9 @@
 package image
 
 import (
+	"bufio"
 	"bytes"
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -14,11 +16,13 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"hearth/firmware/gpt"
 )
 
 // TestBox boots an image of the board virt in QEMU with 256 MB, from UEFI on, and is its owner: it claims the hub with
 // the code on the console, publishes and reads back, and cuts the power under load, again and again. What was
-// acknowledged has to be there afterwards.
+// acknowledged has to be there afterwards. At last it spoils the data partition, and sees the page that says so.
 //
 //	HEARTH_IMAGE    the image, not compressed; it is copied
 //	HEARTH_UEFI     QEMU_EFI.fd of the package qemu-efi-aarch64
@@ -41,7 +45,11 @@ func TestBox(t *testing.T) {
 	if err := os.Truncate(b.disk, 2<<30); err != nil { // a card of 2 GB
 		t.Fatal(err)
 	}
-	b.boot()
+	at := b.tell(ownersFile)
+	b.boot(http.StatusOK)
+	if text := b.told(at); strings.Contains(text, "box.example") {
+		t.Errorf("the owner's settings are still on the boot partition:\n%s", text)
+	}
 	code := regexp.MustCompile(`\n    ([a-z0-9]{4}(?:-[a-z0-9]{4}){3})\r?\n`).FindStringSubmatch(b.console())
 	if code == nil {
 		t.Fatalf("the console shows no claim code:\n%s", b.console())
@@ -52,29 +60,153 @@ func TestBox(t *testing.T) {
 	for cut := range cuts {
 		sent = append(sent, b.load(room, cut)...)
 		b.cut()
-		b.boot()
+		b.boot(http.StatusOK)
 		b.readAll(room, sent)
 	}
 	t.Logf("%d power cuts, %d events acknowledged and there", cuts, len(sent))
+	b.mqtt()
+	b.cut()
+	b.spoil()
+	b.boot(http.StatusServiceUnavailable)
+}
+
+// ownersFile is what the owner writes before the first start.
+const ownersFile = `box_hostname = "box"
+server_name = "box.example"
+rate_limits = "off"
+
+[[mapping]]
+topic = "porch/light"
+room = "#porch:box.example"
+mode = "event"
+type = "m.room.message"
+`
+
+// tell writes the owner's file as a computer does, and gives its place.
+func (b *box) tell(text string) int64 {
+	f, err := os.OpenFile(b.disk, os.O_RDWR, 0)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer f.Close()
+	boot := make([]byte, bootSize)
+	if _, err := f.ReadAt(boot, grain); err != nil {
+		b.Fatal(err)
+	}
+	at := bytes.Index(boot, []byte(intro[:40]))
+	if at < 0 {
+		b.Fatal("there is no hearth.txt on the boot partition")
+	}
+	blank := bytes.Repeat([]byte(" "), len(intro))
+	copy(blank, text)
+	blank[len(blank)-1] = '\n'
+	if _, err := f.WriteAt(blank, int64(grain+at)); err != nil {
+		b.Fatal(err)
+	}
+	return int64(grain + at)
+}
+
+// told reads the owner's file on the card.
+func (b *box) told(at int64) string {
+	f, err := os.Open(b.disk)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer f.Close()
+	text := make([]byte, len(intro))
+	if _, err := f.ReadAt(text, at); err != nil {
+		b.Fatal(err)
+	}
+	return string(text)
+}
+
+// spoil makes the data partition one that cannot be mounted.
+func (b *box) spoil() {
+	f, err := os.OpenFile(b.disk, os.O_RDWR, 0)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer f.Close()
+	table, err := gpt.Read(f, 2<<30/gpt.Sector)
+	if err != nil {
+		b.Fatal(err)
+	}
+	data := table.Partitions[len(table.Partitions)-1]
+	if data.Last*gpt.Sector < 2<<30-3*grain {
+		b.Errorf("the data partition ends at sector %d: it has not got the rest of the disk", data.Last)
+	}
+	if _, err := f.WriteAt(make([]byte, 64<<10), int64(data.First*gpt.Sector)); err != nil {
+		b.Fatal(err)
+	}
+}
+
+// mqtt connects as alice with her access token, subscribes, publishes, and waits for both acknowledgements and the message.
+func (b *box) mqtt() {
+	c, err := net.DialTimeout("tcp", b.things, 10*time.Second)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer c.Close()
+	if err := c.SetDeadline(time.Now().Add(time.Minute)); err != nil {
+		b.Fatal(err)
+	}
+	text := func(s string) string { return string([]byte{byte(len(s) >> 8), byte(len(s))}) + s }
+	packet := func(kind byte, body string) {
+		n := []byte{byte(len(body))}
+		if len(body) > 127 {
+			n = []byte{byte(len(body)) | 0x80, byte(len(body) >> 7)}
+		}
+		if _, err := io.WriteString(c, string([]byte{kind})+string(n)+body); err != nil {
+			b.Fatal(err)
+		}
+	}
+	packet(0x10, text("MQTT")+"\x04\xc2\x00\x3c"+text("test")+text("alice")+text(b.token))
+	packet(0x82, "\x00\x01"+text("porch/light")+"\x01")
+	packet(0x32, text("porch/light")+"\x00\x02on")
+	seen := map[byte]bool{}
+	for in := bufio.NewReader(c); !seen[2] || !seen[9] || !seen[4] || !seen[3]; {
+		kind, err := in.ReadByte()
+		if err != nil {
+			b.Fatalf("after %v: %v", seen, err)
+		}
+		n, err := binary.ReadUvarint(in) // the same as MQTT's
+		if err != nil {
+			b.Fatal(err)
+		}
+		body := make([]byte, n)
+		if _, err := io.ReadFull(in, body); err != nil {
+			b.Fatal(err)
+		}
+		if kind>>4 == 2 && body[1] != 0 || kind>>4 == 9 && body[2] > 2 || kind>>4 == 3 && !bytes.HasSuffix(body, []byte("on")) {
+			b.Fatalf("packet %x: %q", kind, body)
+		}
+		seen[kind>>4] = true
+	}
 }
 
 type box struct {
 	*testing.T
 	dir, disk, url, token string
+	things                string // where MQTT is
 	boots                 int
 	qemu                  *exec.Cmd
 }
 
-// boot starts the machine and waits until the hub answers from outside.
-func (b *box) boot() {
-	b.Helper()
+// address is one that nobody listens on.
+func (b *box) address() string {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		b.Fatal(err)
 	}
-	addr := l.Addr().String()
-	l.Close()
-	b.url = "http://" + addr
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// boot starts the machine and waits until it answers from outside, with a status.
+func (b *box) boot(want int) {
+	b.Helper()
+	addr := b.address()
+	b.url, b.things = "http://"+addr, b.address()
 	b.boots++
 	console, err := os.Create(b.log())
 	if err != nil {
@@ -83,7 +215,7 @@ func (b *box) boot() {
 	defer console.Close()
 	b.qemu = exec.CommandContext(b.Context(), "qemu-system-aarch64", "-M", "virt", "-cpu", "cortex-a53", "-smp", "2", "-m", "256", "-nographic", "-no-reboot",
 		"-bios", os.Getenv("HEARTH_UEFI"), "-drive", "if=none,id=d,format=raw,cache=writeback,file="+b.disk, "-device", "virtio-blk-pci,drive=d",
-		"-netdev", "user,id=n,restrict=on,hostfwd=tcp:"+addr+"-:8008", "-device", "virtio-net-pci,netdev=n,romfile=", "-device", "i6300esb", "-device", "virtio-rng-pci")
+		"-netdev", "user,id=n,restrict=on,hostfwd=tcp:"+addr+"-:8008,hostfwd=tcp:"+b.things+"-:1883", "-device", "virtio-net-pci,netdev=n,romfile=", "-device", "i6300esb", "-device", "virtio-rng-pci")
 	b.qemu.Stdout, b.qemu.Stderr = console, console
 	began := time.Now()
 	if err := b.qemu.Start(); err != nil {
@@ -95,7 +227,7 @@ func (b *box) boot() {
 		resp, err := client.Get(b.url + "/_matrix/client/versions")
 		if err == nil {
 			resp.Body.Close()
-			if resp.StatusCode == 200 {
+			if resp.StatusCode == want {
 				break
 			}
 		}
