@@ -9,8 +9,9 @@
 //	                  once; it gets the rest of the card at the first start
 //
 // A boot partition and the root behind it are a pair: a kernel never meets another version's root. It refuses to
-// compile anything: it takes the programs that were tested, and kernels and firmware from the modules that go.mod pins,
-// so that the same sources give the same image. What it needs beside Go is mkfs.ext4.
+// compile anything: it takes the programs that were tested, and kernels and firmware from the modules that go.mod pins.
+// What it needs beside Go is mkfs.ext4. Two images of the same sources differ in nothing but the hour of the build, which
+// some versions of that write into the inodes of the root.
 package image
 
 import (
@@ -226,7 +227,7 @@ func (o *Options) mkfs(image string, p gpt.Partition, more ...string) error {
 	}
 	args = append(args, "-E", extended, image, fmt.Sprint((p.Last-p.First+1)*gpt.Sector/4096))
 	cmd := exec.Command(path, args...)
-	cmd.Env = append(os.Environ(), fmt.Sprintf("E2FSPROGS_FAKE_TIME=%d", o.Time.Unix()))
+	cmd.Env = append(os.Environ(), fmt.Sprintf("E2FSPROGS_FAKE_TIME=%d", o.Time.Unix()), fmt.Sprintf("SOURCE_DATE_EPOCH=%d", o.Time.Unix()))
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("%s: %w: %s", strings.Join(cmd.Args, " "), err, out)
 	}
