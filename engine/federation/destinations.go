@@ -112,6 +112,12 @@ func (f *Federation) Owes(num room.Num) (owes bool, err error) {
 	if f.sender.box.Told() < h.Last {
 		return true, nil
 	}
+	// First those at work: one that fails has its row before it is none of them.
+	for _, dest := range f.sender.box.Awake(h.Last) {
+		if owes, err = f.Rooms.ServerAt(num, mxid.Server(dest), h.Last); owes || err != nil {
+			return owes, err
+		}
+	}
 	var failed error
 	err = f.sender.box.Each(func(s *outbox.State) bool {
 		if s.From < h.Last {

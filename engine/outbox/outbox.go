@@ -217,6 +217,19 @@ func (b *Outbox) Each(f func(s *State) (more bool)) error {
 	return b.o.each(b.st, "", func(dest string, r *row) bool { return f(r.state(dest)) })
 }
 
+// Awake lists the destinations that are being delivered to, or stand in the
+// queue, and lack something up to a position. Of those Each may know nothing yet.
+func (b *Outbox) Awake(upto stream.Pos) (dests []string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for dest, l := range b.awake {
+		if l.From < upto {
+			dests = append(dests, dest)
+		}
+	}
+	return dests
+}
+
 // Of is the state of one destination; ok is false where it is in step.
 func (b *Outbox) Of(dest string) (s *State, ok bool, err error) {
 	r, ok, err := b.o.row(b.st, dest)
