@@ -6,7 +6,6 @@ import (
 	"hearth/engine/account"
 	"hearth/engine/e2ee"
 	"hearth/engine/fault"
-	"hearth/engine/room"
 	"hearth/engine/stream"
 )
 
@@ -16,29 +15,9 @@ import (
 // Sharers lists the users of this hub who are in a room with the user, and the
 // user: those who are told of changes of the user's devices.
 func (e *Engine) Sharers(user uint32) ([]uint32, error) {
-	seen := map[uint32]bool{user: true}
-	list := []uint32{user}
-	var rooms []room.Num
-	err := e.Rooms.Of(user, func(m room.Member) bool {
-		if m.Membership == room.Join {
-			rooms = append(rooms, m.Room)
-		}
-		return true
-	})
-	for _, num := range rooms {
-		if err != nil {
-			return nil, err
-		}
-		var h *room.Head
-		if h, err = e.Rooms.Head(num); err != nil {
-			continue
-		}
-		for _, u := range h.Local {
-			if !seen[u] {
-				seen[u] = true
-				list = append(list, u)
-			}
-		}
+	list, err := e.Rooms.Beside(user)
+	if err == nil && !slices.Contains(list, user) {
+		list = append(list, user)
 	}
 	return list, err
 }

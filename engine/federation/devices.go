@@ -255,39 +255,11 @@ func (l *lists) ask(ctx context.Context, user uint32) error {
 	if err != nil {
 		return err
 	}
-	wake, err := l.f.sharers(user)
+	wake, err := l.f.Rooms.Beside(user)
 	if err != nil {
 		return err
 	}
 	return l.f.E2EE.PutRemote(user, got, wake)
-}
-
-// sharers lists the users of this hub who are in a room with a user of another.
-func (f *Federation) sharers(user uint32) (list []uint32, err error) {
-	seen := map[uint32]bool{}
-	var rooms []room.Num
-	err = f.Rooms.Of(user, func(m room.Member) bool {
-		if m.Membership == room.Join {
-			rooms = append(rooms, m.Room)
-		}
-		return true
-	})
-	for _, num := range rooms {
-		if err != nil {
-			return nil, err
-		}
-		var h *room.Head
-		if h, err = f.Rooms.Head(num); err != nil {
-			continue
-		}
-		for _, u := range h.Local {
-			if !seen[u] {
-				seen[u] = true
-				list = append(list, u)
-			}
-		}
-	}
-	return list, err
 }
 
 // changed is whom a change of a user's keys concerns: the user's number, 0 where
@@ -299,7 +271,7 @@ func (f *Federation) changed(origin mxid.Server, id mxid.UserID) (user uint32, w
 	if user, err = f.Rooms.User(id); err != nil || user == 0 {
 		return 0, nil, err
 	}
-	if wake, err = f.sharers(user); err != nil || len(wake) == 0 {
+	if wake, err = f.Rooms.Beside(user); err != nil || len(wake) == 0 {
 		return 0, nil, err
 	}
 	f.lists.mu.Lock()

@@ -135,3 +135,32 @@ func (r *Rooms) ServerAt(room Num, server mxid.Server, pos stream.Pos) (bool, er
 	})
 	return was, err
 }
+
+// Beside lists the users of this hub who are joined to a room that a user, of
+// whatever server, is joined to; the user too, where they are of this hub.
+func (r *Rooms) Beside(user uint32) (list []uint32, err error) {
+	seen := map[uint32]bool{}
+	var rooms []Num
+	err = r.Of(user, func(m Member) bool {
+		if m.Membership == Join {
+			rooms = append(rooms, m.Room)
+		}
+		return true
+	})
+	for _, num := range rooms {
+		if err != nil {
+			return nil, err
+		}
+		var h *Head
+		if h, err = r.Head(num); err != nil {
+			continue
+		}
+		for _, u := range h.Local {
+			if !seen[u] {
+				seen[u] = true
+				list = append(list, u)
+			}
+		}
+	}
+	return list, err
+}
