@@ -1,6 +1,7 @@
 package appservice
 
 import (
+	"errors"
 	"slices"
 
 	"hearth/engine/account"
@@ -191,16 +192,7 @@ func (a *AppServices) shares(s *Service, user uint32) (shares bool, err error) {
 		}
 		return !shares && failed == nil
 	})
-	return shares, firstError(err, failed)
-}
-
-func firstError(errs ...error) error {
-	for _, err := range errs {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+	return shares, errors.Join(err, failed)
 }
 
 // body writes the transaction. Members that are not of the specification's

@@ -2,6 +2,7 @@ package appservice
 
 import (
 	"context"
+	"errors"
 	"math"
 	"strconv"
 	"time"
@@ -173,7 +174,7 @@ func (a *AppServices) gather(s *Service, from, upto stream.Pos, most int) (t *tr
 	if reached = last; t.entries == 0 || most == math.MaxInt {
 		reached = upto
 	}
-	if err = firstError(err, failed); err != nil {
+	if err = errors.Join(err, failed); err != nil {
 		return nil, from, err
 	}
 	return t, reached, a.rest(t, from, reached)

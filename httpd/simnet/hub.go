@@ -58,8 +58,6 @@ func (n *Net) open(i int) (*Hub, error) {
 		Log:      func(format string, args ...any) { fmt.Fprintf(logged{h}, format, args...) },
 	}
 	h.Open.Federation.Peer = link{n, h.Name}
-	h.Open.Federation.VerifyJSON = n.verifyJSON
-	h.Open.Federation.VerifyEvents = n.verifyEvents
 	if n.o.Change != nil {
 		n.o.Change(i, h)
 	}

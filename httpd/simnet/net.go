@@ -26,8 +26,6 @@ import (
 
 	"github.com/valyala/fasthttp"
 
-	"hearth/engine/auth"
-	"hearth/engine/cjson"
 	"hearth/engine/event"
 	"hearth/engine/fault"
 	"hearth/engine/federation"
@@ -286,41 +284,6 @@ type streamed struct {
 }
 
 func (s streamed) Close() error { return s.c.Response.CloseBodyStream() }
-
-// verifyJSON is federation.Options.VerifyJSON with keys that need not be asked for.
-func (n *Net) verifyJSON(_ context.Context, server mxid.Server, obj []byte, _ time.Time) error {
-	k := n.Key(server)
-	return event.VerifyJSON(obj, string(server), k.KeyID, k.Key.Public().(ed25519.PublicKey))
-}
-
-// verifyEvents is federation.Options.VerifyEvents.
-func (n *Net) verifyEvents(_ context.Context, v *event.Version, events []*event.Event) []error {
-	errs := make([]error, len(events))
-	for i, e := range events {
-		for _, s := range signers(v, e) {
-			k := n.Key(s)
-			if err := e.Verify(s, k.KeyID, k.Key.Public().(ed25519.PublicKey)); err != nil {
-				errs[i] = fmt.Errorf("%s: %w", s, err)
-			}
-		}
-	}
-	return errs
-}
-
-// signers are the servers that have to have signed an event.
-func signers(v *event.Version, e *event.Event) []mxid.Server {
-	list := []mxid.Server{e.Sender.Server()}
-	if _, invited := cjson.Lookup(e.Content, "third_party_invite"); invited && e.Type == "m.room.member" && auth.Membership(e) == "invite" {
-		list = nil
-	}
-	if v.IDs == event.IDInEvent {
-		list = append(list, e.ID.Server())
-	}
-	if via, ok := auth.AuthorisedVia(e); ok {
-		list = append(list, via.Server())
-	}
-	return list
-}
 
 // enter finds a hub that is up, and counts a request to it.
 func (n *Net) enter(s mxid.Server) (*Hub, error) {
