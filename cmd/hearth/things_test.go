@@ -36,6 +36,9 @@ func tool(t *testing.T, name string) string {
 	t.Helper()
 	p, err := exec.LookPath(name)
 	if err != nil {
+		if os.Getenv("HEARTH_MOSQUITTO") == "must" {
+			t.Fatalf("%s is not here", name)
+		}
 		t.Skipf("NOT TESTED: %s is not here (apt-get install mosquitto-clients)", name)
 	}
 	return p

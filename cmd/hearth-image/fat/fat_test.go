@@ -13,7 +13,7 @@ import (
 // TestMtools reads what was written with the tools of others, where they are there.
 func TestMtools(t *testing.T) {
 	if _, err := exec.LookPath("mcopy"); err != nil {
-		t.Skip("mtools are not there")
+		t.Skip("NOT TESTED: mcopy is not here (apt-get install mtools)")
 	}
 	files := map[string][]byte{"vmlinuz": bytes.Repeat([]byte("kernel!"), 300000), "EFI/BOOT/BOOTAA64.EFI": []byte("loader"),
 		"overlays/a-name-that-is-long.dtbo": []byte("overlay"), "empty": {}}
