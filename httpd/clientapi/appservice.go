@@ -2,7 +2,6 @@ package clientapi
 
 import (
 	"bytes"
-	"context"
 	"strconv"
 	"time"
 
@@ -58,8 +57,7 @@ func (a *API) provide(r *wire.Req, users ...mxid.UserID) {
 	if len(services.All()) == 0 {
 		return
 	}
-	ctx, cancel := untilDone(r)
-	defer cancel()
+	ctx := r.Context()
 	asks := services.ByID(r.Session.Service)
 	for _, id := range users {
 		if asks != nil && asks.User(id) {
@@ -188,8 +186,7 @@ func (a *API) pingService(r *wire.Req) error {
 	if s.URL == "" {
 		return fault.E(fault.NoServiceURL, op, "")
 	}
-	ctx, cancel := untilDone(r)
-	defer cancel()
+	ctx := r.Context()
 	began := time.Now()
 	status, body, err := a.engine.AppServices.Ping(ctx, s, q.Txn)
 	switch {
@@ -222,21 +219,4 @@ func isTimeout(err error) bool {
 		err = u.Unwrap()
 	}
 	return false
-}
-
-// untilDone is a context that ends with the hub.
-func untilDone(r *wire.Req) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancel(context.Background())
-	done := r.Done()
-	if done == nil {
-		return ctx, cancel
-	}
-	go func() {
-		select {
-		case <-done:
-			cancel()
-		case <-ctx.Done():
-		}
-	}()
-	return ctx, cancel
 }

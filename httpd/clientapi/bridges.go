@@ -32,8 +32,7 @@ func (a *API) bridgeRoutes() []wire.Route {
 // protocolObject asks the bridges of a network what it is; of several the first
 // describes it, and all tell their instances.
 func (a *API) protocolObject(r *wire.Req, name string) []byte {
-	ctx, cancel := untilDone(r)
-	defer cancel()
+	ctx := r.Context()
 	list := a.engine.AppServices.ThirdParty(ctx, []byte{'['}, name, "protocol/"+url.PathEscape(name), "")
 	if len(list) == 1 {
 		return nil
@@ -110,8 +109,7 @@ func (a *API) third(kind, param string) wire.Handler {
 		} else if _, ok := r.Query(param); !ok {
 			return fault.E(fault.Missing, op, "%s is missing", param)
 		}
-		ctx, cancel := untilDone(r)
-		defer cancel()
+		ctx := r.Context()
 		query := string(r.Ctx.URI().QueryString())
 		if strings.Contains(query, "access_token=") {
 			return fault.E(fault.Invalid, op, "send the access token in the Authorization header: the query is passed on")

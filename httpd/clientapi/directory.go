@@ -17,8 +17,7 @@ func (a *API) alias(r *wire.Req) error {
 	if err != nil {
 		return fault.E(fault.Invalid, "clientapi.alias", "not a room alias: %w", err)
 	}
-	ctx, cancel := untilDone(r)
-	defer cancel()
+	ctx := r.Context()
 	id, servers, err := a.engine.FindAlias(ctx, string(alias))
 	if err != nil {
 		return err
@@ -215,8 +214,7 @@ func (a *API) listElsewhere(r *wire.Req, server, query string, search []byte) er
 	if !a.engine.Federation.Reaches(name) {
 		return fault.E(fault.Remote, "clientapi.publicRooms", "the server %q cannot be asked", server)
 	}
-	ctx, cancel := untilDone(r)
-	defer cancel()
+	ctx := r.Context()
 	body, err := a.engine.Federation.PublicRooms(ctx, name, query, search)
 	if err != nil {
 		return err

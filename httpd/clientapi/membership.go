@@ -30,8 +30,7 @@ func (a *API) joinAt(r *wire.Req, where string) error {
 	if err := active(r); err != nil {
 		return err
 	}
-	ctx, cancel := untilDone(r)
-	defer cancel()
+	ctx := r.Context()
 	id, err := a.engine.Enter(ctx, engine.Reach{Room: where, Via: via(r)}, r.Session.UserID, body)
 	if err != nil {
 		return incompatible(r, err)

@@ -18,8 +18,7 @@ func (a *API) who(r *wire.Req) (num uint32, away []byte, err error) {
 	if err != nil {
 		return 0, nil, fault.E(fault.Invalid, op, "this is no user id: %w", err)
 	}
-	ctx, cancel := untilDone(r)
-	defer cancel()
+	ctx := r.Context()
 	if a.engine.Federation.Reaches(id.Server()) {
 		away, err = a.engine.Federation.Profile(ctx, id)
 		return 0, away, err

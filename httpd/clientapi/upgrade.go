@@ -23,8 +23,7 @@ func (a *API) knock(r *wire.Req) error {
 	if err := active(r); err != nil {
 		return err
 	}
-	ctx, cancel := untilDone(r)
-	defer cancel()
+	ctx := r.Context()
 	id, err := a.engine.KnockAt(ctx, engine.Reach{Room: r.Path("roomIdOrAlias"), Via: via(r)}, r.Session.UserID, reason)
 	if err != nil {
 		return incompatible(r, err)

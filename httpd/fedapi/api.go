@@ -10,8 +10,6 @@
 package fedapi
 
 import (
-	"context"
-
 	"hearth/engine"
 	"hearth/engine/federation"
 	"hearth/engine/mxid"
@@ -75,31 +73,13 @@ func (a *API) signed(handle func(r *wire.Req, origin mxid.Server) error) wire.Ha
 				return err
 			}
 		}
-		ctx, cancel := untilDone(r)
-		defer cancel()
+		ctx := r.Context()
 		origin, err := a.fed.Authenticate(ctx, &s)
 		if err != nil {
 			return err
 		}
 		return handle(r, origin)
 	}
-}
-
-// untilDone is a context that ends with the hub.
-func untilDone(r *wire.Req) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancel(context.Background())
-	done := r.Done()
-	if done == nil {
-		return ctx, cancel
-	}
-	go func() {
-		select {
-		case <-done:
-			cancel()
-		case <-ctx.Done():
-		}
-	}()
-	return ctx, cancel
 }
 
 // version says what answers here. Spec: GET /_matrix/federation/v1/version.

@@ -59,8 +59,7 @@ func (a *API) takeInvite(r *wire.Req, origin mxid.Server, i *federation.Invited,
 	if cjson.KindOf(i.State) != cjson.ArrayKind {
 		i.State = nil
 	}
-	ctx, cancel := untilDone(r)
-	defer cancel()
+	ctx := r.Context()
 	if key, ok := cjson.LookupString(i.Body, "state_key"); ok {
 		// A bridge makes its users when they are spoken to. Where it does not answer
 		// there is nobody to invite, which is said in a moment.
@@ -124,8 +123,7 @@ func (a *API) bound(r *wire.Req) error {
 	if cjson.KindOf(list) != cjson.ArrayKind {
 		return fault.E(fault.BadJSON, "fedapi.bound", "invites must be a list")
 	}
-	ctx, cancel := untilDone(r)
-	defer cancel()
+	ctx := r.Context()
 	n := 0
 	var away error
 	err = cjson.Array(list, func(invite []byte) bool {
@@ -155,8 +153,7 @@ func (a *API) queryDirectory(r *wire.Req, _ mxid.Server) error {
 	if alias.Server() != a.engine.Server {
 		return fault.E(fault.NotFound, op, "the alias is of another server")
 	}
-	ctx, cancel := untilDone(r)
-	defer cancel()
+	ctx := r.Context()
 	id, servers, err := a.engine.FindAlias(ctx, string(alias))
 	if err != nil {
 		return err

@@ -58,8 +58,7 @@ func (a *API) queryManyKeys(r *wire.Req) error {
 }
 
 func (a *API) asNotary(r *wire.Req, queries []keyring.Query) error {
-	ctx, cancel := untilDone(r)
-	defer cancel()
+	ctx := r.Context()
 	list, err := a.engine.Keys.Answer(ctx, queries)
 	if err != nil {
 		return err

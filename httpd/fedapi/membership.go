@@ -85,8 +85,7 @@ func (a *API) sendFor(what string, old bool) func(r *wire.Req, origin mxid.Serve
 		if err != nil {
 			return err
 		}
-		ctx, cancel := untilDone(r)
-		defer cancel()
+		ctx := r.Context()
 		e, err := a.fed.LetIn(ctx, origin, what, &federation.Arrival{Room: id, Event: event, Body: body})
 		if err != nil {
 			return err

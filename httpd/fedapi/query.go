@@ -31,8 +31,7 @@ func (a *API) profile(r *wire.Req, _ mxid.Server) error {
 	if err != nil || id.Server() != a.engine.Server {
 		return fault.E(fault.Invalid, op, "user_id names no user of this server")
 	}
-	ctx, cancel := untilDone(r)
-	defer cancel()
+	ctx := r.Context()
 	user, err := a.engine.FindUser(ctx, id)
 	if err != nil {
 		return err

@@ -18,8 +18,7 @@ func (a *API) send(r *wire.Req, origin mxid.Server) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := untilDone(r)
-	defer cancel()
+	ctx := r.Context()
 	answer, err := a.fed.Receive(ctx, origin, r.Path("txnId"), body)
 	if err != nil {
 		return err

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"context"
 	"log/slog"
 	"net"
 	"sync"
@@ -36,6 +37,7 @@ type Mux struct {
 	maxBodies int64
 	contact   string
 	done      chan struct{}
+	ctx       context.Context // ends with the hub
 
 	reqs    sync.Pool
 	bodies  atomic.Int64           // bytes of long bodies held now
@@ -60,6 +62,15 @@ func New(o Options) *Mux {
 	}
 	if m.maxBodies == 0 {
 		m.maxBodies = 8 << 20
+	}
+	m.ctx = context.Background()
+	if o.Done != nil {
+		ctx, cancel := context.WithCancel(m.ctx)
+		m.ctx = ctx
+		go func() { // one for all requests, ends with the hub
+			<-o.Done
+			cancel()
+		}()
 	}
 	m.reqs.New = func() any { return &Req{mux: m} }
 	return m

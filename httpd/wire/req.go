@@ -2,6 +2,7 @@ package wire
 
 import (
 	"bytes"
+	"context"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -190,6 +191,10 @@ func (r *Req) Remote() netip.Addr {
 	}
 	return addr
 }
+
+// Context ends when the hub stops: for what a handler asks of others. It may be
+// kept.
+func (r *Req) Context() context.Context { return r.mux.ctx }
 
 // Done is closed when the hub stops: a handler that waits watches it too.
 func (r *Req) Done() <-chan struct{} { return r.mux.done }
