@@ -38,6 +38,20 @@ func (e *Engine) describable(h *room.Head, who Guest) (bool, error) {
 	if err != nil || m == room.Join || m == room.Invite {
 		return err == nil, err
 	}
+	return e.openTo(h, e.joined(who.User))
+}
+
+// joined says of a room whether a user is joined to it.
+func (e *Engine) joined(user uint32) func(room.Num) (bool, error) {
+	return func(num room.Num) (bool, error) {
+		m, err := e.standingOf(num, user)
+		return m == room.Join, err
+	}
+}
+
+// openTo says whether a room may be known to somebody outside of it, of whom in
+// says which rooms they are in.
+func (e *Engine) openTo(h *room.Head, in func(room.Num) (bool, error)) (bool, error) {
 	rules, err := e.Rooms.StateEvent(h.State, "m.room.join_rules", "")
 	if err != nil {
 		return false, err
@@ -51,7 +65,7 @@ func (e *Engine) describable(h *room.Head, who Guest) (bool, error) {
 				return true, nil
 			}
 		case "restricted":
-			if ok, err := e.inAnyOf(auth.AllowedRooms(rules.Event), who.User); ok || err != nil {
+			if ok, err := e.inAnyOf(auth.AllowedRooms(rules.Event), in); ok || err != nil {
 				return ok, err
 			}
 		}
@@ -59,8 +73,8 @@ func (e *Engine) describable(h *room.Head, who Guest) (bool, error) {
 	return e.Rooms.Peekable(h)
 }
 
-// inAnyOf says whether a user is joined to one of some rooms.
-func (e *Engine) inAnyOf(rooms []mxid.RoomID, user uint32) (bool, error) {
+// inAnyOf says whether in says so of one of some rooms that are known here.
+func (e *Engine) inAnyOf(rooms []mxid.RoomID, in func(room.Num) (bool, error)) (bool, error) {
 	for _, id := range rooms {
 		num, err := e.Rooms.Find(id)
 		if fault.Is(err, fault.NotFound) {
@@ -69,8 +83,8 @@ func (e *Engine) inAnyOf(rooms []mxid.RoomID, user uint32) (bool, error) {
 		if err != nil {
 			return false, err
 		}
-		if m, err := e.standingOf(num, user); err != nil || m == room.Join {
-			return err == nil, err
+		if ok, err := in(num); ok || err != nil {
+			return ok, err
 		}
 	}
 	return false, nil

@@ -7,7 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"hearth/engine/auth"
 	"hearth/engine/cjson"
 	"hearth/engine/fault"
 	"hearth/engine/mxid"
@@ -188,7 +187,7 @@ func (e *Engine) describableAway(raw []byte, who Guest) (bool, error) {
 		allowed = append(allowed, mxid.RoomID(id))
 		return len(allowed) < maxChildren
 	})
-	if ok, err := e.inAnyOf(allowed, who.User); ok || err != nil {
+	if ok, err := e.inAnyOf(allowed, e.joined(who.User)); ok || err != nil {
 		return ok, err
 	}
 	id, _ := cjson.LookupString(raw, "room_id")
@@ -262,37 +261,11 @@ func (e *Engine) summaryByName(dst []byte, idOrAlias string, via []mxid.Server, 
 
 // describableTo is describable for another server's users together.
 func (e *Engine) describableTo(h *room.Head, server mxid.Server) (bool, error) {
-	if in, err := e.serverIn(h.Room, server); in || err != nil {
-		return in, err
+	in := func(num room.Num) (bool, error) { return e.serverIn(num, server) }
+	if ok, err := in(h.Room); ok || err != nil {
+		return ok, err
 	}
-	rules, err := e.Rooms.StateEvent(h.State, "m.room.join_rules", "")
-	if err != nil {
-		return false, err
-	}
-	if rules != nil {
-		switch rule := auth.JoinRule(rules.Event); rule {
-		case "public":
-			return true, nil
-		case "knock", "knock_restricted":
-			if h.Version.Knock {
-				return true, nil
-			}
-		case "restricted":
-			for _, id := range auth.AllowedRooms(rules.Event) {
-				num, err := e.Rooms.Find(id)
-				if fault.Is(err, fault.NotFound) {
-					continue
-				}
-				if err != nil {
-					return false, err
-				}
-				if in, err := e.serverIn(num, server); in || err != nil {
-					return in, err
-				}
-			}
-		}
-	}
-	return e.Rooms.Peekable(h)
+	return e.openTo(h, in)
 }
 
 // serverIn says whether a server is in a room now.
