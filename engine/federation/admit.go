@@ -220,10 +220,13 @@ func (f *Federation) LetIn(ctx context.Context, origin mxid.Server, what string,
 	case user.Server() != origin:
 		return nil, fault.E(fault.Forbidden, op, "%s is no user of %s", user, origin)
 	}
+	if old, err := f.letInBefore(h, e); old != nil || err != nil {
+		return old, err
+	}
 	via, vouched := auth.AuthorisedVia(e)
 	vouched = vouched && via.Server() == f.server
 	if vouched {
-		if e, err = e.Sign(&f.o.Signer); err != nil {
+		if e, err = f.vouch(h.Room, e); err != nil {
 			return nil, err
 		}
 	}
@@ -249,6 +252,54 @@ func (f *Federation) LetIn(ctx context.Context, origin mxid.Server, what string,
 	return f.Rooms.Lookup(e.ID)
 }
 
+// letInBefore finds a change of membership that was let in already and is sent once
+// more, because the answer was lost; nil where there is none. One that the room has
+// refused stays refused: to have been sent does not make it good.
+func (f *Federation) letInBefore(h *room.Head, e *event.Event) (*room.Event, error) {
+	const op = "federation.LetIn"
+	old, err := f.Rooms.Lookup(e.ID)
+	if fault.Is(err, fault.NotFound) || err == nil && old.Outlier() {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	// In old room versions an id can be taken for anything.
+	if old.In != h.Room || !old.Is(e.Type, e.StateKey) || old.Sender != e.Sender || auth.Membership(old.Event) != auth.Membership(e) {
+		return nil, fault.E(fault.Invalid, op, "there is another event of this id")
+	}
+	if old.Rejected() || old.SoftFailed() {
+		return nil, fault.E(fault.Forbidden, op, "the rules of the room do not allow it")
+	}
+	if auth.Membership(e) != "join" {
+		return old, nil
+	}
+	user, err := f.Rooms.User(e.Sender)
+	if err != nil {
+		return nil, err
+	}
+	m, err := f.Rooms.MemberOf(h.Room, user)
+	if err == nil && m.Membership != room.Join {
+		err = fault.E(fault.Forbidden, op, "%s is not in the room any more", e.Sender)
+	}
+	return old, err
+}
+
+// vouch signs a join that this hub answers for. Nobody is shown our signature on
+// one for which there is no reason: other servers would take it for a reason.
+func (f *Federation) vouch(num room.Num, e *event.Event) (*event.Event, error) {
+	w, err := f.Rooms.Write(num)
+	if err != nil {
+		return nil, err
+	}
+	by, err := f.Voucher(w, mxid.UserID(e.StateKey))
+	w.End()
+	if err != nil || by == "" {
+		return nil, orElse(err, fault.E(fault.Forbidden, "federation.LetIn", "%s may not be let in", e.StateKey))
+	}
+	return e.Sign(&f.o.Signer)
+}
+
 // accept brings an event into a room for whose servers it is then passed on, and
 // waits for the disk.
 func (f *Federation) accept(w *room.Writer, e *event.Event) error {
@@ -259,7 +310,10 @@ func (f *Federation) accept(w *room.Writer, e *event.Event) error {
 		return err
 	case outcome == room.Known:
 		w.End()
-		return nil
+		if old, err := f.Rooms.Lookup(e.ID); err != nil || !old.Rejected() && !old.SoftFailed() {
+			return err
+		}
+		return fault.E(fault.Forbidden, op, "the rules of the room do not allow it")
 	case outcome == room.Missing:
 		return fault.E(fault.Invalid, op, "the event follows others than the template said")
 	case outcome != room.Accepted:

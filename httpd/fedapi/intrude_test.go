@@ -1,0 +1,95 @@
+package fedapi_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"encoding/base64"
+	"fmt"
+	"sync/atomic"
+	"testing"
+
+	"hearth/engine/event"
+	"hearth/engine/fault"
+	"hearth/engine/federation"
+	"hearth/engine/mxid"
+)
+
+// newOutcast is a villain whose user the room has banned.
+func newOutcast(t *testing.T) *villain {
+	t.Helper()
+	v, alice := newVillain(t)
+	alice.Want(200, "", "POST", "/_matrix/client/v3/rooms/"+string(v.head().ID)+"/ban", fmt.Sprintf(`{"user_id":%q}`, v.user))
+	return v
+}
+
+// A join that the room has refused is not let in because it is here already: the
+// state of the room would go to who is kept out.
+func TestRefusedJoinAgain(t *testing.T) {
+	v := newOutcast(t)
+	key := string(v.user)
+	for _, c := range []struct{ what, content string }{
+		{"join", `{"membership":"join"}`}, {"leave", `{"membership":"leave"}`},
+	} {
+		e := v.make(&event.Draft{Type: "m.room.member", StateKey: &key, Content: []byte(c.content)})
+		v.send(e)
+		if _, err := v.hub.Rooms.Lookup(e.ID); err != nil {
+			t.Fatalf("the %s was not kept as refused: %v", c.what, err)
+		}
+		a := federation.Arrival{Room: v.head().ID, Event: e.ID, Body: e.JSON}
+		if _, err := v.hub.Federation.LetIn(context.Background(), v.name, c.what, &a); !fault.Is(err, fault.Forbidden) {
+			t.Errorf("the refused %s was let in: %v", c.what, err)
+		}
+	}
+}
+
+// A join that was let in is answered again, since the answer may have been lost;
+// not once its user is out of the room.
+func TestJoinAnsweredAgain(t *testing.T) {
+	v, alice := newVillain(t)
+	user := mxid.UserID("@eva:evil.test")
+	e := v.joinOf(user, `{"membership":"join"}`)
+	a := federation.Arrival{Room: v.head().ID, Event: e.ID, Body: e.JSON}
+	for range 2 {
+		if got, err := v.hub.Federation.LetIn(context.Background(), v.name, "join", &a); err != nil || got.ID != e.ID {
+			t.Fatal(err)
+		}
+	}
+	alice.Want(200, "", "POST", "/_matrix/client/v3/rooms/"+string(v.head().ID)+"/kick", fmt.Sprintf(`{"user_id":%q}`, user))
+	if _, err := v.hub.Federation.LetIn(context.Background(), v.name, "join", &a); !fault.Is(err, fault.Forbidden) {
+		t.Errorf("the join of who was thrown out: %v", err)
+	}
+}
+
+// joinOf is the membership of another user of the villain's, by themselves.
+func (v *villain) joinOf(user mxid.UserID, content string) *event.Event {
+	was := v.user
+	defer func() { v.user = was }()
+	v.user = user
+	key := string(user)
+	return v.make(&event.Draft{Type: "m.room.member", StateKey: &key, Content: []byte(content)})
+}
+
+// Nobody is shown a join with this hub's signature for which the hub has no reason,
+// the room's policy server neither: other servers take that for the hub's word.
+func TestVouchedForNobody(t *testing.T) {
+	v, alice := newVillain(t)
+	path := "/_matrix/client/v3/rooms/" + string(v.head().ID) + "/state/"
+	alice.Want(200, "", "PUT", path+"m.room.join_rules/", `{"join_rule":"restricted","allow":[]}`)
+	alice.Want(200, "", "PUT", path+"m.room.policy/", `{"via":"evil.test","public_keys":{"ed25519":"`+base64.RawStdEncoding.EncodeToString(v.n.Key(v.name).Key.Public().(ed25519.PublicKey))+`"}}`)
+	var shown atomic.Int64
+	v.play(func(r *federation.Request) (*federation.Answer, error) {
+		if bytes.Contains(r.Body, []byte(`"a.test":{`)) {
+			shown.Add(1)
+		}
+		return &federation.Answer{Status: 400, Body: []byte(`{"errcode":"M_FORBIDDEN"}`)}, nil
+	})
+	e := v.joinOf("@eva:evil.test", fmt.Sprintf(`{"join_authorised_via_users_server":%q,"membership":"join"}`, alice.ID))
+	a := federation.Arrival{Room: v.head().ID, Event: e.ID, Body: e.JSON}
+	if _, err := v.hub.Federation.LetIn(context.Background(), v.name, "join", &a); !fault.Is(err, fault.Forbidden) {
+		t.Error(err)
+	}
+	if shown.Load() != 0 {
+		t.Error("the policy server was shown a join that this hub has signed and does not allow")
+	}
+}
