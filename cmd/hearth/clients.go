@@ -44,6 +44,7 @@ func (h *hub) clientOptions() (o clientapi.Options, err error) {
 	if h.sms != nil {
 		o.Text = h.sms.Send
 	}
+	o.About = h.about()
 	o.Failed = func(what string, err error) { h.log.Warn(what+" failed", "err", err) }
 	o.Providers, err = h.providers()
 	return o, err

@@ -234,7 +234,11 @@ func TestSupervisor(t *testing.T) {
 	}
 	h := launch(t, map[string]string{"NOTIFY_SOCKET": name, "WATCHDOG_USEC": "20000", "WATCHDOG_PID": fmt.Sprint(os.Getpid()), "JOURNAL_STREAM": "1:2"},
 		"--data-dir", t.TempDir())
-	for _, want := range []string{"READY=1\nSTATUS=running", "WATCHDOG=1", "WATCHDOG=1"} {
+	code := strings.TrimPrefix(heard(), "READY=1\nSTATUS=running\nX_HEARTH_PORT=0\nX_HEARTH_CLAIM=")
+	if len(code) != 19 {
+		t.Errorf("the claim code is %q", code)
+	}
+	for _, want := range []string{"WATCHDOG=1", "WATCHDOG=1"} {
 		if got := heard(); got != want {
 			t.Errorf("heard %q, want %q", got, want)
 		}

@@ -105,7 +105,8 @@ func runHub(ctx context.Context, c *config.Config, s streams) error {
 
 // run keeps a hub that has started until ctx ends.
 func (h *hub) run(ctx context.Context, super supervisor) error {
-	super.say("READY=1\nSTATUS=running")
+	said := h.news("")
+	super.say("READY=1\nSTATUS=running" + said)
 	beat := super.beat()
 	defer beat.Stop()
 	hup := make(chan os.Signal, 1)
@@ -118,7 +119,11 @@ func (h *hub) run(ctx context.Context, super supervisor) error {
 			continue
 		case <-beat.C:
 			if h.well() {
-				super.say("WATCHDOG=1")
+				now := h.news(said)
+				super.say("WATCHDOG=1" + now)
+				if now != "" {
+					said = now
+				}
 			}
 			continue
 		case <-ctx.Done():

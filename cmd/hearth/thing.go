@@ -11,12 +11,11 @@ import (
 	"strings"
 	"time"
 
-	"rsc.io/qr"
-
 	"hearth/engine/fault"
 	"hearth/engine/mqtt"
 	"hearth/engine/mxid"
 	"hearth/engine/thing"
+	"hearth/firmware/console"
 )
 
 const thingHelp = `hearth thing add NAME [--allow FILTER]... [--json] [--qr]
@@ -274,7 +273,7 @@ func (f *thingFlags) print(do string, r report, w io.Writer) error {
 		fmt.Fprintf(w, "%s is revoked.\n", f.name)
 	}
 	if f.qr && one.URL != "" {
-		return printQR(w, one.URL)
+		return console.QR(w, one.URL)
 	}
 	return nil
 }
@@ -363,33 +362,4 @@ func printLoads(loads []mqtt.Load, e *json.Encoder) error {
 	return e.Encode(struct {
 		Sessions []loadReport `json:"sessions"`
 	}{all})
-}
-
-// printQR draws a QR code with half blocks: two rows of squares in one line of
-// text, light on a dark terminal, with the four squares of margin it needs.
-func printQR(w io.Writer, text string) error {
-	code, err := qr.Encode(text, qr.M)
-	if err != nil {
-		return err
-	}
-	const margin = 4
-	light := func(x, y int) bool { return !code.Black(x, y) } // outside of the code nothing is black
-	var b strings.Builder
-	for y := -margin; y < code.Size+margin; y += 2 {
-		for x := -margin; x < code.Size+margin; x++ {
-			switch up, down := light(x, y), light(x, y+1); {
-			case up && down:
-				b.WriteRune('█')
-			case up:
-				b.WriteRune('▀')
-			case down:
-				b.WriteRune('▄')
-			default:
-				b.WriteByte(' ')
-			}
-		}
-		b.WriteByte('\n')
-	}
-	_, err = io.WriteString(w, b.String())
-	return err
 }

@@ -156,6 +156,9 @@ func (a *Accounts) CheckNewPassword(password string) error {
 	return nil
 }
 
+// PasswordMin is the length of the shortest new password, in bytes.
+func (a *Accounts) PasswordMin() int { return a.min }
+
 // CheckPassword finds the user who has this password. A user that does not
 // exist takes as long as a wrong password and gives the same error.
 func (a *Accounts) CheckPassword(id mxid.UserID, password string) (uint32, error) {

@@ -92,7 +92,13 @@ func TestStages(t *testing.T) {
 		t.Error("a hub that never served was left alone")
 	}
 	at = at.Add(openTime)
-	h.hear("STATUS=running\nREADY=1\n", at)
+	h.hear("STATUS=running\nREADY=1\nX_HEARTH_PORT=80\nX_HEARTH_CLAIM=abcd", at)
+	if port, claim := h.Said(); port != "80" || claim != "abcd" {
+		t.Errorf("the hub is at port %q with code %q", port, claim)
+	}
+	if h.hear("WATCHDOG=1\nX_HEARTH_PORT=80\nX_HEARTH_CLAIM=", at); h.claim != "" {
+		t.Error("a hub with an owner still shows its claim code")
+	}
 	select {
 	case <-h.Ready():
 	default:

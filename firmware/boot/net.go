@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -62,22 +61,14 @@ func Addresses() (all []string) {
 	return all
 }
 
-// Cables starts dhcp for every interface as it appears, USB ones too, and prints the box's addresses when they change,
-// until ctx ends.
-func Cables(ctx context.Context, dhcp string, console io.Writer) {
+// Cables starts dhcp for every interface as it appears, USB ones too, until ctx ends.
+func Cables(ctx context.Context, dhcp string) {
 	seen := map[string]bool{}
-	said := ""
 	for {
 		for _, name := range wired() {
 			if !seen[name] {
 				seen[name] = true
 				go Program{Path: dhcp, Args: []string{"-interface=" + name}, Dir: "/tmp"}.Run(ctx, nil)
-			}
-		}
-		if now := Addresses(); len(now) > 0 && strings.Join(now, " ") != said {
-			said = strings.Join(now, " ")
-			for _, a := range now {
-				fmt.Fprintf(console, "\n  This hub is at http://%s\n", net.JoinHostPort(a, "8008"))
 			}
 		}
 		select {

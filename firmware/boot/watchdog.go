@@ -19,10 +19,21 @@ type Health struct {
 	since time.Time  // of the last good word, or of the start
 	ready bool
 	first chan struct{} // closed at the first READY=1
+	port  string        // at which clients reach the hub
+	claim string        // its claim code; empty: it has an owner, or has not said
 }
 
 // NewHealth begins to count at now.
-func NewHealth(now time.Time) *Health { return &Health{since: now, first: make(chan struct{})} }
+func NewHealth(now time.Time) *Health {
+	return &Health{since: now, first: make(chan struct{}), port: "8008"}
+}
+
+// Said is what the hub said of itself last: the port for clients, and its claim code.
+func (h *Health) Said() (port, claim string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.port, h.claim
+}
 
 // Ready is closed once the hub has served for the first time.
 func (h *Health) Ready() <-chan struct{} { return h.first }
@@ -32,15 +43,20 @@ func (h *Health) hear(text string, now time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for line := range strings.Lines(text) {
-		switch strings.TrimSpace(line) {
-		case "READY=1":
+		key, value, _ := strings.Cut(strings.TrimSpace(line), "=")
+		switch {
+		case key == "X_HEARTH_PORT" && len(value) < 6:
+			h.port = value
+		case key == "X_HEARTH_CLAIM" && len(value) < 65:
+			h.claim = value
+		case key == "READY" && value == "1":
 			h.ready, h.since = true, now
 			select {
 			case <-h.first:
 			default:
 				close(h.first)
 			}
-		case "WATCHDOG=1":
+		case key == "WATCHDOG" && value == "1":
 			h.since = now
 		}
 	}

@@ -70,11 +70,12 @@ func work() {
 	if err := boot.LoopbackUp(); err != nil {
 		log.Printf("loopback: %v", err)
 	}
-	go boot.Cables(ctx, "/bin/dhcp", os.Stdout)
+	go boot.Cables(ctx, "/bin/dhcp")
 	settings, err := prepare()
 	if err != nil {
 		log.Printf("no hub: %v", err)
 		go feed(ctx, dog)
+		go boot.Announce(ctx, os.Stdout, boot.NewHealth(time.Now()).Said)
 		go func() { log.Printf("the page that says so: %v", boot.Rescue(ctx, page, err)) }()
 	} else {
 		clock := &boot.Clock{Dir: data, Built: built(), Servers: boot.PublicServers}
@@ -154,6 +155,7 @@ func hub(ctx context.Context, dog *boot.Watchdog) {
 	if err := health.Listen(socket, hubUser); err != nil {
 		log.Printf("the hub cannot say how it is: %v", err)
 	}
+	go boot.Announce(ctx, os.Stdout, health.Said)
 	kick := make(chan struct{}, 1)
 	go health.Guard(ctx, dog, kick)
 	go func() {

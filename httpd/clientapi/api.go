@@ -46,6 +46,7 @@ type Options struct {
 	ServerAt     mxid.Server                  // where other servers are to look for the hub; empty: not told
 	Support      json.RawMessage              // body of /.well-known/matrix/support; empty: none
 	Now          func() time.Time             // nil: time.Now
+	About        About                        // what the page at the root tells
 }
 
 // API is the handlers and what they share.
@@ -59,6 +60,7 @@ type API struct {
 	terms    string        // parameters of the stage; empty: there are no terms
 	accepted []byte        // account data of who has accepted them
 	shared   *sharedSecret // nil: none
+	tries    tries         // of the claim code, on the page
 }
 
 // New makes the API over an open engine.

@@ -22,7 +22,8 @@ import (
 const pageStyle = `:root{color-scheme:light dark;--ink:#1c2024;--ground:#fff;--line:#b6bcc4;--deed:#0b6b53;--bad:#b00020}` +
 	`@media(prefers-color-scheme:dark){:root{--ink:#e6e8ea;--ground:#16181b;--line:#4a5058;--deed:#3fae8f;--bad:#ff8a8a}a{color:#8bf}}` +
 	`body{font:1.06rem/1.5 system-ui,sans-serif;max-width:26rem;margin:0 auto;padding:1.5rem 1.25rem;color:var(--ink);background:var(--ground);overflow-wrap:break-word}` +
-	`@media(min-height:36rem) and (min-width:32rem){body{padding-top:12vh}}h1{font-size:1.5rem;line-height:1.25;margin:0 0 1rem}ul{padding-left:1.2rem}` +
+	`@media(min-height:36rem) and (min-width:32rem){body{padding-top:12vh}}h1{font-size:1.5rem;line-height:1.25;margin:0 0 1rem}h2{font-size:1.1rem;margin:1.8rem 0 0}p{margin:.6rem 0}ul{padding-left:1.2rem}code{font:.95em ui-monospace,monospace;user-select:all}` +
+	`small{display:block;font-weight:400;font-size:.88rem;opacity:.75}.hint{font-size:.88rem;opacity:.75}` +
 	`label{display:block;margin:1.1rem 0;font-weight:600}input{font:inherit;font-weight:400;accent-color:var(--deed)}input[type=checkbox]{width:1.2rem;height:1.2rem;margin:0 .5rem 0 0;vertical-align:-.2rem}` +
 	`input:not([type=checkbox]){display:block;width:100%;box-sizing:border-box;margin-top:.3rem;padding:.7rem .8rem;border:1px solid var(--line);border-radius:.5rem;background:transparent;color:inherit}` +
 	`button{width:100%;padding:.8rem;border:0;border-radius:.5rem;font:inherit;font-weight:600;color:var(--ground);background:var(--deed)}` +

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -293,21 +294,26 @@ func (b *box) ask(method, path, body string, want int) map[string]any {
 	return got
 }
 
-// claim makes the owner's account with the code.
+// claim makes the owner's account on the page for that, with the code, and logs in.
 func (b *box) claim(code string) {
 	b.Helper()
-	const account = `{"username":"alice","password":"a long enough password"%s}`
-	session := b.ask("POST", "/register", fmt.Sprintf(account, ""), 401)["session"]
-	auth := fmt.Sprintf(`,"auth":{"type":"m.login.registration_token","token":%q,"session":%q}`, code, session)
-	status, got := b.try("POST", "/register", fmt.Sprintf(account, auth))
-	if status == 401 { // a stage that wants nothing is left
-		auth = fmt.Sprintf(`,"auth":{"type":"m.login.dummy","session":%q}`, session)
-		status, got = b.try("POST", "/register", fmt.Sprintf(account, auth))
+	resp, err := http.PostForm(b.url+"/_hearth/setup", url.Values{"code": {code}, "user": {"alice"}, "password": {password}, "again": {password}})
+	if err != nil {
+		b.Fatal(err)
 	}
-	if status != 200 {
-		b.Fatalf("claiming: %d %v", status, got)
+	defer resp.Body.Close()
+	page, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != http.StatusOK || !bytes.Contains(page, []byte("<b>@alice:box.example</b>")) {
+		b.Fatalf("claiming: %d %v %s", resp.StatusCode, err, page)
 	}
-	b.token = got["access_token"].(string)
+	b.login()
+}
+
+const password = "a long enough password"
+
+func (b *box) login() {
+	b.Helper()
+	b.token = b.ask("POST", "/login", fmt.Sprintf(`{"type":"m.login.password","identifier":{"type":"m.id.user","user":"alice"},"password":%q}`, password), 200)["access_token"].(string)
 }
 
 // load sends for a while and gives the ids that were acknowledged. The last ones are on their way when it returns, as
