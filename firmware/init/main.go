@@ -71,7 +71,10 @@ func work() {
 		log.Printf("loopback: %v", err)
 	}
 	go boot.Cables(ctx, "/bin/dhcp")
+	waiting, ready := context.WithCancel(ctx)
+	go feed(waiting, dog) // a check of a large card takes minutes
 	settings, err := prepare()
+	ready()
 	if err != nil {
 		log.Printf("no hub: %v", err)
 		go feed(ctx, dog)
@@ -84,6 +87,7 @@ func work() {
 		}
 		clock.Start()
 		busy.Go(func() { clock.Run(ctx) })
+		busy.Go(func() { boot.Trims(ctx, data) })
 		busy.Go(func() { hub(ctx, dog) })
 	}
 	switch <-told {
@@ -105,9 +109,11 @@ func prepare() (*boot.Settings, error) {
 	} else if grown {
 		log.Printf("the data partition has got the rest of the disk")
 	}
-	if err := disk.MountData(data); err != nil {
+	said, err := disk.OpenData(data, "/bin/e2fsck")
+	if err != nil {
 		return nil, err
 	}
+	keepCheck(said)
 	if err := disk.GrowData(data); err != nil {
 		log.Printf("%v", err)
 	}

@@ -166,6 +166,13 @@ func (o *Options) root(image string, t *gpt.Table) error {
 			return err
 		}
 	}
+	if b, err := os.ReadFile(filepath.Join(o.Programs, "e2fsck")); err == nil {
+		if err := put("bin/e2fsck", b, 0o755); err != nil {
+			return err
+		}
+	} else {
+		o.Say("no e2fsck: a damaged data partition will not be mended by the box")
+	}
 	certs, err := o.certs()
 	if err != nil {
 		return err

@@ -1,0 +1,114 @@
+package boot
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"os"
+	"os/exec"
+	"time"
+)
+
+// checkTime is how long a check of the data partition may take. The largest cards are read in less; a check that hangs on
+// a card that does not answer must not keep the page away that says so.
+const checkTime = 30 * time.Minute
+
+// OpenData mounts the data partition at a folder, by way of checker, an e2fsck, where the file system says of itself that
+// it has errors, and where it cannot be mounted. What the checker said is given too; it is empty where there was no check.
+//
+// A journal that is not empty is no reason for a check: every power cut leaves one, and mounting replays it.
+func (d *Disk) OpenData(at, checker string) (said []byte, err error) {
+	device := d.Device(d.Data)
+	if why := flagged(device); why != "" {
+		log.Printf("the data partition %s: it is checked", why)
+		if said, err = Check(checker, device); err != nil {
+			log.Printf("%v", err) // it may be well enough to be mounted
+		}
+	}
+	err = d.MountData(at)
+	if err == nil || said != nil {
+		return said, err
+	}
+	log.Printf("%v: it is checked", err)
+	said, bad := Check(checker, device)
+	if bad != nil {
+		return said, fmt.Errorf("%w; %w", err, bad)
+	}
+	return said, d.MountData(at)
+}
+
+// Places in the first superblock of an ext4; see fs/ext4/ext4.h of the kernel.
+const (
+	superAt     = 1024
+	superMagic  = 0x38
+	superState  = 0x3a
+	ext4Magic   = 0xef53
+	stateErrors = 2
+)
+
+// flagged says what is wrong with a file system by its own word; empty: nothing.
+func flagged(device string) string {
+	f, err := os.Open(device)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	b := make([]byte, 1024)
+	if _, err := io.ReadFull(io.NewSectionReader(f, superAt, 1024), b); err != nil {
+		return "cannot be read"
+	}
+	switch {
+	case binary.LittleEndian.Uint16(b[superMagic:]) != ext4Magic:
+		return "has lost its first block"
+	case binary.LittleEndian.Uint16(b[superState:])&stateErrors != 0:
+		return "is marked as having errors"
+	}
+	return ""
+}
+
+// Exit codes of e2fsck, added up.
+const (
+	fsckFixed = 1 | 2 // errors were corrected
+	fsckLeft  = 4     // errors were not
+)
+
+// Check has an e2fsck mend a file system that is not mounted: first what loses nothing, then the rest, where files may
+// come off that nothing leads to any more. It gives what the program said. An error says that the file system is not well.
+func Check(checker, device string) (said []byte, err error) {
+	if _, err := os.Stat(checker); errors.Is(err, os.ErrNotExist) {
+		return nil, errors.New("this image has no e2fsck")
+	}
+	ctx, end := context.WithTimeout(context.Background(), checkTime)
+	defer end()
+	for _, how := range [][]string{{"-p"}, {"-f", "-y"}} {
+		out, code, err := fsck(ctx, checker, append(how, device))
+		if said = append(said, out...); err != nil {
+			return said, err
+		}
+		if code&^fsckFixed == 0 {
+			return said, nil
+		}
+		err = fmt.Errorf("e2fsck ended with %d", code)
+		if how[0] != "-p" || ctx.Err() != nil {
+			return said, fmt.Errorf("%w: %s", err, bytes.TrimSpace(said[max(0, len(said)-400):]))
+		}
+	}
+	return said, nil
+}
+
+// fsck runs it once. Only its last words are kept: it names each block that it minds.
+func fsck(ctx context.Context, checker string, args []string) (said []byte, code int, err error) {
+	var last tail
+	cmd := exec.CommandContext(ctx, checker, args...)
+	cmd.Stdout, cmd.Stderr = &last, &last
+	err = cmd.Run()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && exit.Exited() {
+		code, err = exit.ExitCode(), nil
+	}
+	return last.bytes(), code, err
+}
