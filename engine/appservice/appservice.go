@@ -61,7 +61,7 @@ type AppServices struct {
 
 	mu     sync.Mutex
 	places map[string]progress
-	old    map[string]time.Time  // services that answer under old paths only, until when that is believed
+	old    map[string]spoken     // services that understand an old manner only
 	here   map[place]mxid.UserID // a user of the service that was found in the room
 	single map[string]int        // transactions of one entry since the start
 	heard  map[string]time.Time  // when a service was last seen to act
@@ -99,7 +99,7 @@ func Open(p Parts, o Options) (*AppServices, error) {
 		o.Log = func(string, ...any) {}
 	}
 	a := &AppServices{
-		Parts: p, o: o, old: map[string]time.Time{}, here: map[place]mxid.UserID{}, places: map[string]progress{}, soon: map[string]*passing{}, heard: map[string]time.Time{},
+		Parts: p, o: o, old: map[string]spoken{}, here: map[place]mxid.UserID{}, places: map[string]progress{}, soon: map[string]*passing{}, heard: map[string]time.Time{},
 		single:  map[string]int{},
 		changed: make(chan struct{}, 1), stop: make(chan struct{}),
 	}
