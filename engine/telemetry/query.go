@@ -148,7 +148,7 @@ type Series struct {
 }
 
 // Range gives the numbers of a topic from a time until another in points of a
-// step each; points without samples are left out. field names one field, "*" is
+// step each; points without samples are left out, and fields without points. field names one field, "*" is
 // all, in order.
 //
 // Errors: Invalid for times and steps that cannot be.
@@ -163,7 +163,9 @@ func (l *Log) Range(name, field string, from, until, step time.Duration) ([]Seri
 	}
 	list := make([]Series, 0, len(g.fields))
 	for _, one := range g.fields {
-		list = append(list, *one)
+		if len(one.Points) > 0 { // its chunk has samples of other times only
+			list = append(list, *one)
+		}
 	}
 	slices.SortFunc(list, func(a, b Series) int { return strings.Compare(a.Field, b.Field) })
 	return list, nil

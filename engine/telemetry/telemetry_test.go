@@ -109,6 +109,12 @@ func TestRange(t *testing.T) {
 	if got, err = f.Range("x", "t", at, at+time.Minute, 10*time.Second); err != nil || len(got) != 1 || len(got[0].Points) != 6 {
 		t.Errorf("%+v %v", got, err)
 	}
+	// A chunk, or what is in memory, may have samples of other times only.
+	for _, span := range [][2]time.Duration{{-time.Hour, 0}, {2 * time.Minute, time.Hour}, {10*time.Second + time.Millisecond, 11 * time.Second}} {
+		if got, err := f.Range("x", "*", at+span[0], at+span[1], time.Hour); err != nil || len(got) != 0 {
+			t.Errorf("%v: %+v %v", span, got, err)
+		}
+	}
 	if _, err := f.Range("x", "t", at, at+1000*time.Hour, time.Millisecond); !fault.Is(err, fault.Invalid) {
 		t.Error("a range without bound:", err)
 	}
