@@ -163,6 +163,9 @@ func (h *hub) mediaAPI() (*mediaapi.API, error) {
 		o.Remote = func(ctx context.Context, origin mxid.Server, id string) error {
 			return h.engine.FetchMedia(ctx, origin, id, follow)
 		}
+		o.RemoteThumb = func(ctx context.Context, origin mxid.Server, id string, want media.Want) error {
+			return h.engine.FetchThumbnail(ctx, origin, id, want, follow)
+		}
 	}
 	if h.config.URLPreviews {
 		allow, err := peer.ParseNetworks(h.config.URLPreviewsAllow)

@@ -6,6 +6,7 @@ import (
 	"mime"
 	"mime/multipart"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -22,6 +23,14 @@ type File struct {
 	Body io.ReadCloser
 }
 
+// Wanted names a file, or a thumbnail of it.
+type Wanted struct {
+	Origin        mxid.Server
+	ID            string
+	Width, Height int  // of a thumbnail; 0: the file itself
+	Crop          bool // how the thumbnail is made
+}
+
 // Follow opens an address of the web that another server sends us to. It judges
 // where that leads when it dials.
 type Follow func(ctx context.Context, link string) (*Stream, error)
@@ -33,13 +42,41 @@ const (
 	maxMeta = 64 << 10
 )
 
-// OpenFile asks a server for a file of its own, by the way that is signed and, where
-// the server does not know that one, by the old one. The caller closes the body;
-// ctx bounds reading it. Spec: server-server, content repository.
-func (f *Federation) OpenFile(ctx context.Context, origin mxid.Server, id string, follow Follow) (*File, error) {
-	const op = "federation.OpenFile"
-	s, err := f.open(ctx, &Request{Dest: origin, Method: "GET", Time: fileTime, Accept: "multipart/mixed",
-		Path: "/_matrix/federation/v1/media/download/" + url.PathEscape(id)})
+// ways are where the file is asked for: at the signed way, and at the two that
+// came before it, which need no signature.
+func (w *Wanted) ways() (now string, before [2]string) {
+	what, query := "download", url.Values{}
+	if w.Width > 0 {
+		what = "thumbnail"
+		query.Set("width", strconv.Itoa(w.Width))
+		query.Set("height", strconv.Itoa(w.Height))
+		query.Set("method", "scale")
+		if w.Crop {
+			query.Set("method", "crop")
+		}
+		query.Set("animated", "false")
+	}
+	id := url.PathEscape(w.ID)
+	now = "/_matrix/federation/v1/media/" + what + "/" + id
+	if len(query) > 0 {
+		now += "?" + query.Encode()
+	}
+	query.Set("allow_remote", "false")
+	for i, version := range [...]string{"v3", "r0"} {
+		before[i] = "/_matrix/media/" + version + "/" + what + "/" + url.PathEscape(string(w.Origin)) + "/" + id + "?" + query.Encode()
+	}
+	return now, before
+}
+
+// OpenFile asks a server for a file of its own, or a thumbnail of one, by the way
+// that is signed and, where the server does not know that, by those before it. The
+// caller closes the body, and bounds what is read of it; ctx bounds the time.
+//
+// Errors: NotFound and TooLarge as the server says, Unknown where it makes no
+// thumbnail of such a file, Remote. Spec: server-server, content repository.
+func (f *Federation) OpenFile(ctx context.Context, w *Wanted, follow Follow) (*File, error) {
+	now, before := w.ways()
+	s, err := f.open(ctx, &Request{Dest: w.Origin, Method: "GET", Time: fileTime, Accept: "multipart/mixed", Path: now})
 	if err != nil {
 		return nil, err
 	}
@@ -50,21 +87,25 @@ func (f *Federation) OpenFile(ctx context.Context, origin mxid.Server, id string
 		}
 		return file, err
 	}
-	old, err := unknownPath(s)
-	_ = s.Body.Close() // it says why there is no file
-	if err != nil || !old {
-		return nil, err
+	for _, path := range before {
+		old, err := unknownPath(s)
+		_ = s.Body.Close() // it says why there is no file
+		if err != nil || !old {
+			return nil, err
+		}
+		if s, err = f.o.Peer.Open(ctx, &Request{Dest: w.Origin, Method: "GET", Time: fileTime, Path: path}); err != nil {
+			return nil, err
+		}
+		if s.Status == 200 {
+			return &File{Type: s.Type, Size: s.Length, Body: s.Body}, nil
+		}
 	}
-	s, err = f.o.Peer.Open(ctx, &Request{Dest: origin, Method: "GET", Time: fileTime,
-		Path: "/_matrix/media/v3/download/" + url.PathEscape(string(origin)) + "/" + url.PathEscape(id) + "?allow_remote=false"})
-	if err != nil {
-		return nil, err
+	_, err = unknownPath(s)
+	_ = s.Body.Close() // as above
+	if err == nil {
+		err = fault.E(fault.NotFound, "federation.OpenFile", "%s knows no way to a file", w.Origin)
 	}
-	if s.Status != 200 {
-		_ = s.Body.Close() // as above
-		return nil, fault.E(fault.NotFound, op, "%s does not have the file", origin)
-	}
-	return &File{Type: s.Type, Size: s.Length, Body: s.Body}, nil
+	return nil, err
 }
 
 // unknownPath says whether a refusal means that the server does not know the way by
@@ -83,6 +124,10 @@ func unknownPath(s *Stream) (bool, error) {
 		return true, nil
 	case s.Status == 404:
 		return false, fault.E(fault.NotFound, "federation.OpenFile", "the server does not have the file")
+	case s.Status == 413, code == "M_TOO_LARGE":
+		return false, fault.E(fault.TooLarge, "federation.OpenFile", "the server says that the file is too large")
+	case s.Status == 400:
+		return false, fault.E(fault.Unknown, "federation.OpenFile", "the server makes no such thumbnail")
 	}
 	return false, fault.E(fault.Remote, "federation.OpenFile", "the server answered with status %d", s.Status)
 }
@@ -130,11 +175,11 @@ func elsewhere(ctx context.Context, s *Stream, where string, follow Follow) (*Fi
 	if err != nil {
 		return nil, err
 	}
-	_ = s.Body.Close() // there is no more in it
 	if got.Status != 200 {
 		_ = got.Body.Close() // it is not the file
 		return nil, fault.E(fault.Remote, op, "where the file lies was answered with status %d", got.Status)
 	}
+	_ = s.Body.Close() // there is no more in it
 	return &File{Type: got.Type, Size: got.Length, Body: got.Body}, nil
 }
 

@@ -4,9 +4,6 @@ import (
 	"context"
 	"errors"
 	"time"
-
-	"hearth/engine/fault"
-	"hearth/engine/mxid"
 )
 
 // Run keeps house until stop is closed: first it looks for files without rows,
@@ -136,46 +133,12 @@ func (r *Records) past(m *Media) bool {
 	switch {
 	case !m.stored:
 		return !m.expires.After(now)
-	case m.Kind == Remote:
+	case m.Kind == Remote, m.Kind == Thumb:
 		return unused(r.o.RemoteUnused)
 	case m.Kind == Preview:
 		return unused(previewUnused)
 	}
 	return unused(r.o.LocalUnused) || r.o.LocalAge > 0 && now.Sub(m.Created) > r.o.LocalAge
-}
-
-// Delete removes a file and all that was made of it.
-func (r *Records) Delete(origin mxid.Server, id string) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	m, err := r.get(keyOf(origin, id))
-	if err != nil {
-		return err
-	}
-	if m == nil {
-		return fault.E(fault.NotFound, "media.Delete", "there is no such file")
-	}
-	if _, busy := r.flying[m.key]; busy {
-		return fault.E(fault.BadState, "media.Delete", "the file is being uploaded")
-	}
-	return r.forget(m)
-}
-
-// Block hides a file from everybody, or shows it again.
-func (r *Records) Block(origin mxid.Server, id string, blocked bool) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	m, err := r.get(keyOf(origin, id))
-	if err != nil {
-		return err
-	}
-	if m == nil {
-		return fault.E(fault.NotFound, "media.Block", "there is no such file")
-	}
-	m.Blocked = blocked
-	b := r.st.NewBatch()
-	b.Set(m.key.row(), m.append(nil))
-	return r.st.Commit(b)
 }
 
 // forget deletes the rows, then the files: a power cut between them leaves

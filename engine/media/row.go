@@ -19,6 +19,7 @@ const (
 	Local   Kind = 0 // uploaded here by a user
 	Remote  Kind = 1 // a copy of another server's file
 	Preview Kind = 2 // the picture of a link preview
+	Thumb   Kind = 3 // a thumbnail that another server made of its file
 )
 
 // Media is what is known of one file.

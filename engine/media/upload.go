@@ -163,7 +163,7 @@ func (r *Records) begin(u *Upload) (*Media, error) {
 		}
 		m.ID = id
 	}
-	if !ValidID(m.ID) {
+	if u.Kind != Thumb && !ValidID(m.ID) {
 		return nil, fault.E(fault.NotFound, "media.Upload", "this is no media id")
 	}
 	m.key = keyOf(m.Origin, m.ID)

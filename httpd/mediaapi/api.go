@@ -35,6 +35,10 @@ type Options struct {
 	// Remote brings a file of another server into Media. Nil: there are none.
 	Remote func(ctx context.Context, origin mxid.Server, id string) error
 
+	// RemoteThumb brings a thumbnail that another server makes of its file. Unknown,
+	// TooLarge and NotFound: none, the file has to be fetched for it. Nil: as that.
+	RemoteThumb func(ctx context.Context, origin mxid.Server, id string, want media.Want) error
+
 	// Get asks for pages of the web, and refuses what users must not reach. Nil:
 	// there are no previews.
 	Get Get

@@ -18,6 +18,7 @@ import (
 	"hearth/engine"
 	"hearth/engine/account"
 	"hearth/engine/federation"
+	"hearth/engine/media"
 	"hearth/engine/mxid"
 	"hearth/engine/store"
 	"hearth/httpd/clientapi"
@@ -96,9 +97,14 @@ func (h *Hub) start() (err error) {
 		return err
 	}
 	servers := fedapi.New(fedapi.Options{Engine: h.Engine, Version: "sim"})
-	files := mediaapi.New(mediaapi.Options{Media: h.Engine.Media, Server: h.Name, Remote: func(ctx context.Context, origin mxid.Server, id string) error {
-		return h.Engine.FetchMedia(ctx, origin, id, nil)
-	}})
+	files := mediaapi.New(mediaapi.Options{Media: h.Engine.Media, Server: h.Name,
+		Remote: func(ctx context.Context, origin mxid.Server, id string) error {
+			return h.Engine.FetchMedia(ctx, origin, id, nil)
+		},
+		RemoteThumb: func(ctx context.Context, origin mxid.Server, id string, want media.Want) error {
+			return h.Engine.FetchThumbnail(ctx, origin, id, want, nil)
+		},
+	})
 	lookups, err := h.identity()
 	if err != nil {
 		return err
