@@ -187,7 +187,18 @@ func refusal(r *Request, status int, body []byte) error {
 	case status == 404:
 		kind = fault.NotFound
 	}
-	return fault.E(kind, "federation.Do", "%s answered %d %s: %s%w", r.Dest, status, e.Errcode, e.Text, quiet{e})
+	err := fault.E(kind, "federation.Do", "%s answered %d %s: %s%w", r.Dest, status, e.Errcode, e.Text, quiet{e})
+	if f, ok := err.(*fault.Error); ok && (status == 429 || status == 503) {
+		f.Retry = e.retry()
+	}
+	return err
+}
+
+// retry is how long the other server asks to be left alone.
+func (r *Refusal) retry() time.Duration {
+	val, _ := cjson.Lookup(r.Body, "retry_after_ms")
+	ms, _ := cjson.Int(val)
+	return time.Duration(min(max(ms, 0), time.Hour.Milliseconds())) * time.Millisecond
 }
 
 // quiet lets an error be found without being printed twice.

@@ -92,6 +92,9 @@ func (f *Federation) Receive(ctx context.Context, origin mxid.Server, id string,
 	if one.id == id && one.answer != nil {
 		return one.answer, nil
 	}
+	if err := f.afford(one, origin, t); err != nil {
+		return nil, err
+	}
 	pdus := make([]pdu, len(t.pdus))
 	for i := range pdus {
 		pdus[i] = f.place(t.pdus[i])
@@ -106,6 +109,22 @@ func (f *Federation) Receive(ctx context.Context, origin mxid.Server, id string,
 	}
 	one.id, one.answer = id, appendResults(nil, pdus)
 	return one.answer, nil
+}
+
+// afford lets the EDUs of an origin in that has not told too much of late. What
+// would be out of date soon is left out otherwise; what must not be lost has to be
+// sent again, with all that came with it.
+func (f *Federation) afford(one *caller, origin mxid.Server, t *transaction) error {
+	wait := f.in.turns.pay(one, t.edus, f.o.Now())
+	if wait == 0 {
+		return nil
+	}
+	if slices.ContainsFunc(t.edus, func(e edu) bool { return e.typ != "m.typing" && e.typ != "m.presence" }) {
+		f.o.Log("federation: %s sends more EDUs than are taken", origin)
+		return fault.Wait("federation.Receive", wait)
+	}
+	t.edus = nil
+	return nil
 }
 
 // appendResults writes what became of each event.

@@ -25,12 +25,25 @@ type caller struct {
 	users  int           // that hold or wait; guarded by turns.mu
 	id     string        // the last transaction that was answered
 	answer []byte
+
+	// What its EDUs may still cost, and when that was so; guarded by turns.mu.
+	purse float64
+	at    time.Time
 }
 
 const (
 	maxReceiving = 8    // transactions worked on at once
 	maxQueued    = 3    // transactions of one origin under way or waiting
 	maxOrigins   = 1024 // origins whose last answer is remembered
+)
+
+// EDUs cost nothing to make and leave rows behind, or questions to ask, so each
+// origin has a purse for them. It fills with eduRate a second up to eduBurst. One
+// EDU costs one, and one more for each KiB: a busy server of large rooms spends
+// some twenty a second, one that was away brings three thousand at once.
+const (
+	eduRate  = 100
+	eduBurst = 3000
 )
 
 func newTurns() *turns {
@@ -44,7 +57,7 @@ func (t *turns) enter(ctx context.Context, origin mxid.Server) (*caller, error) 
 	one := t.origins[origin]
 	if one == nil {
 		t.evict()
-		one = &caller{busy: make(chan struct{}, 1)}
+		one = &caller{busy: make(chan struct{}, 1), purse: eduBurst}
 		t.origins[origin] = one
 	}
 	if one.users >= maxQueued {
@@ -81,16 +94,44 @@ func (t *turns) leave(one *caller) {
 	one.users--
 }
 
+// pay takes what EDUs cost out of the origin's purse. Where that is empty it takes
+// nothing, and says when there will be something in it: a transaction is paid for as
+// a whole or not taken, so that nothing of it is done twice. It may leave a debt.
+func (t *turns) pay(one *caller, edus []edu, now time.Time) (wait time.Duration) {
+	cost := 0.0
+	for _, e := range edus {
+		cost += 1 + float64(len(e.content))/1024
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if since := now.Sub(one.at); !one.at.IsZero() && since > 0 {
+		one.purse = min(one.purse+since.Seconds()*eduRate, eduBurst)
+	}
+	one.at = now
+	if cost > 0 && one.purse <= 0 {
+		return time.Duration((1 - one.purse) / eduRate * float64(time.Second))
+	}
+	one.purse -= cost
+	return 0
+}
+
 // evict makes place for one more origin. Map order is random enough: to forget
-// an answer costs the work of one transaction.
+// an answer costs the work of one transaction. Who owes something is kept while
+// there is anybody else.
 func (t *turns) evict() {
 	if len(t.origins) < maxOrigins {
 		return
 	}
+	var owes mxid.Server
 	for origin, one := range t.origins {
-		if one.users == 0 {
+		switch {
+		case one.users > 0:
+		case one.purse > 0:
 			delete(t.origins, origin)
 			return
+		default:
+			owes = origin
 		}
 	}
+	delete(t.origins, owes)
 }

@@ -267,3 +267,24 @@ func TestManyEnds(t *testing.T) {
 		t.Errorf("%d ends", len(ends))
 	}
 }
+
+// What is too long, too deep or no JSON is refused before anybody asks who sent it.
+func TestBodiesAreBounded(t *testing.T) {
+	_, alice := newVillain(t)
+	for _, tt := range []struct {
+		name, body string
+		status     int
+		errcode    string
+	}{
+		{"too long", `{"pdus":[],"x":"` + strings.Repeat("x", federation.MaxTransaction) + `"}`, 413, "M_TOO_LARGE"},
+		{"too deep", `{"pdus":[` + strings.Repeat(`[`, 100_000) + strings.Repeat(`]`, 100_000) + `]}`, 400, "M_NOT_JSON"},
+		{"deep content", `{"pdus":[],"edus":[{"edu_type":"m.typing","content":` + strings.Repeat(`{"a":`, 100_000) + "1" + strings.Repeat("}", 100_000) + `}]}`, 400, "M_NOT_JSON"},
+		{"cut", `{"pdus":[`, 400, "M_NOT_JSON"},
+		{"no object", `[]`, 400, "M_BAD_JSON"},
+		{"no signature", `{"pdus":[]}`, 401, "M_UNAUTHORIZED"},
+	} {
+		if r := alice.Ask("PUT", "/_matrix/federation/v1/send/1", tt.body); r.Status != tt.status || r.Str("errcode") != tt.errcode {
+			t.Errorf("%s: %d %.200s, want %d %s", tt.name, r.Status, r.Body, tt.status, tt.errcode)
+		}
+	}
+}
