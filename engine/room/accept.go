@@ -345,28 +345,11 @@ func (w *Writer) join(s *staged, before snapshot.Ref, set State) error {
 	}
 	if !followed {
 		w.head.ext = append(w.head.ext, extremity{e.Num, e.ID, e.Depth})
-		w.head.ext = withinBounds(w.head.ext)
-	}
-	return w.present(s)
-}
-
-// maxEnds bounds the extremities of a room. The present is resolved from all of
-// them with each event that comes, and somebody hostile can make as many as they
-// like. Those of the least depth go first: what they changed counts again once an
-// event follows them, as it does for a server that never saw them.
-const maxEnds = 50
-
-func withinBounds(ext []extremity) []extremity {
-	if len(ext) <= maxEnds {
-		return ext
-	}
-	least := 0
-	for i, x := range ext {
-		if x.depth < ext[least].depth {
-			least = i
+		if err := w.boundEnds(s); err != nil {
+			return err
 		}
 	}
-	return slices.Delete(ext, least, least+1)
+	return w.present(s)
 }
 
 // maxBehind bounds how many refused events are walked through at a time.
@@ -419,16 +402,19 @@ func (w *Writer) followed(id mxid.EventID) (bool, error) {
 
 // present resolves the state of all extremities into the room's present.
 func (w *Writer) present(s *staged) error {
-	ends := make([]*Event, 0, len(w.head.ext))
+	nums := make([]snapshot.Num, 0, len(w.head.ext)+1)
 	for _, x := range w.head.ext {
 		e, err := w.event(x.num)
 		if err != nil {
 			return err
 		}
-		ends = append(ends, e)
+		nums = append(nums, e.After)
+	}
+	if w.head.rest != 0 {
+		nums = append(nums, w.head.rest)
 	}
 	old := w.head.State
-	ref, set, err := w.resolved(s, ends)
+	ref, set, err := w.resolvedOf(s, nums)
 	if err != nil {
 		return err
 	}

@@ -94,7 +94,7 @@ func (h *Head) Bare() bool { return len(h.ext) == 0 }
 // Anew lets go of the room's present: what is here is from before the hub was
 // last in the room, and no event that the hub has leads on from it. The next event
 // that is accepted brings its state along, and that is the room's from then on.
-func (w *Writer) Anew() { w.head.ext = nil }
+func (w *Writer) Anew() { w.head.ext, w.head.rest = nil, 0 }
 
 // Invitation is what another server told of a room with an event that gave a
 // user of this hub a standing there.

@@ -16,13 +16,22 @@ import (
 // resolved is the state after several events: that of the one, the common one,
 // or the resolution of all. Spec: rooms v1, v2, v12, state resolution.
 func (w *Writer) resolved(s *staged, ends []*Event) (snapshot.Ref, State, error) {
-	var nums []snapshot.Num
-	for _, e := range ends {
+	nums := make([]snapshot.Num, len(ends))
+	for i, e := range ends {
 		if e.After == 0 {
 			return snapshot.Ref{}, nil, fault.E(fault.Internal, "room.resolve", "the state after %s is not known", e.ID)
 		}
-		if !slices.Contains(nums, e.After) {
-			nums = append(nums, e.After)
+		nums[i] = e.After
+	}
+	return w.resolvedOf(s, nums)
+}
+
+// resolvedOf is resolved for states by their numbers, of which some may be the same.
+func (w *Writer) resolvedOf(s *staged, all []snapshot.Num) (snapshot.Ref, State, error) {
+	var nums []snapshot.Num
+	for _, num := range all {
+		if !slices.Contains(nums, num) {
+			nums = append(nums, num)
 		}
 	}
 	sets := make([]State, len(nums))

@@ -85,6 +85,7 @@ type Head struct {
 
 	create, levels, rules *Event // the state events every check needs; nil where absent
 	ext                   []extremity
+	rest                  snapshot.Num // state of the ends that were too many; 0: none were. See maxEnds
 	snap                  snapshot.Ref
 	lastSnap              snapshot.Num
 }

@@ -28,6 +28,9 @@ func (h *Head) appendTo(dst []byte) []byte {
 		dst = binary.AppendUvarint(dst, uint64(x.depth))
 		dst = appendID(dst, x.id)
 	}
+	if h.rest != 0 { // few rooms have one, and older rows none
+		dst = binary.AppendUvarint(dst, uint64(h.rest))
+	}
 	return dst
 }
 
@@ -47,6 +50,9 @@ func (h *Head) parse(src []byte) error {
 		x := extremity{num: EventNum(d.uint()), depth: int64(d.uint())}
 		x.id = d.id(h.Version)
 		h.ext = append(h.ext, x)
+	}
+	if len(d.src) > 0 {
+		h.rest = snapshot.Num(d.uint())
 	}
 	return d.err("room row")
 }

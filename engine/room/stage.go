@@ -86,7 +86,9 @@ func (w *Writer) stageLocal(made *event.Event, target *Event, txn Txn) (*Event, 
 		s.awaits = append(s.awaits, made.Redacts)
 	}
 	w.pack(&s)
-	// What had no place among the events it follows remains to be followed.
+	// What had no place among the events it follows remains to be followed. What was
+	// let go of is in the state it is built on.
+	w.head.rest = 0
 	w.head.ext = append([]extremity{{e.Num, made.ID, made.Depth}}, w.head.ext[min(len(w.head.ext), maxPrev):]...)
 	w.staged = append(w.staged, s)
 	return e, nil

@@ -13,6 +13,7 @@ import (
 	"hearth/engine/fault"
 	"hearth/engine/federation"
 	"hearth/engine/mxid"
+	"hearth/engine/room"
 )
 
 // newOutcast is a villain whose user the room has banned.
@@ -92,4 +93,40 @@ func TestVouchedForNobody(t *testing.T) {
 	if shown.Load() != 0 {
 		t.Error("the policy server was shown a join that this hub has signed and does not allow")
 	}
+}
+
+// However many ends a hostile server makes, and however deep, what others have said
+// holds.
+func TestEndsDoNotUndo(t *testing.T) {
+	v, alice := newVillain(t)
+	user := mxid.UserID("@eva:evil.test")
+	v.send(v.joinOf(user, `{"membership":"join"}`))
+	from, _ := v.head().Extremities()
+	alice.Want(200, "", "POST", "/_matrix/client/v3/rooms/"+string(v.head().ID)+"/ban", fmt.Sprintf(`{"user_id":%q}`, user))
+	v.send(v.say("upon the ban")) // so that the ban's end is one of the hostile
+	var list []*event.Event
+	for i := range 150 {
+		e := v.make(&event.Draft{Type: "m.room.message", Content: fmt.Appendf(nil, `{"body":"%d"}`, i), Prev: from, Depth: 1000 + int64(i)})
+		if list = append(list, e); len(list) == 50 {
+			v.send(list...)
+			list = nil
+		}
+	}
+	num, err := v.hub.Rooms.User(user)
+	if err != nil {
+		t.Fatal(err)
+	}
+	is := func(when string) {
+		t.Helper()
+		if m, err := v.hub.Rooms.MemberOf(v.num, num); err != nil || m.Membership != room.Ban {
+			t.Errorf("%s: the banned is %s, %v", when, m.Membership, err)
+		}
+	}
+	is("after many ends")
+	v.hub.Restart()
+	v.send(v.make(&event.Draft{Type: "m.room.message", Content: []byte(`{}`), Prev: from, Depth: 2000}))
+	is("after a restart")
+	say(t, alice, v.num, "on with it")
+	v.send(v.say("yes"))
+	is("after the ends were joined")
 }
