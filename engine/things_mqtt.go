@@ -2,9 +2,12 @@ package engine
 
 import (
 	"context"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
+	"hearth/engine/account"
 	mqttbridge "hearth/engine/bridge"
 	"hearth/engine/cjson"
 	"hearth/engine/fault"
@@ -12,6 +15,7 @@ import (
 	"hearth/engine/mxid"
 	"hearth/engine/room"
 	"hearth/engine/shadow"
+	"hearth/engine/store"
 	"hearth/engine/telemetry"
 	"hearth/engine/thing"
 )
@@ -124,7 +128,7 @@ func (e *Engine) holdAlerts() error {
 // the engine.
 func (e *Engine) ServeThings(limits mqtt.Limits) (*mqtt.Broker, error) {
 	broker, err := mqtt.Open(mqtt.Options{
-		Store: e.st, Auth: e.letIn, May: e.Bridge.May, Tap: e.Bridge.Tap, Limits: limits, Now: e.clock.now, Log: e.logf,
+		Store: e.st, Auth: e.letIn, Alive: e.alive, May: e.Bridge.May, Tap: e.Bridge.Tap, Limits: limits, Now: e.clock.now, Log: e.logf,
 	})
 	if err != nil {
 		return nil, err
@@ -132,6 +136,12 @@ func (e *Engine) ServeThings(limits mqtt.Limits) (*mqtt.Broker, error) {
 	e.broker.Store(broker)
 	e.Bridge.Attach(broker)
 	e.OnRevoke(func(name string) { broker.EndAll(name, mqtt.Administrative, "the thing was revoked") })
+	e.Accounts.OnPurge(func(user uint32) {
+		if id, err := e.names.Name(store.Users, user); err == nil {
+			broker.Review(id, e.Things.Short(id)) // a person's sessions, or a thing's
+		}
+	})
+	broker.Review() // the power may have failed before those who were ended had left
 	return broker, nil
 }
 
@@ -156,7 +166,7 @@ func (e *Engine) letIn(_ context.Context, c *mqtt.Connect) (mqtt.Identity, error
 		if c.Username != "" && e.Things.Short(c.Username) != one.Name {
 			return mqtt.Identity{}, fault.E(fault.Unauthorised, op, "the certificate is of another thing than the user name")
 		}
-		return mqtt.Identity{Name: one.Name}, e.alive(one.User)
+		return mqtt.Identity{Name: one.Name}, nil
 	}
 	if c.Username == "" {
 		return mqtt.Identity{}, fault.E(fault.Unauthorised, op, "a thing needs a user name and a password, or a certificate")
@@ -164,7 +174,7 @@ func (e *Engine) letIn(_ context.Context, c *mqtt.Connect) (mqtt.Identity, error
 	one, err := e.Things.Authenticate(c.Username, string(c.Password))
 	switch {
 	case err == nil:
-		return mqtt.Identity{Name: one.Name}, e.alive(one.User)
+		return mqtt.Identity{Name: one.Name}, nil
 	case !fault.Is(err, fault.NotFound):
 		return mqtt.Identity{}, fault.E(fault.Unauthorised, op, "wrong user name or password")
 	}
@@ -185,6 +195,7 @@ func (e *Engine) letIn(_ context.Context, c *mqtt.Connect) (mqtt.Identity, error
 // person lets people in by their name and an access token in place of a password.
 // The name is empty for who is no user here.
 func (e *Engine) person(c *mqtt.Connect) (id mqtt.Identity, err error) {
+	const op = "engine.letIn"
 	user := mxid.UserID(c.Username)
 	if !strings.HasPrefix(c.Username, "@") {
 		user = e.Accounts.ID(mxid.LowerLocalpart(c.Username))
@@ -195,16 +206,46 @@ func (e *Engine) person(c *mqtt.Connect) (id mqtt.Identity, err error) {
 	}
 	s, err := e.Accounts.Authenticate(c.Password)
 	if err != nil || s.User != num {
-		return id, fault.E(fault.Unauthorised, "engine.letIn", "a person comes in with an access token as password")
+		return id, fault.E(fault.Unauthorised, op, "a person comes in with an access token as password")
 	}
-	return mqtt.Identity{Name: string(s.UserID)}, nil
+	if s.Guest {
+		return id, fault.E(fault.GuestAccess, op, "guests have no topics")
+	}
+	return mqtt.Identity{Name: string(s.UserID), Token: strconv.FormatUint(s.DeviceNum, 10)}, nil
 }
 
-// alive refuses a thing whose user was deactivated or locked.
-func (e *Engine) alive(user uint32) error {
-	u, err := e.Accounts.User(user)
-	if err == nil && (u.Deactivated || u.Locked) {
-		err = fault.E(fault.Forbidden, "engine.letIn", "the account was deactivated or locked")
+// alive is the broker's Alive: a thing must not be revoked, a person must have the
+// device whose token was shown, and nobody's account may be ended, locked or
+// suspended. Who is suspended may read; by MQTT nobody comes in to do only that.
+func (e *Engine) alive(id mqtt.Identity) error {
+	const op = "engine.alive"
+	var num uint32
+	if strings.HasPrefix(id.Name, "@") {
+		var err error
+		if num, err = e.Accounts.Find(mxid.UserID(id.Name)); err != nil {
+			return err
+		}
+	} else if one, err := e.Things.Find(id.Name); err != nil || one.Revoked {
+		return fault.E(fault.Forbidden, op, "the thing was revoked")
+	} else {
+		num = one.User
+	}
+	u, err := e.Accounts.User(num)
+	switch {
+	case err != nil:
+		return err
+	case u.Deactivated:
+		return fault.E(fault.Deactivated, op, "the account was deactivated")
+	case u.Locked:
+		return fault.E(fault.Locked, op, "the account is locked")
+	case u.Suspended:
+		return fault.E(fault.Suspended, op, "the account is suspended")
+	case id.Token == "":
+		return nil
+	}
+	list, err := e.Accounts.Devices(num)
+	if err == nil && !slices.ContainsFunc(list, func(d account.Device) bool { return strconv.FormatUint(d.Num, 10) == id.Token }) {
+		err = fault.E(fault.UnknownToken, op, "the access token has ended")
 	}
 	return err
 }

@@ -21,6 +21,7 @@ package account
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
@@ -72,6 +73,8 @@ type Accounts struct {
 	min    int
 	hash   hasher
 	cache  cache
+
+	left atomic.Pointer[func(user uint32)] // see OnPurge
 
 	contacts  contactCache
 	tokenLife time.Duration

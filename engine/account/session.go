@@ -73,7 +73,18 @@ func (c *cache) put(h tokenHash, e *cached, gen uint64) {
 // Purge forgets what is in memory of a user's sessions. It has to be called
 // after a batch with DropDevices or Deactivate has been applied.
 func (a *Accounts) Purge(user uint32) {
-	c := &a.cache
+	a.cache.purge(user)
+	if f := a.left.Load(); f != nil {
+		(*f)(user)
+	}
+}
+
+// OnPurge has f called with each user of whom a session may have ended, or who may
+// have been locked or let in again: who serves them otherwise than by a token with
+// each request looks anew. f must not block.
+func (a *Accounts) OnPurge(f func(user uint32)) { a.left.Store(&f) }
+
+func (c *cache) purge(user uint32) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.gen++

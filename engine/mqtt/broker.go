@@ -56,8 +56,9 @@ func set[T int | int64 | uint32](v *T, otherwise T) {
 type Options struct {
 	Store  *store.Store
 	Auth   Auth
-	May    May // nil: everybody may do everything
-	Tap    Tap // nil: messages are nobody else's business
+	Alive  Alive // nil: who was let in stays in
+	May    May   // nil: everybody may do everything
+	Tap    Tap   // nil: messages are nobody else's business
 	Limits Limits
 	Now    func() time.Time                 // nil: the system's clock
 	Log    func(format string, args ...any) // lines worth an owner's eye; nil: dropped

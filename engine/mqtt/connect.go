@@ -75,6 +75,10 @@ func (b *Broker) Connect(ctx context.Context, c *Connect, o *Opening, l *Link) (
 			return nil, nil, err
 		}
 	}
+	if err := b.alive(id); err != nil {
+		b.expel(s, err)
+		return nil, nil, err
+	}
 	b.figures.connects.Add(1)
 	return &Client{b, s, l}, acc, nil
 }

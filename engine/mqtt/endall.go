@@ -1,6 +1,11 @@
 package mqtt
 
-import "strings"
+import (
+	"slices"
+	"strings"
+
+	"hearth/engine/fault"
+)
 
 // EndAll ends all sessions of an identity, as End does.
 func (b *Broker) EndAll(name string, r Reason, text string) {
@@ -19,5 +24,64 @@ func (b *Broker) EndAll(name string, r Reason, text string) {
 			continue // ended meanwhile
 		}
 		b.end(s, r, text) // lets go of b.mu
+	}
+}
+
+// alive asks whether an identity may be there.
+func (b *Broker) alive(id Identity) error {
+	if b.o.Alive == nil {
+		return nil
+	}
+	return b.o.Alive(id)
+}
+
+// Review asks anew whether the clients of some identities may be there, of all where
+// none is named, and sends away who may not. It returns before that is done.
+func (b *Broker) Review(names ...string) {
+	if b.o.Alive == nil {
+		return
+	}
+	b.do(func() {
+		var list []*session
+		b.mu.Lock()
+		for key, s := range b.sessions {
+			name, _, _ := strings.Cut(key, "\x00")
+			if len(names) == 0 || slices.Contains(names, name) {
+				list = append(list, s)
+			}
+		}
+		b.mu.Unlock()
+		for _, s := range list {
+			s.mu.Lock()
+			id := s.id
+			s.mu.Unlock()
+			if err := b.alive(id); err != nil {
+				b.expel(s, err)
+			}
+		}
+	})
+}
+
+// expel sends a client away that must not be there any more. Its last will is not
+// told: it would be told in the name of who has none here.
+func (b *Broker) expel(s *session, why error) {
+	_, text := ReasonOf(why)
+	b.mu.Lock()
+	s.mu.Lock()
+	s.will = nil
+	link, waits := s.link, fault.Is(why, fault.Locked) || fault.Is(why, fault.Suspended)
+	s.mu.Unlock()
+	if b.sessions[s.key] != s {
+		b.mu.Unlock()
+		return // it ended meanwhile
+	}
+	if !waits {
+		b.end(s, NotAuthorised, text) // lets go of b.mu
+		return
+	}
+	b.mu.Unlock()
+	if link != nil {
+		link.Close(NotAuthorised, text)
+		b.detach(s, link, false)
 	}
 }

@@ -36,6 +36,12 @@ type Identity struct {
 // other errors the kind does (Unauthorised, Forbidden, Limit, Busy).
 type Auth func(ctx context.Context, c *Connect) (Identity, error)
 
+// Alive says why somebody who was let in must not be there any more. It is asked
+// once a session is theirs, for what ended them may have come between Auth and that,
+// and by Broker.Review. After Locked and Suspended their sessions wait for them;
+// after any other fault these end too.
+type Alive func(id Identity) error
+
 // Op is what somebody wants to do with a topic.
 type Op byte
 
