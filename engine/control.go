@@ -15,8 +15,9 @@ import (
 
 // The control room is where the hub's owners and the hub meet about things: the
 // hub tells there who knocks, and its members' levels say who may use topics that
-// are mapped to no room. It is made when it is first needed, with the hub's
-// admins as members, and has the alias #control.
+// are mapped to no room. It has the alias #control. Where things are served it is
+// made with the first admin, elsewhere when it is first needed; the hub's admins
+// are made its members, and who leaves it is not brought back.
 
 const (
 	metaControl   = "control_room"
@@ -57,22 +58,13 @@ func (e *Engine) ControlRoom() (room.Num, error) {
 	if err != nil {
 		return 0, err
 	}
-	var admins []mxid.UserID
+	admins, err := e.admins()
+	if err != nil {
+		return 0, err
+	}
 	levels := `"` + string(hub) + `":100`
-	for after := uint32(0); ; {
-		list, err := e.Accounts.Users(after, 500)
-		if err != nil {
-			return 0, err
-		}
-		for _, u := range list {
-			if after = u.Num; u.Admin && !u.Deactivated && u.ID != hub {
-				admins = append(admins, u.ID)
-				levels += fmt.Sprintf(`,%q:100`, u.ID)
-			}
-		}
-		if len(list) < 500 {
-			break
-		}
+	for _, id := range admins {
+		levels += fmt.Sprintf(`,%q:100`, id)
 	}
 	n := &NewRoom{
 		Creator: hub, Preset: "private_chat", Name: "Control room of " + string(e.Server), Alias: aliasControl,
@@ -98,7 +90,77 @@ func (e *Engine) ControlRoom() (room.Num, error) {
 	}
 	e.control.num.Store(uint32(num))
 	e.control.none.Store(false)
+	for _, id := range admins {
+		if err := e.Join(num, id, nil); err != nil {
+			return 0, err
+		}
+	}
 	return num, nil
+}
+
+// admins lists those of the hub, its own user left out.
+func (e *Engine) admins() (list []mxid.UserID, err error) {
+	hub := e.Accounts.ID(noticesName)
+	for after := uint32(0); ; {
+		page, err := e.Accounts.Users(after, 500)
+		if err != nil {
+			return nil, err
+		}
+		for _, u := range page {
+			if after = u.Num; u.Admin && !u.Deactivated && u.ID != hub {
+				list = append(list, u.ID)
+			}
+		}
+		if len(page) < 500 {
+			return list, nil
+		}
+	}
+}
+
+// greetAdmins makes admins members of the control room as they come, until the
+// engine ends.
+func (e *Engine) greetAdmins() {
+	for {
+		e.note(e.greet())
+		select {
+		case <-e.stop:
+			return
+		case <-e.crowned:
+		}
+	}
+}
+
+// greet makes all admins who never were in the control room members of it. Where
+// there is no admin there is no room yet.
+func (e *Engine) greet() error {
+	admins, err := e.admins()
+	if err != nil || len(admins) == 0 || e.st.ReadOnly() {
+		return err
+	}
+	num, err := e.ControlRoom()
+	if err != nil {
+		return err
+	}
+	hub := e.Accounts.ID(noticesName)
+	for _, id := range admins {
+		user, err := e.Rooms.User(id)
+		if err != nil {
+			return err
+		}
+		if m, err := e.Rooms.MemberOf(num, user); err != nil || m.Membership != room.None {
+			if err != nil {
+				return err
+			}
+			continue
+		}
+		if err := e.crown(num, id, 100, func(by mxid.UserID) (bool, error) { return by == hub, nil }); err != nil {
+			return err
+		}
+		if err := e.Join(num, id, nil); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // controlVersion is one in which the hub's user can be named in the power levels.

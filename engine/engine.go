@@ -113,6 +113,7 @@ type Engine struct {
 	ended   func(name string)           // called for a thing that was revoked; may be nil
 	broker  atomic.Pointer[mqtt.Broker] // nil until things are served
 	control control
+	crowned chan struct{}                    // holds one where there is an admin more
 	logf    func(format string, args ...any) // may be nil
 
 	watching atomic.Int32 // those who wait at rooms they are not in

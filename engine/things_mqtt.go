@@ -36,6 +36,13 @@ func (e *Engine) openThings(o *Options) (err error) {
 	if e.Shadows, err = shadow.Open(e.st, func() int64 { return e.clock.now().UnixMilli() }); err != nil {
 		return err
 	}
+	e.crowned = make(chan struct{}, 1)
+	e.Accounts.OnAdmin(func() {
+		select {
+		case e.crowned <- struct{}{}:
+		default:
+		}
+	})
 	if err := e.holdAlerts(); err != nil {
 		return err
 	}
@@ -135,6 +142,7 @@ func (e *Engine) ServeThings(limits mqtt.Limits) (*mqtt.Broker, error) {
 	}
 	e.broker.Store(broker)
 	e.Bridge.Attach(broker)
+	e.running.Go(e.greetAdmins)
 	e.OnRevoke(func(name string) { broker.EndAll(name, mqtt.Administrative, "the thing was revoked") })
 	e.Accounts.OnPurge(func(user uint32) {
 		if id, err := e.names.Name(store.Users, user); err == nil {

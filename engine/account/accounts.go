@@ -79,6 +79,7 @@ type Accounts struct {
 	contacts  contactCache
 	tokenLife time.Duration
 	tickets   tickets
+	crowned   func() // see OnAdmin
 
 	held [64]sync.Mutex // by user number; see Hold
 
@@ -89,7 +90,7 @@ type Accounts struct {
 
 // Open reads nothing: rows are read when they are asked for.
 func Open(st *store.Store, log *stream.Log, names *store.Names, server mxid.Server, o Options) (*Accounts, error) {
-	a := &Accounts{st: st, log: log, names: names, server: server, now: o.Now, min: o.PasswordMin, pending: map[string]int{}}
+	a := &Accounts{st: st, log: log, names: names, server: server, now: o.Now, min: o.PasswordMin, pending: map[string]int{}, crowned: func() {}}
 	if a.now == nil {
 		a.now = time.Now
 	}

@@ -290,6 +290,9 @@ func (a *Accounts) admit(user uint32, row *userRow, token string) error {
 		}
 		return nil
 	})
+	if err == nil && row.has(flagAdmin) {
+		a.crowned()
+	}
 	return err
 }
 
@@ -310,8 +313,16 @@ func (a *Accounts) change(op string, user uint32, edit func(u *userRow)) error {
 
 // SetAdmin makes a user an admin of the hub, or an ordinary one.
 func (a *Accounts) SetAdmin(user uint32, on bool) error {
-	return a.change("account.SetAdmin", user, func(u *userRow) { u.set(flagAdmin, on) })
+	err := a.change("account.SetAdmin", user, func(u *userRow) { u.set(flagAdmin, on) })
+	if err == nil && on {
+		a.crowned()
+	}
+	return err
 }
+
+// OnAdmin has f called whenever there is an admin more. It is to return at once,
+// and to be set before anybody asks for anything.
+func (a *Accounts) OnAdmin(f func()) { a.crowned = f }
 
 // SetLocked keeps a user from doing anything until it is undone; devices and
 // tokens stay. Spec: client-server, account locking.

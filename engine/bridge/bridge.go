@@ -244,13 +244,16 @@ func (b *Bridge) Mappings() (list []*Mapping, faults []string) {
 
 // tellOnce writes into the control room what was not written there since the
 // start, and into the hub's log.
-func (b *Bridge) tellOnce(text string) {
+func (b *Bridge) tellOnce(text string) { b.tellOnceOf(text, text) }
+
+// tellOnceOf is tellOnce of what goes by a key.
+func (b *Bridge) tellOnceOf(key, text string) {
 	b.mu.Lock()
-	known := b.told[text]
+	known := b.told[key]
 	if len(b.told) >= maxMappings {
 		clear(b.told)
 	}
-	b.told[text] = true
+	b.told[key] = true
 	b.mu.Unlock()
 	if known {
 		return

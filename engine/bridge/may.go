@@ -117,11 +117,22 @@ func (b *Bridge) userOf(name string) mxid.UserID {
 	return b.p.Accounts.ID(name)
 }
 
-// May is the one policy; see the package comment.
+// May is the one policy; see the package comment. The owner is told of the first
+// topic that somebody asks for in vain: what a client of MQTT 3.1.1 may not
+// publish is acknowledged all the same, for want of another answer.
 func (b *Bridge) May(id mqtt.Identity, op mqtt.Op, name string) bool {
-	if id.Name == "" {
-		return true // the hub itself
+	ok := id.Name == "" || b.may(id, op, name) // the hub itself has no name
+	switch {
+	case ok || op == mqtt.Receive:
+	case op == mqtt.Publish:
+		b.tellOnceOf("publish "+id.Name, id.Name+" may not publish to "+name+". More of that kind is not told of before the hub's next start.")
+	default:
+		b.tellOnceOf("subscribe "+id.Name, id.Name+" may not subscribe to "+name+". More of that kind is not told of before the hub's next start.")
 	}
+	return ok
+}
+
+func (b *Bridge) may(id mqtt.Identity, op mqtt.Op, name string) bool {
 	if t, ok := strings.CutPrefix(name, shadowPrefix); ok {
 		if op == mqtt.Publish {
 			if i := strings.LastIndexByte(t, '/'); i > 0 {
