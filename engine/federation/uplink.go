@@ -14,8 +14,9 @@ import (
 // gone, and its own link comes back without a word. So it keeps when it last had to
 // do with anybody at all. Who has only failed since then may have failed for the
 // hub's sake: one of those is tried every few seconds, and when anybody is heard
-// of again, all of them. A server that is gone while others are there is tried once
-// more than its time tells, and then waits like any other.
+// of again, all of them. Such a try that fails leaves no trace on the disk: a hub
+// may be without its link for weeks. A server that is gone while others are there
+// is tried once more than its times tell, and waits like any other.
 
 // probeEvery is how often somebody is tried while nobody is reached: what waits
 // for the hub's own link goes on that soon after it is back.

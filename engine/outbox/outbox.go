@@ -80,6 +80,7 @@ type Outbox struct {
 type line struct {
 	row
 	kept bool       // it has a row on disk
+	idle bool       // it is tried before its time, on a guess
 	news stream.Pos // there is something for it up to here
 }
 
@@ -163,7 +164,7 @@ func (b *Outbox) News(upto stream.Pos, dests ...string) error {
 func (b *Outbox) Alive(dest string) error { return b.tryNow(dest, true) }
 
 // Try has a destination tried now that waits for its next try. Where it fails again
-// the wait goes on growing: it was only a guess.
+// nothing is different from before, and nothing is written: it was only a guess.
 func (b *Outbox) Try(dest string) error { return b.tryNow(dest, false) }
 
 func (b *Outbox) tryNow(dest string, anew bool) error {
@@ -179,7 +180,7 @@ func (b *Outbox) tryNow(dest string, anew bool) error {
 	if anew {
 		r.Failures = 0
 	}
-	b.wake(dest, &line{row: r, kept: true, news: b.told})
+	b.wake(dest, &line{row: r, kept: true, news: b.told, idle: !anew})
 	return nil
 }
 

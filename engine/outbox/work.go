@@ -98,6 +98,10 @@ func (b *Outbox) settle(dest string, l *line, upto, acked stream.Pos, err error)
 		if err == nil {
 			err = errors.New("nothing was delivered and nothing went wrong")
 		}
+		if l.idle && acked == was.From && was.Upto == upto && was.Next > b.o.Now().UnixMilli() {
+			delete(b.awake, dest)
+			return b.arm()
+		}
 		b.fails(l, upto, err)
 		old := was.Next
 		if !l.kept {
