@@ -18,7 +18,7 @@ const format = pebble.FormatValueSeparation
 // and has little memory.
 func (s *Store) tuning(opts Options, files FS, last *lastWords) *pebble.Options {
 	o := &pebble.Options{
-		FS:                 &walFS{FS: s.space.wrap(files)},
+		FS:                 newWalFS(s.space.wrap(files), opts.Dir),
 		Cache:              s.cache,
 		ReadOnly:           opts.ReadOnly,
 		FormatMajorVersion: format,
