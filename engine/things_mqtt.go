@@ -46,7 +46,9 @@ func (e *Engine) openThings(o *Options) (err error) {
 	if err := e.holdAlerts(); err != nil {
 		return err
 	}
-	if e.Telemetry, err = telemetry.Open(e.st, telemetry.Options{Now: e.clock.now, Days: mqttbridge.LongestRetain(o.Things.Mappings), Bytes: o.Things.TelemetryBytes}); err != nil {
+	if e.Telemetry, err = telemetry.Open(e.st, telemetry.Options{
+		Now: e.clock.now, Days: mqttbridge.LongestRetain(o.Things.Mappings), Bytes: o.Things.TelemetryBytes, Along: e.writeRetained,
+	}); err != nil {
 		return err
 	}
 	e.Bridge, err = mqttbridge.Open(mqttbridge.Parts{
@@ -151,6 +153,16 @@ func (e *Engine) ServeThings(limits mqtt.Limits) (*mqtt.Broker, error) {
 	})
 	broker.Review() // the power may have failed before those who were ended had left
 	return broker, nil
+}
+
+// writeRetained has the broker's retained values go to the disk with the samples
+// that are about to: they are mostly the same things' last.
+func (e *Engine) writeRetained() {
+	if b := e.broker.Load(); b != nil {
+		if err := b.WriteRetained(); err != nil && e.logf != nil {
+			e.logf("mqtt: retained messages were not written: %v", err)
+		}
+	}
 }
 
 // Sessions gives the n sessions of things for which the broker holds most, the

@@ -27,7 +27,7 @@ type Limits struct {
 	RetainedBytes   int64  // and their bytes: 64 MiB
 	Packet          int    // longest packet: 256 KiB
 	SessionExpiry   uint32 // longest time that a session is kept, seconds: 90 days
-	RetainedSeconds int    // how long a retained value of QoS 0 may wait for the disk: 30
+	RetainedSeconds int    // how long a retained value of QoS 0 may wait for the disk: 60
 }
 
 func (l *Limits) fill() {
@@ -43,7 +43,7 @@ func (l *Limits) fill() {
 	set(&l.RetainedBytes, 64<<20)
 	set(&l.Packet, 256<<10)
 	set(&l.SessionExpiry, 90*24*3600)
-	set(&l.RetainedSeconds, 30)
+	set(&l.RetainedSeconds, 60)
 }
 
 func set[T int | int64 | uint32](v *T, otherwise T) {

@@ -146,7 +146,7 @@ func (k *keeper) put(batch *store.Batch, m *Message, order uint64) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	key := retainedKey(m.Topic)
-	size := k.write(batch, m, key)
+	size := k.row(batch, m, key)
 	k.under[m.Topic] = size
 	h, ok := k.waiting[m.Topic]
 	switch {
@@ -185,9 +185,16 @@ func (k *keeper) tick(now time.Time) error {
 	return err
 }
 
-// flush writes what waits. Topics that are in the committer's batch wait for the
-// next time: that batch could come behind this one.
-func (k *keeper) flush() error {
+// WriteRetained writes the retained values that wait, without a sync: they reach
+// the disk with the next batch of anybody that is synced.
+func (b *Broker) WriteRetained() error { return b.keep.write(b.st.Apply) }
+
+// flush brings what waits to the disk.
+func (k *keeper) flush() error { return k.write(k.b.st.Commit) }
+
+// write writes what waits in one batch, which commit takes. Topics that are in the
+// committer's batch wait for the next time: that batch could come behind this one.
+func (k *keeper) write(commit func(*store.Batch) error) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.urgent = false
@@ -197,14 +204,14 @@ func (k *keeper) flush() error {
 		if _, busy := k.under[topic]; busy {
 			continue
 		}
-		k.write(batch, h.m, retainedKey(topic))
+		k.row(batch, h.m, retainedKey(topic))
 		written = append(written, topic)
 	}
 	if len(written) == 0 {
 		batch.Drop()
 		return nil
 	}
-	if err := k.b.st.Commit(batch); err != nil {
+	if err := commit(batch); err != nil {
 		batch.Drop()
 		k.recount = true
 		return err
@@ -217,9 +224,9 @@ func (k *keeper) flush() error {
 	return nil
 }
 
-// write puts one row into a batch, nil or a message without a payload as its
+// row puts one row into a batch, nil or a message without a payload as its
 // deletion, and gives the row's size. It needs mu.
-func (k *keeper) write(batch *store.Batch, m *Message, key []byte) int64 {
+func (k *keeper) row(batch *store.Batch, m *Message, key []byte) int64 {
 	if old, err := k.onDisk(key); err == nil && old > 0 {
 		k.count--
 		k.size -= old
@@ -291,7 +298,7 @@ func (k *keeper) sweep(now time.Time) error {
 			w.expect(m.Expires)
 			return true, nil
 		}
-		k.write(batch, nil, bytes.Clone(key))
+		k.row(batch, nil, bytes.Clone(key))
 		return true, nil
 	})
 	if err == nil && !batch.Empty() {

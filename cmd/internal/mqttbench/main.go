@@ -43,6 +43,9 @@ type options struct {
 	connect int
 	half    int
 	dev     string
+
+	sensors, warm time.Duration
+	acked         bool
 }
 
 func main() {
@@ -62,6 +65,9 @@ func main() {
 	flag.BoolVar(&o.storm, "storm", false, "let all -things connect at once, subscribe and publish; again when they have sessions")
 	flag.IntVar(&o.connect, "connects", 0, "connect and leave so often, one after another from each of -pubs")
 	flag.IntVar(&o.half, "half", 0, "open so many connections that say half of what they should; needs -pid")
+	flag.DurationVar(&o.sensors, "sensors", 0, "have each of the -things send a reading a second for so long; needs -dev")
+	flag.DurationVar(&o.warm, "warm", 3*time.Minute, "how long -sensors send before bytes are counted")
+	flag.BoolVar(&o.acked, "acked", false, "-sensors send with QoS 1")
 	flag.StringVar(&o.dev, "dev", "", "block device whose written bytes are counted")
 	flag.Parse()
 	if err := run(&o); err != nil {
@@ -81,6 +87,8 @@ func run(o *options) error {
 		return serve(o)
 	case o.storm:
 		return o.storms()
+	case o.sensors > 0:
+		return o.senses()
 	case o.connect > 0:
 		return o.connects()
 	case o.half > 0:
