@@ -21,12 +21,15 @@ import (
 // Bounds of what waits.
 const (
 	maxPendingRoom  = 1000     // events of one room
+	maxPendingPeer  = 600      // of those, what one server has sent
+	maxPendingAway  = 50       // of those, what servers have sent that are not in the room
 	maxPending      = 8000     // events of all rooms: about 300 bytes of memory each
 	maxPendingBytes = 32 << 20 // of all rooms, on the disk
 	maxFillers      = 6        // rooms that are worked on at once
 	firstWait       = 15 * time.Second
 	mostWait        = 30 * time.Minute
-	maxTries        = 40 // about a day
+	maxTries        = 40               // about a day
+	passTime        = 10 * time.Second // then another room has its turn
 )
 
 // row is one event that waits.
@@ -115,8 +118,20 @@ type queue struct {
 // waiting is what is in memory of a row.
 type waiting struct {
 	id, lacks mxid.EventID
+	origin    mxid.Server
+	away      bool // the origin was not in the room
 	bytes     int
 	next      int64
+	tries     uint64
+	due       bool // what it lacked has come
+}
+
+// before says which of two rows that may be tried is.
+func (w *waiting) before(num uint64, other *waiting, otherNum uint64) bool {
+	if w.due != other.due {
+		return w.due
+	}
+	return w.tries < other.tries || w.tries == other.tries && num < otherNum
 }
 
 // openPending finds what waits since the last run and goes on with it.
@@ -132,7 +147,7 @@ func (f *Federation) openPending() (*pending, error) {
 			return false, err
 		}
 		p.last = max(p.last, r.num)
-		p.add(&r, "")
+		p.add(&r, lacking{})
 		return true, nil
 	})
 	if err != nil {
@@ -159,16 +174,16 @@ func (p *pending) close() {
 }
 
 // add counts a row in. p.mu is held, or nobody else knows p yet.
-func (p *pending) add(r *row, lacks mxid.EventID) {
+func (p *pending) add(r *row, l lacking) {
 	q := p.rooms[r.room]
 	if q == nil {
 		q = &queue{rows: map[uint64]*waiting{}, ids: map[mxid.EventID]struct{}{}, wants: map[mxid.EventID]uint64{}}
 		p.rooms[r.room] = q
 	}
-	q.rows[r.num] = &waiting{r.id, lacks, len(r.json), r.next}
+	q.rows[r.num] = &waiting{id: r.id, lacks: l.lacks, origin: r.origin, away: l.away, bytes: len(r.json), next: r.next, tries: r.tries}
 	q.ids[r.id] = struct{}{}
-	if lacks != "" {
-		q.wants[lacks] = r.num
+	if l.lacks != "" {
+		q.wants[l.lacks] = r.num
 	}
 	p.bytes += len(r.json)
 	p.count++
@@ -178,6 +193,26 @@ func (p *pending) add(r *row, lacks mxid.EventID) {
 type lacking struct {
 	e     *event.Event
 	lacks mxid.EventID
+	away  bool // it came from a server that is not in the room
+}
+
+// full says whether a server has put aside as much in the room as it may. Everybody
+// may send events of a room, and sign them: what servers send that are not in it
+// must not take the place of what those send that are.
+func (q *queue) full(origin mxid.Server, away bool) bool {
+	if len(q.ids) >= maxPendingRoom {
+		return true
+	}
+	from, outside := 0, 0
+	for _, w := range q.rows {
+		if w.origin == origin {
+			from++
+		}
+		if w.away {
+			outside++
+		}
+	}
+	return from >= maxPendingPeer || away && outside >= maxPendingAway
 }
 
 // admit makes rows of events that are to wait, as far as there is place for them
@@ -192,7 +227,7 @@ func (p *pending) admit(num room.Num, origin mxid.Server, events []lacking, now 
 			if _, waits := q.ids[l.e.ID]; waits {
 				continue
 			}
-			full = full || len(q.ids) >= maxPendingRoom
+			full = full || q.full(origin, l.away)
 		}
 		if full {
 			refused = append(refused, l.e.ID)
@@ -200,7 +235,7 @@ func (p *pending) admit(num room.Num, origin mxid.Server, events []lacking, now 
 		}
 		p.last++
 		r := &row{room: num, num: p.last, origin: origin, came: millis(now), id: l.e.ID, json: l.e.JSON}
-		p.add(r, l.lacks)
+		p.add(r, l)
 		rows = append(rows, r)
 	}
 	return rows, refused
@@ -239,7 +274,7 @@ func (p *pending) arrived(num room.Num, events []mxid.EventID) {
 	if q != nil {
 		for _, id := range events {
 			if w := q.rows[q.wants[id]]; w != nil {
-				w.next, due = 0, true
+				w.next, w.due, due = 0, true, true
 			}
 		}
 	}
@@ -278,7 +313,7 @@ func (p *pending) run(num room.Num) {
 		q := p.rooms[num]
 		switch {
 		case p.ctx.Err() != nil:
-		case q.again:
+		case q.again || wait == 0:
 			q.again = false
 			p.ready = append(p.ready, num)
 		case len(q.rows) == 0:
@@ -301,10 +336,10 @@ func (p *pending) run(num room.Num) {
 	}
 }
 
-// pass looks once at the events of a room that are due, in the order in which
-// they came, and says how long it is until the next is.
+// pass looks once at the events of a room that are due, and says how long it is
+// until the next is: 0 where others have to have their turn first.
 func (p *pending) pass(num room.Num) time.Duration {
-	for p.ctx.Err() == nil {
+	for began := time.Now(); p.ctx.Err() == nil; {
 		r, soonest, err := p.due(num)
 		if err != nil {
 			p.f.o.Log("an event that waits in room %d cannot be read: %v", num, err)
@@ -315,28 +350,50 @@ func (p *pending) pass(num room.Num) time.Duration {
 		}
 		next := p.settle(r)
 		p.mu.Lock()
-		if w := p.rooms[num].rows[r.num]; w != nil {
-			w.next = next
-		}
+		p.rooms[num].putOff(r, next)
 		p.mu.Unlock()
+		if time.Since(began) > passTime {
+			return 0
+		}
 	}
 	return mostWait
 }
 
-// due reads the oldest row of a room that is due. Where none is, it gives the
-// time of the next.
-func (p *pending) due(num room.Num) (r *row, soonest int64, err error) {
-	now := millis(p.f.o.Now())
+// putOff notes when an event is tried again, and has what its server has sent
+// besides wait with it: what is to be had of that server shows with the next try.
+// p.mu is held.
+func (q *queue) putOff(r *row, next int64) {
+	w := q.rows[r.num]
+	if w == nil {
+		return
+	}
+	w.next, w.tries, w.due = next, r.tries, false
+	for _, other := range q.rows {
+		if other.origin == r.origin && !other.due {
+			other.next = max(other.next, next)
+		}
+	}
+}
+
+// next finds the row that is due and was tried least, of those the oldest; 0 where
+// none is, with the time of the next. p.mu is held.
+func (q *queue) next(now int64) (first uint64, soonest int64) {
 	soonest = now + mostWait.Milliseconds()
-	p.mu.Lock()
-	first := uint64(0)
-	for n, w := range p.rooms[num].rows {
+	for n, w := range q.rows {
 		if w.next > now {
 			soonest = min(soonest, w.next)
-		} else if first == 0 || n < first {
+		} else if first == 0 || w.before(n, q.rows[first], first) {
 			first = n
 		}
 	}
+	return first, soonest
+}
+
+// due reads the row of a room that is to be tried next. Where none is, it gives the
+// time of the next.
+func (p *pending) due(num room.Num) (r *row, soonest int64, err error) {
+	p.mu.Lock()
+	first, soonest := p.rooms[num].next(millis(p.f.o.Now()))
 	p.mu.Unlock()
 	if first == 0 {
 		return nil, soonest, nil

@@ -302,6 +302,10 @@ func (f *Federation) write(origin mxid.Server, num room.Num, list []*pdu) error 
 		return err
 	}
 	defer w.End()
+	in, err := f.Rooms.ServerAt(num, origin, w.Head().Last)
+	if err != nil {
+		return err
+	}
 	var wait []lacking
 	var came []mxid.EventID
 	changed := false
@@ -310,7 +314,7 @@ func (f *Federation) write(origin mxid.Server, num room.Num, list []*pdu) error 
 			continue
 		}
 		if p.wait {
-			wait = append(wait, lacking{e: p.e})
+			wait = append(wait, lacking{e: p.e, away: !in})
 			continue
 		}
 		outcome, gap, err := w.Accept(p.e, nil)
@@ -320,7 +324,7 @@ func (f *Federation) write(origin mxid.Server, num room.Num, list []*pdu) error 
 		case err != nil:
 			return err
 		case outcome == room.Missing:
-			wait = append(wait, lacking{p.e, append(gap.Prev, gap.Auth...)[0]})
+			wait = append(wait, lacking{p.e, append(gap.Prev, gap.Auth...)[0], !in})
 		case outcome == room.Rejected:
 			p.fail, changed = "the rules of the room refuse the event", true
 		case outcome != room.Known:

@@ -130,3 +130,38 @@ func TestEndsDoNotUndo(t *testing.T) {
 	v.send(v.say("yes"))
 	is("after the ends were joined")
 }
+
+// another is a second server that is no hub, and answers nothing but for its keys.
+func (v *villain) another(name mxid.Server) *villain {
+	o := *v
+	o.name, o.user = name, mxid.UserID("@eve:"+string(name))
+	o.play(func(*federation.Request) (*federation.Answer, error) {
+		return nil, fault.E(fault.Remote, "villain", "no answer")
+	})
+	return &o
+}
+
+// What servers send that are not in a room takes little of the place for events
+// that wait, and one server that is in it not all.
+func TestPlaceForWaiting(t *testing.T) {
+	v, _ := newVillain(t)
+	n := 0
+	flood := func(from *villain, count int) (staged int) {
+		before := v.hub.Federation.Waiting()
+		for range count / 50 {
+			var list []*event.Event
+			for range 50 {
+				n++
+				list = append(list, from.say("x", mxid.EventID(fmt.Sprintf("$%043d", n))))
+			}
+			from.send(list...)
+		}
+		return v.hub.Federation.Waiting() - before
+	}
+	if got := flood(v.another("one.test"), 100) + flood(v.another("two.test"), 100); got == 0 || got > 50 {
+		t.Errorf("%d events of servers wait that are not in the room", got)
+	}
+	if got := flood(v, 1000); got < 400 || got > 600 {
+		t.Errorf("%d events of one server in the room wait", got)
+	}
+}
