@@ -20,6 +20,8 @@ import (
 const overview = `hearth-image COMMAND [flags]
 
   image     build the disk image of a board
+  archive   build and sign what updates boxes of a board
+  key       make the pair of keys that archives are signed with
   boards    list the boards that there are images for
   packages  wrap built hubs as deb, rpm, OpenWrt ipk and apk, and tar.gz
 
@@ -49,6 +51,10 @@ func run(args []string, out, complain io.Writer) int {
 		err = packages(args[1:], out)
 	case "image":
 		err = buildImage(args[1:], out)
+	case "archive":
+		err = buildArchive(args[1:], out)
+	case "key":
+		err = makeKey(args[1:], out)
 	case "boards":
 		err = boards(out)
 	case "help", "-h", "--help":
@@ -123,48 +129,6 @@ func boards(out io.Writer) error {
 		fmt.Fprintf(out, "%-8s %s\n", b.Name, b.What)
 	}
 	return err
-}
-
-// buildImage builds the image of a board, and says where it is and how it gets onto a card.
-func buildImage(args []string, out io.Writer) error {
-	fs := flag.NewFlagSet("image", flag.ContinueOnError)
-	name := fs.String("board", "", "one of those that hearth-image boards lists")
-	programs := fs.String("programs", "bin/box", "`folder` with init, dhcp and hearth for the board")
-	parts := fs.String("parts", "cmd/hearth-image", "`folder` of the go.mod that pins kernels and firmware")
-	certs := fs.String("certs", "/etc/ssl/certs/ca-certificates.crt", "`file` with the authorities that the hub trusts")
-	version := fs.String("version", "", "as 0.1.0; goes into the name")
-	stamp := fs.Int64("time", 0, "`seconds` since 1970, the time of all files")
-	to := fs.String("to", "bin/images", "`folder` that gets the image")
-	raw := fs.Bool("raw", false, "leave the image that is not compressed there too")
-	var set []string
-	fs.Func("set", "`key=value` for hearth.txt, as server_name=hub.example; may be repeated", func(s string) error {
-		set = append(set, s)
-		return nil
-	})
-	if err := parse(fs, args, out); err != nil {
-		return err
-	}
-	if *version == "" {
-		return fmt.Errorf("%w: --version is needed", errUsage)
-	}
-	board, err := image.FindBoard(*name)
-	if err != nil {
-		return fmt.Errorf("%w: %v", errUsage, err)
-	}
-	began := time.Now()
-	r, err := image.Build(image.Options{
-		Board: board, Programs: *programs, Parts: *parts, Certs: *certs, Settings: set, Version: *version, Time: time.Unix(*stamp, 0).UTC(),
-		To: *to, Raw: *raw, Say: func(s string) { fmt.Fprintf(out, "%5.1f s  %s\n", time.Since(began).Seconds(), s) },
-	})
-	if err != nil {
-		return err
-	}
-	fmt.Fprintf(out, "%5.1f s  done\n\n  %s\n  %.1f MB, for cards from 1 GB; its checksum is in the file beside it\n", time.Since(began).Seconds(), r.Packed, float64(r.PackedSize)/1e6)
-	if r.Raw != "" {
-		fmt.Fprintf(out, "  %s\n", r.Raw)
-	}
-	fmt.Fprintf(out, "\nWrite it with Raspberry Pi Imager or: zstd -dc %s | sudo dd of=/dev/YOUR-CARD bs=4M conv=fsync\n", r.Packed)
-	return nil
 }
 
 // words splits a list at its commas; an empty text is no word.

@@ -11,8 +11,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"hearth/firmware/gpt"
 )
 
 // TestKeep follows a box through its life: the first start, one without anything new, and new settings from the owner.
@@ -60,20 +58,7 @@ func TestKeep(t *testing.T) {
 	}
 }
 
-func TestGrow(t *testing.T) {
-	table := func() *gpt.Table {
-		return &gpt.Table{Sectors: 40000, Partitions: []gpt.Partition{{First: 8192, Last: 16383}, {First: 16384, Last: 32767}}}
-	}
-	if grow(table(), 40000) || grow(table(), 40100) {
-		t.Error("a disk that is not larger was grown into")
-	}
-	big := table()
-	if !grow(big, 4<<20) || big.Sectors != 4<<20 {
-		t.Fatal("a larger disk was not grown into")
-	}
-	if end := big.Partitions[1].Last + 1; end%grain != 0 || end > big.Usable()+1 || end < 4<<20-2*grain {
-		t.Errorf("data ends at %d of %d", end, 4<<20)
-	}
+func TestDevice(t *testing.T) {
 	for name, want := range map[string]string{"vda": "/dev/vda5", "mmcblk0": "/dev/mmcblk0p5", "nvme0n1": "/dev/nvme0n1p5"} {
 		if got := (&Disk{Name: name}).Device(5); got != want {
 			t.Errorf("the fifth partition of %s is %s", name, got)

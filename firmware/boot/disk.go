@@ -10,15 +10,15 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"hearth/firmware/card"
 	"hearth/firmware/gpt"
 )
 
-// Disk is the card or disk that the box was started from. Partitions are counted from 1; a slot is a boot partition and
-// behind it its root, so that a kernel never meets another's root.
+// Disk is the card or disk that the box was started from. Partitions have the numbers that the kernel gives them.
 type Disk struct {
 	Name string // as vda or mmcblk0
-	Root int    // the partition that is mounted at /
-	Data int    // the last one
+	Slot int    // whose root is mounted at /
+	Card *card.Card
 }
 
 // FindDisk asks the kernel what is mounted at / and reads the disk's table.
@@ -35,7 +35,7 @@ func FindDisk() (*Disk, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the root is no partition: %w", err)
 	}
-	d := &Disk{Name: filepath.Base(filepath.Dir(node)), Root: int(root)}
+	d := &Disk{Name: filepath.Base(filepath.Dir(node))}
 	f, err := os.Open("/dev/" + d.Name)
 	if err != nil {
 		return nil, err
@@ -45,13 +45,15 @@ func FindDisk() (*Disk, error) {
 	if err != nil {
 		return nil, err
 	}
-	t, err := gpt.Read(f, size)
-	if err != nil {
+	if d.Card, err = card.Read(f, size); err != nil {
 		return nil, fmt.Errorf("/dev/%s: %w", d.Name, err)
 	}
-	d.Data = len(t.Partitions)
-	return d, nil
+	d.Slot, err = d.Card.Plan.Slot(int(root))
+	return d, err
 }
+
+// Data is the name of the data partition in /dev.
+func (d *Disk) Data() string { return d.Device(d.Card.Plan.Data) }
 
 // Device is a partition's name in /dev.
 func (d *Disk) Device(part int) string {
@@ -72,45 +74,22 @@ func number(path string) (uint64, error) {
 	return strconv.ParseUint(strings.TrimSpace(string(b)), 10, 64)
 }
 
-// grain is what the end of the data partition is rounded to, in sectors: 4 MiB, which cards erase at once.
-const grain = 4 << 20 / gpt.Sector
-
-// grow gives the data partition the rest of a larger disk in t, and says whether there was any.
-func grow(t *gpt.Table, sectors uint64) bool {
-	if sectors <= t.Sectors {
-		return false
-	}
-	larger := gpt.Table{Sectors: sectors}
-	data := &t.Partitions[len(t.Partitions)-1]
-	last := (larger.Usable()+1)/grain*grain - 1
-	if last < data.Last+grain {
-		return false
-	}
-	t.Sectors, data.Last = sectors, last
-	return true
-}
-
 // GrowPartition gives the data partition all of the disk, before it is mounted. A power cut at any moment leaves the
 // old table or the new one; the file system grows after that.
 func (d *Disk) GrowPartition() (grown bool, err error) {
+	size, err := d.sectors()
+	if err != nil || !d.Card.Grow(size) {
+		return false, err
+	}
 	f, err := os.OpenFile("/dev/"+d.Name, os.O_RDWR, 0)
 	if err != nil {
 		return false, err
 	}
 	defer f.Close()
-	size, err := d.sectors()
-	if err != nil {
+	if err := d.Card.Write(f, f.Sync); err != nil {
 		return false, err
 	}
-	t, err := gpt.Read(f, size)
-	if err != nil || !grow(t, size) {
-		return false, err
-	}
-	if err := t.Write(f, 0, f.Sync); err != nil {
-		return false, err
-	}
-	p := t.Partitions[d.Data-1]
-	return true, resizePartition(f, d.Data, p)
+	return true, resizePartition(f, d.Card.Part(d.Card.Plan.Data))
 }
 
 // The kernel's words for a partition of a disk that is in use; linux/blkpg.h.
@@ -133,11 +112,11 @@ type blkpgArg struct {
 }
 
 // resizePartition tells the kernel what the table says now.
-func resizePartition(f *os.File, number int, p gpt.Partition) error {
-	part := blkpgPartition{start: int64(p.First * gpt.Sector), length: int64((p.Last - p.First + 1) * gpt.Sector), number: int32(number)}
+func resizePartition(f *os.File, p card.Part) error {
+	part := blkpgPartition{start: p.Begin, length: p.Size, number: int32(p.Number)}
 	arg := blkpgArg{op: blkpgResize, size: int32(unsafe.Sizeof(part)), data: &part}
 	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, f.Fd(), blkpg, uintptr(unsafe.Pointer(&arg))); errno != 0 {
-		return fmt.Errorf("resizing partition %d: %w", number, errno)
+		return fmt.Errorf("resizing partition %d: %w", p.Number, errno)
 	}
 	return nil
 }
@@ -152,7 +131,7 @@ func (d *Disk) GrowData(at string) error {
 	if err := unix.Statfs(at, &st); err != nil {
 		return err
 	}
-	size, err := number("/sys/class/block/" + filepath.Base(d.Device(d.Data)) + "/size")
+	size, err := number("/sys/class/block/" + filepath.Base(d.Data()) + "/size")
 	if err != nil {
 		return err
 	}

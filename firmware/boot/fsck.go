@@ -22,7 +22,7 @@ const checkTime = 30 * time.Minute
 //
 // A journal that is not empty is no reason for a check: every power cut leaves one, and mounting replays it.
 func (d *Disk) OpenData(at, checker string) (said []byte, err error) {
-	device := d.Device(d.Data)
+	device := d.Data()
 	if why := flagged(device); why != "" {
 		log.Printf("the data partition %s: it is checked", why)
 		if said, err = Check(checker, device); err != nil {

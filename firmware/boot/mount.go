@@ -35,7 +35,7 @@ func Mount() error {
 	return os.Mkdir("/dev/shm", 0o1777)
 }
 
-// MountBoot mounts the boot partition that the box was started from, to be unmounted by the function that it gives. A
+// MountBoot mounts the partition with the owner's settings, to be unmounted by the function that it gives. A
 // kernel has one of several tables for the letters of names, all of which know those that matter here.
 func (d *Disk) MountBoot(at string, write bool) (unmount func(), err error) {
 	flags := uintptr(unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC | unix.MS_NOATIME)
@@ -43,18 +43,18 @@ func (d *Disk) MountBoot(at string, write bool) (unmount func(), err error) {
 		flags |= unix.MS_RDONLY
 	}
 	for _, with := range []string{"", "iocharset=utf8", "iocharset=ascii"} {
-		if err = unix.Mount(d.Device(d.Root-1), at, "vfat", flags, with); err == nil {
-			return func() { _ = unix.Unmount(at, unix.MNT_DETACH) }, nil
+		if err = unix.Mount(d.Device(1), at, "vfat", flags, with); err == nil {
+			return func() { _ = unix.Unmount(at, 0) }, nil
 		}
 	}
-	return nil, fmt.Errorf("mounting the boot partition %s: %w", d.Device(d.Root-1), err)
+	return nil, fmt.Errorf("mounting the boot partition %s: %w", d.Device(1), err)
 }
 
 // MountData mounts the data partition at a folder, so that an error stops writing at once.
 func (d *Disk) MountData(at string) error {
 	flags := uintptr(unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC | unix.MS_NOATIME)
-	if err := unix.Mount(d.Device(d.Data), at, "ext4", flags, "errors=remount-ro"); err != nil {
-		return fmt.Errorf("mounting the data partition %s: %w", d.Device(d.Data), err)
+	if err := unix.Mount(d.Data(), at, "ext4", flags, "errors=remount-ro"); err != nil {
+		return fmt.Errorf("mounting the data partition %s: %w", d.Data(), err)
 	}
 	return nil
 }

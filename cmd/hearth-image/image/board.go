@@ -19,6 +19,7 @@ type Board struct {
 	KernelFiles   []string `json:"kernel_files"`   // of that, what the boot partition gets
 	Firmware      string   `json:"firmware"`       // Go module; empty: the machine has its own
 	FirmwareFiles []string `json:"firmware_files"` // of that, what the boot partition gets
+	HomeFiles     []string `json:"home_files"`     // of the firmware, what the partition HEARTH gets, which is never updated
 	Loader        string   `json:"loader"`         // uefi or raspberry
 	Config        string   `json:"config"`         // config.txt of a raspberry
 	Cmdline       string   `json:"cmdline"`        // what the kernel is told besides where its root is

@@ -12,11 +12,18 @@ import (
 
 	systemd "github.com/gokrazy/tools/third_party/systemd-250.5-1"
 
-	"hearth/firmware/gpt"
+	"hearth/firmware/card"
+	"hearth/firmware/update"
 )
 
-// bootFiles gives all that the boot partition holds, for a kernel that is to mount root.
-func bootFiles(o Options, root gpt.GUID) (map[string][]byte, error) {
+// cmdline is what the kernel is told besides where its root is. A kernel that fails starts the board anew, which ends a
+// trial.
+func (o *Options) cmdline() string {
+	return o.Board.Cmdline + " ro rootfstype=ext4 rootwait init=/init panic=10 oops=panic loglevel=5 printk.devkmsg=on"
+}
+
+// startFiles gives all that starts a root: kernel, firmware, and the words for both.
+func (o *Options) startFiles() (map[string][]byte, error) {
 	files := map[string][]byte{}
 	if err := o.collect(files, o.Board.Kernel, o.Board.KernelFiles); err != nil {
 		return nil, err
@@ -26,27 +33,45 @@ func bootFiles(o Options, root gpt.GUID) (map[string][]byte, error) {
 			return nil, err
 		}
 	}
-	cmdline := strings.Join([]string{o.Board.Cmdline, "root=PARTUUID=" + root.String(), "ro rootfstype=ext4 rootwait init=/init panic=10 oops=panic loglevel=5 printk.devkmsg=on"}, " ")
-	switch o.Board.Loader {
-	case "raspberry":
+	if o.Board.Loader == card.Raspberry {
 		files["config.txt"] = []byte(o.Board.Config)
-		files["cmdline.txt"] = []byte(cmdline + "\n")
-	case "uefi":
-		loader, err := systemd.SystemdBootAA64.ReadFile("systemd-bootaa64.efi")
-		if err != nil {
-			return nil, err
-		}
-		files["EFI/BOOT/BOOTAA64.EFI"] = loader
-		files["loader/loader.conf"] = []byte("timeout 0\n")
-		files["loader/entries/hearth.conf"] = []byte("title Hearth " + o.Version + "\nlinux /vmlinuz\noptions " + cmdline + "\n")
-	default:
-		return nil, fmt.Errorf("board %s: no loader is called %q", o.Board.Name, o.Board.Loader)
+		files["cmdline.txt"] = []byte(update.RootBlank + " " + o.cmdline() + "\n")
 	}
+	return files, nil
+}
+
+// homeFiles gives what the partition HEARTH holds.
+func (o *Options) homeFiles(c *card.Card, p *parts) (map[string][]byte, error) {
 	text, err := settings(o.Settings)
 	if err != nil {
 		return nil, err
 	}
-	files["hearth.txt"] = text
+	files := map[string][]byte{"hearth.txt": text}
+	if o.Board.Loader == card.Raspberry {
+		files[update.AutobootFile] = update.Autoboot(c.Plan.Boot[card.A], c.Plan.Boot[card.B])
+		return files, o.collect(files, o.Board.Firmware, o.Board.HomeFiles)
+	}
+	loader, err := systemd.SystemdBootAA64.ReadFile("systemd-bootaa64.efi")
+	if err != nil {
+		return nil, err
+	}
+	files["EFI/BOOT/BOOTAA64.EFI"] = loader
+	files["loader/loader.conf"] = []byte("timeout 0\n")
+	kernel, err := os.ReadFile(p.files[update.PartKernel])
+	if err != nil {
+		return nil, err
+	}
+	if len(kernel) > card.KernelMax {
+		return nil, fmt.Errorf("the kernel has %d bytes, and there is room for %d", len(kernel), card.KernelMax)
+	}
+	files[update.KernelFile(card.A)], files[update.KernelFile(card.B)] = kernel, nil
+	for slot, name := range []string{update.EntryName(card.A, -1, 0), update.EntryName(card.B, 0, 0)} {
+		text, err := update.EntryText(slot, &p.manifest, int64(1-slot), c.Part(c.Plan.Root[slot]).UUID)
+		if err != nil {
+			return nil, err
+		}
+		files[update.EntryFolder+"/"+name] = text
+	}
 	return files, nil
 }
 

@@ -1,15 +1,14 @@
 // Package image builds the disk image of a box: what is written to a card, put into a board, and serves.
 //
-// It owns the layout of the card, which is for good, since an owner's data lies behind it:
+// It owns what goes onto a card and into an archive that updates one; where it goes is package card's. Both are made of
+// the same parts, a root and what starts it, so that a box that was updated is the same as one that was written anew:
 //
-//	boot A   128 MiB  FAT32: firmware, kernel and hearth.txt, the owner's settings
-//	root A   192 MiB  ext4 without a journal, never written: init, dhcp, the hub, certificates
-//	boot B, root B    as A, for the version after this; empty in an image
-//	data              ext4 with 4 KiB blocks, beginning at a multiple of 4 MiB as all do, which is what cards erase at
-//	                  once; it gets the rest of the card at the first start
+//	root     ext4 without a journal, never written: init, dhcp, the hub, certificates, the keys of updates
+//	boot     on a Raspberry Pi: FAT32 with firmware, kernel, and what the kernel is told
+//	kernel   with UEFI
 //
-// A boot partition and the root behind it are a pair: a kernel never meets another version's root. It refuses to
-// compile anything: it takes the programs that were tested, and kernels and firmware from the modules that go.mod pins.
+// In an image they are in slot A, and slot B is empty. It refuses to compile
+// anything: it takes the programs that were tested, and kernels and firmware from the modules that go.mod pins.
 // What it needs beside Go is mkfs.ext4. Two images of the same sources differ in nothing but the hour of the build, which
 // some versions of that write into the inodes of the root.
 package image
@@ -18,20 +17,18 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/klauspost/compress/zstd"
 
-	"hearth/cmd/hearth-image/fat"
+	"hearth/firmware/card"
+	"hearth/firmware/fat"
 	"hearth/firmware/gpt"
+	"hearth/firmware/update"
 )
 
 // Options is what to build from.
@@ -45,6 +42,9 @@ type Options struct {
 	Time     time.Time      // of all files; no box's clock is ever before it
 	To       string         // folder that gets the image
 	Raw      bool           // whether the image that is not compressed stays too
+	Sequence int64          // later versions have higher ones
+	Floor    int64          // what a box refuses to go back behind, once it runs this version
+	Keys     string         // file with the public keys of updates; empty: the box takes none
 	Say      func(s string) // hears of each step
 }
 
@@ -55,20 +55,20 @@ type Result struct {
 	PackedSize  int64
 }
 
-// Sizes and places, in bytes.
-const (
-	grain    = 4 << 20
-	bootSize = 128 << 20
-	rootSize = 192 << 20
-	dataSize = 64 << 20
-)
-
 // Build writes the image.
 func Build(o Options) (*Result, error) {
 	if err := os.MkdirAll(o.To, 0o755); err != nil {
 		return nil, err
 	}
-	table := layout(o)
+	plan, err := card.PlanOf(o.Board.Loader)
+	if err != nil {
+		return nil, err
+	}
+	p, err := o.parts(plan)
+	if err != nil {
+		return nil, err
+	}
+	defer p.drop()
 	name := filepath.Join(o.To, "building-"+o.Board.Name+".img")
 	f, err := os.Create(name)
 	if err != nil {
@@ -76,55 +76,61 @@ func Build(o Options) (*Result, error) {
 	}
 	defer os.Remove(name)
 	defer f.Close()
-	if err := f.Truncate(int64(table.Sectors * gpt.Sector)); err != nil {
+	c := card.New(plan, o.Board.Name)
+	if err := f.Truncate(c.Size()); err != nil {
 		return nil, err
 	}
-	o.Say("boot partition: " + o.Board.What)
-	boot, err := bootFiles(o, table.Partitions[1].ID)
+	o.Say("card: " + o.Board.What)
+	if err := o.home(f, c, p); err != nil {
+		return nil, err
+	}
+	root, err := os.ReadFile(p.files[update.PartRoot])
 	if err != nil {
 		return nil, err
 	}
-	b, err := fat.Make(bootSize, "HEARTH-A", boot, o.Time)
-	if err != nil {
-		return nil, err
-	}
-	if err := sparse(f, b, int64(table.Partitions[0].First*gpt.Sector)); err != nil {
-		return nil, err
-	}
-	o.Say("root: init, dhcp, hub")
-	if err := o.root(name, table); err != nil {
+	if err := sparse(f, root, c.Part(plan.Root[card.A]).Begin); err != nil {
 		return nil, err
 	}
 	o.Say("data partition")
-	if err := o.mkfs(name, table.Partitions[4], "-E", "lazy_itable_init=0,lazy_journal_init=0", "-J", "size=16"); err != nil {
+	data := c.Part(plan.Data)
+	if err := o.mkfs(name, fileSystem{name: data.Name, id: o.id("data"), at: data.Begin, size: data.Size}, "-E", "lazy_itable_init=0,lazy_journal_init=0", "-J", "size=16"); err != nil {
 		return nil, err
 	}
-	if err := table.Write(f, 0, func() error { return nil }); err != nil {
+	if err := c.Write(f, func() error { return nil }); err != nil {
 		return nil, err
 	}
 	return o.finish(f)
 }
 
-// layout divides the image. Every identifier follows from what is built, so that two builds agree.
-func layout(o Options) *gpt.Table {
-	id := func(what string) (g gpt.GUID) {
-		sum := sha256.Sum256([]byte("hearth image " + o.Board.Name + " " + o.Version + " " + what))
-		copy(g[:], sum[:])
-		g[7], g[8] = g[7]&0x0f|0x40, g[8]&0x3f|0x80
-		return g
+// home writes the partition HEARTH, and on a board that has them the boot partition of slot A.
+func (o *Options) home(f *os.File, c *card.Card, p *parts) error {
+	files, err := o.homeFiles(c, p)
+	if err != nil {
+		return err
 	}
-	t := &gpt.Table{ID: id("disk")}
-	at := uint64(grain)
-	for _, p := range []struct {
-		name string
-		kind gpt.GUID
-		size uint64
-	}{{"boot A", gpt.ESP, bootSize}, {"root A", gpt.Linux, rootSize}, {"boot B", gpt.ESP, bootSize}, {"root B", gpt.Linux, rootSize}, {"data", gpt.Linux, dataSize}} {
-		t.Partitions = append(t.Partitions, gpt.Partition{Kind: p.kind, ID: id(p.name), First: at / gpt.Sector, Last: (at+p.size)/gpt.Sector - 1, Name: p.name})
-		at += p.size
+	b, err := fat.Make(fat.Spec{Size: int(c.Plan.Home), Label: "HEARTH", Files: files, Room: map[string]int{update.KernelFile(card.A): card.KernelMax, update.KernelFile(card.B): card.KernelMax}, When: o.Time})
+	if err != nil {
+		return err
 	}
-	t.Sectors = (at + grain) / gpt.Sector
-	return t
+	if err := sparse(f, b, c.Part(1).Begin); err != nil || c.Plan.Boot[card.A] == 0 {
+		return err
+	}
+	if b, err = os.ReadFile(p.files[update.PartBoot]); err != nil {
+		return err
+	}
+	at := p.manifest.RootAt / gpt.Sector * gpt.Sector
+	if err := update.FillRoot(b[at:at+gpt.Sector], p.manifest.RootAt-at, c.Part(c.Plan.Root[card.A]).UUID); err != nil {
+		return err
+	}
+	return sparse(f, b, c.Part(c.Plan.Boot[card.A]).Begin)
+}
+
+// id is an identifier that follows from what is built, so that two builds agree.
+func (o *Options) id(what string) (g gpt.GUID) {
+	sum := sha256.Sum256([]byte("hearth image " + o.Board.Name + " " + o.Version + " " + what))
+	copy(g[:], sum[:])
+	g[7], g[8] = g[7]&0x0f|0x40, g[8]&0x3f|0x80
+	return g
 }
 
 // sparse writes b at a place, but no zeroes: the file is zero where nothing was written.
@@ -138,105 +144,6 @@ func sparse(f *os.File, b []byte, at int64) error {
 			}
 		}
 		b, at = b[n:], at+int64(n)
-	}
-	return nil
-}
-
-// root lays out the root's files and makes a file system of them.
-func (o *Options) root(image string, t *gpt.Table) error {
-	dir, err := os.MkdirTemp("", "hearth-root")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(dir)
-	for _, d := range []string{"bin", "boot", "data", "dev", "etc/ssl/certs", "proc", "run", "sys", "tmp"} {
-		if err := os.MkdirAll(filepath.Join(dir, d), 0o755); err != nil {
-			return err
-		}
-	}
-	put := func(name string, b []byte, mode os.FileMode) error {
-		return os.WriteFile(filepath.Join(dir, name), b, mode)
-	}
-	for from, to := range map[string]string{"init": "init", "dhcp": "bin/dhcp", "hearth": "bin/hearth"} {
-		b, err := os.ReadFile(filepath.Join(o.Programs, from))
-		if err != nil {
-			return fmt.Errorf("a program of the box: %w", err)
-		}
-		if err := put(to, b, 0o755); err != nil {
-			return err
-		}
-	}
-	if b, err := os.ReadFile(filepath.Join(o.Programs, "e2fsck")); err == nil {
-		if err := put("bin/e2fsck", b, 0o755); err != nil {
-			return err
-		}
-	} else {
-		o.Say("no e2fsck: a damaged data partition will not be mended by the box")
-	}
-	certs, err := o.certs()
-	if err != nil {
-		return err
-	}
-	for name, text := range map[string]string{
-		"etc/passwd": "root:x:0:0:root:/:/bin/false\nhearth:x:1000:1000:hub:/data/hearth:/bin/false\n", "etc/group": "root:x:0:\nhearth:x:1000:\n",
-		"etc/hosts": "127.0.0.1 localhost\n::1 localhost\n", "etc/nsswitch.conf": "hosts: files dns\n", "etc/hearth-version": o.Version + "\n",
-		"etc/ssl/certs/ca-certificates.crt": certs,
-	} {
-		if err := put(name, []byte(text), 0o644); err != nil {
-			return err
-		}
-	}
-	if err := os.Symlink("/tmp/resolv.conf", filepath.Join(dir, "etc/resolv.conf")); err != nil {
-		return err
-	}
-	err = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.Type()&fs.ModeSymlink != 0 {
-			return err
-		}
-		return os.Chtimes(path, o.Time, o.Time)
-	})
-	if err != nil {
-		return err
-	}
-	return o.mkfs(image, t.Partitions[1], "-O", "^has_journal", "-d", dir)
-}
-
-func (o *Options) certs() (string, error) {
-	if o.Certs == "" {
-		return "", nil
-	}
-	b, err := os.ReadFile(o.Certs)
-	return string(b), err
-}
-
-// mkfs makes an ext4 in a partition of the image.
-func (o *Options) mkfs(image string, p gpt.Partition, more ...string) error {
-	path, err := exec.LookPath("mkfs.ext4")
-	if err != nil {
-		for _, known := range []string{"/sbin/mkfs.ext4", "/usr/sbin/mkfs.ext4"} {
-			if _, there := os.Stat(known); there == nil {
-				path, err = known, nil
-			}
-		}
-	}
-	if err != nil {
-		return errors.New("mkfs.ext4 is not there; it comes with the package e2fsprogs")
-	}
-	extended := fmt.Sprintf("offset=%d,root_owner=0:0,hash_seed=%s", p.First*gpt.Sector, p.ID)
-	args := []string{"-q", "-F", "-b", "4096", "-T", "default", "-m", "0", "-L", strings.ReplaceAll(p.Name, " ", "-"), "-U", p.ID.String()}
-	for i := 0; i < len(more); i++ {
-		if more[i] == "-E" {
-			extended += "," + more[i+1]
-			i++
-			continue
-		}
-		args = append(args, more[i])
-	}
-	args = append(args, "-E", extended, image, fmt.Sprint((p.Last-p.First+1)*gpt.Sector/4096))
-	cmd := exec.Command(path, args...)
-	cmd.Env = append(os.Environ(), fmt.Sprintf("E2FSPROGS_FAKE_TIME=%d", o.Time.Unix()), fmt.Sprintf("SOURCE_DATE_EPOCH=%d", o.Time.Unix()))
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("%s: %w: %s", strings.Join(cmd.Args, " "), err, out)
 	}
 	return nil
 }

@@ -7,26 +7,6 @@ import (
 	"hearth/firmware/boot"
 )
 
-// TestLayout: every partition begins where a card erases, and each boot partition has its own root behind it.
-func TestLayout(t *testing.T) {
-	table := layout(Options{Board: Board{Name: "virt"}, Version: "1"})
-	for i, p := range table.Partitions {
-		if p.First*512%grain != 0 {
-			t.Errorf("%s begins at sector %d", p.Name, p.First)
-		}
-		if p.Last > table.Usable() {
-			t.Errorf("%s ends behind the disk", p.Name)
-		}
-		if i > 0 && p.First != table.Partitions[i-1].Last+1 {
-			t.Errorf("%s leaves a hole in front", p.Name)
-		}
-	}
-	other := layout(Options{Board: Board{Name: "virt"}, Version: "2"})
-	if table.Partitions[1].ID == other.Partitions[1].ID {
-		t.Error("two versions have the same root: a kernel could mount the other's")
-	}
-}
-
 func TestBoards(t *testing.T) {
 	all, err := Boards()
 	if err != nil || len(all) == 0 {

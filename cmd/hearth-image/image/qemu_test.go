@@ -18,7 +18,8 @@ import (
 	"testing"
 	"time"
 
-	"hearth/firmware/gpt"
+	"hearth/firmware/card"
+	"hearth/firmware/fat"
 )
 
 // TestBox boots an image of the board virt in QEMU with 256 MB, from UEFI on, and is its owner: it claims the hub with
@@ -90,21 +91,22 @@ func (b *box) tell(text string) int64 {
 		b.Fatal(err)
 	}
 	defer f.Close()
-	boot := make([]byte, bootSize)
-	if _, err := f.ReadAt(boot, grain); err != nil {
+	v, err := fat.Open(io.NewSectionReader(f, card.Grain, 1<<30))
+	if err != nil {
 		b.Fatal(err)
 	}
-	at := bytes.Index(boot, []byte(intro[:40]))
-	if at < 0 {
-		b.Fatal("there is no hearth.txt on the boot partition")
+	owner, err := v.Find("hearth.txt")
+	if err != nil {
+		b.Fatal(err)
 	}
+	at := owner.At + card.Grain
 	blank := bytes.Repeat([]byte(" "), len(intro))
 	copy(blank, text)
 	blank[len(blank)-1] = '\n'
-	if _, err := f.WriteAt(blank, int64(grain+at)); err != nil {
+	if _, err := f.WriteAt(blank, at); err != nil {
 		b.Fatal(err)
 	}
-	return int64(grain + at)
+	return at
 }
 
 // told reads the owner's file on the card.
@@ -128,15 +130,15 @@ func (b *box) spoil() {
 		b.Fatal(err)
 	}
 	defer f.Close()
-	table, err := gpt.Read(f, 2<<30/gpt.Sector)
+	c, err := card.Read(f, 2<<30/512)
 	if err != nil {
 		b.Fatal(err)
 	}
-	data := table.Partitions[len(table.Partitions)-1]
-	if data.Last*gpt.Sector < 2<<30-3*grain {
-		b.Errorf("the data partition ends at sector %d: it has not got the rest of the disk", data.Last)
+	data := c.Part(c.Plan.Data)
+	if data.Begin+data.Size < 2<<30-3*card.Grain {
+		b.Errorf("the data partition ends at %d: it has not got the rest of the disk", data.Begin+data.Size)
 	}
-	if _, err := f.WriteAt(make([]byte, 64<<10), int64(data.First*gpt.Sector)); err != nil {
+	if _, err := f.WriteAt(make([]byte, 64<<10), data.Begin); err != nil {
 		b.Fatal(err)
 	}
 }

@@ -1,8 +1,8 @@
-// Package fat writes a boot partition: a FAT32 file system made at once from a list of files.
+// Package fat makes boot partitions, FAT32 file systems written at once from a list of files, and finds files in them.
 //
 // It owns the layout, which is always the same: every file lies in one piece, in the order of names, so that the same
-// files give the same bytes. It refuses to read or change one: a running box writes single sectors of its boot partition
-// in place, and nothing else.
+// files give the same bytes. It refuses to create, rename, grow or delete in one that is there, which is what power cuts
+// break: a running box asks where a file lies (Open, Find) and overwrites its sectors in place, and nothing else.
 package fat
 
 import (
@@ -18,35 +18,55 @@ import (
 
 const (
 	sector   = 512
-	cluster  = 2 * sector // small, so that 128 MiB have as many as FAT32 must have
-	reserved = 32         // sectors before the tables
-	least    = 65525      // clusters; with fewer it would be FAT16
+	reserved = 32    // sectors before the tables
+	least    = 65525 // clusters; with fewer it would be FAT16
+	last     = 0x0fffffff
 )
+
+// Cluster is how large the clusters of a partition of size bytes are: small, so that there are as many as FAT32 must have.
+func Cluster(size int) int {
+	if size < 128<<20 {
+		return sector
+	}
+	return 2 * sector
+}
 
 // node is a file or a folder.
 type node struct {
 	name  string
 	data  []byte
+	room  int              // bytes
 	kids  map[string]*node // nil: a file
 	first uint32           // cluster
 }
 
-// Make gives a partition of size bytes with files, whose names have slashes. label is at most 11 capitals; all files
-// have the time.
-func Make(size int, label string, files map[string][]byte, when time.Time) ([]byte, error) {
+// Spec is a partition to be made.
+type Spec struct {
+	Size  int               // in bytes
+	Label string            // at most 11 capitals
+	Files map[string][]byte // names have slashes
+	Room  map[string]int    // bytes that a file can grow to where it lies; others cannot
+	When  time.Time         // of all files
+}
+
+// Make gives the bytes of a partition. A file with room has more clusters than it needs, which a check of the file system
+// remarks on: a loader reads what the file has and no more, however large the next one may be.
+func Make(s Spec) ([]byte, error) {
 	root := &node{kids: map[string]*node{}}
-	for name, data := range files {
-		if err := root.put(name, data); err != nil {
+	for name, data := range s.Files {
+		if err := root.put(name, data, max(s.Room[name], len(data))); err != nil {
 			return nil, err
 		}
 	}
-	sectors := size / sector
-	tableSectors := (sectors/2*4 + sector - 1) / sector
-	count := (sectors - reserved - 2*tableSectors) / 2
+	size, label, when := s.Size, s.Label, s.When
+	sectors, each := size/sector, Cluster(size)/sector
+	tableSectors := (sectors/each*4 + sector - 1) / sector
+	count := (sectors - reserved - 2*tableSectors) / each
 	if count < least {
 		return nil, fmt.Errorf("fat: %d bytes are too few for FAT32", size)
 	}
-	w := &writer{b: make([]byte, size), table: make([]byte, tableSectors*sector), start: (reserved + 2*tableSectors) * sector, next: 2, end: uint32(count) + 2, when: when}
+	w := &writer{b: make([]byte, size), table: make([]byte, tableSectors*sector), start: (reserved + 2*tableSectors) * sector, cluster: each * sector,
+		next: 2, end: uint32(count) + 2, when: when}
 	le := binary.LittleEndian
 	le.PutUint32(w.table[0:], 0x0ffffff8)
 	le.PutUint32(w.table[4:], 0x0fffffff)
@@ -60,7 +80,7 @@ func Make(size int, label string, files map[string][]byte, when time.Time) ([]by
 }
 
 // put adds a file and the folders above it.
-func (n *node) put(name string, data []byte) error {
+func (n *node) put(name string, data []byte, room int) error {
 	dir, base := path.Split(strings.TrimPrefix(path.Clean("/"+name), "/"))
 	for part := range strings.SplitSeq(strings.Trim(dir, "/"), "/") {
 		if part == "" {
@@ -79,7 +99,7 @@ func (n *node) put(name string, data []byte) error {
 	if base == "" || n.kids[base] != nil {
 		return fmt.Errorf("fat: %q cannot be a file", name)
 	}
-	n.kids[base] = &node{name: base, data: data}
+	n.kids[base] = &node{name: base, data: data, room: room}
 	return nil
 }
 
@@ -87,13 +107,14 @@ func (n *node) put(name string, data []byte) error {
 type writer struct {
 	b, table  []byte
 	start     int // of the first cluster
+	cluster   int // in bytes
 	next, end uint32
 	when      time.Time
 }
 
 // take gives n bytes room in one piece.
 func (w *writer) take(n int) (uint32, error) {
-	count := uint32((n + cluster - 1) / cluster)
+	count := uint32((n + w.cluster - 1) / w.cluster)
 	if count == 0 {
 		return 0, nil
 	}
@@ -104,7 +125,7 @@ func (w *writer) take(n int) (uint32, error) {
 	for c := first; c < first+count; c++ {
 		link := c + 1
 		if link == first+count {
-			link = 0x0fffffff
+			link = last
 		}
 		binary.LittleEndian.PutUint32(w.table[4*c:], link)
 	}
@@ -112,7 +133,7 @@ func (w *writer) take(n int) (uint32, error) {
 	return first, nil
 }
 
-func (w *writer) at(c uint32) []byte { return w.b[w.start+int(c-2)*cluster:] }
+func (w *writer) at(c uint32) []byte { return w.b[w.start+int(c-2)*w.cluster:] }
 
 // folder writes one and all below it. The root comes first, which cluster 2 must be.
 func (w *writer) folder(n, above *node, label string) (err error) {
@@ -135,7 +156,7 @@ func (w *writer) folder(n, above *node, label string) (err error) {
 			}
 			continue
 		}
-		if kid.first, err = w.take(len(kid.data)); err != nil {
+		if kid.first, err = w.take(kid.room); err != nil {
 			return err
 		}
 		if len(kid.data) > 0 {
@@ -170,20 +191,24 @@ func (w *writer) folder(n, above *node, label string) (err error) {
 
 // row appends one entry of a folder.
 func (w *writer) row(dst []byte, name [11]byte, kind byte, n *node) []byte {
+	return appendRow(dst, name, kind, n.first, len(n.data), w.when)
+}
+
+func appendRow(dst []byte, name [11]byte, kind byte, first uint32, size int, when time.Time) []byte {
 	e := make([]byte, 32)
 	le := binary.LittleEndian
 	copy(e, name[:])
 	e[11] = kind
-	clock := uint16(w.when.Hour()<<11 | w.when.Minute()<<5 | w.when.Second()/2)
-	day := uint16((max(w.when.Year(), 1980)-1980)<<9 | int(w.when.Month())<<5 | w.when.Day())
+	clock := uint16(when.Hour()<<11 | when.Minute()<<5 | when.Second()/2)
+	day := uint16((max(when.Year(), 1980)-1980)<<9 | int(when.Month())<<5 | when.Day())
 	le.PutUint16(e[14:], clock)
 	le.PutUint16(e[16:], day)
 	le.PutUint16(e[18:], day)
-	le.PutUint16(e[20:], uint16(n.first>>16))
+	le.PutUint16(e[20:], uint16(first>>16))
 	le.PutUint16(e[22:], clock)
 	le.PutUint16(e[24:], day)
-	le.PutUint16(e[26:], uint16(n.first))
-	le.PutUint32(e[28:], uint32(len(n.data)))
+	le.PutUint16(e[26:], uint16(first))
+	le.PutUint32(e[28:], uint32(size))
 	return append(dst, e...)
 }
 
@@ -209,6 +234,16 @@ func short(name string, i int) (_ [11]byte, long bool) {
 	copy(out[:], fmt.Sprintf("F%05d~1", i%100000))
 	copy(out[8:], "LFN")
 	return out, true
+}
+
+// AppendFile appends the rows of a file that lies somewhere already: its name, and where it is. i is the one of its kind
+// in the folder.
+func AppendFile(dst []byte, name string, i int, f File, when time.Time) []byte {
+	short, long := short(name, i)
+	if long {
+		dst = appendLong(dst, name, short)
+	}
+	return appendRow(dst, short, 0x20, f.first, int(f.Size), when)
 }
 
 func longRows(name string) int { return (len(utf16.Encode([]rune(name))) + 12) / 13 }
@@ -249,7 +284,7 @@ func (w *writer) heads(sectors, tableSectors int, label string) {
 	b := make([]byte, sector)
 	copy(b, "\xeb\x58\x90HEARTH  ")
 	le.PutUint16(b[11:], sector)
-	b[13] = cluster / sector
+	b[13] = byte(w.cluster / sector)
 	le.PutUint16(b[14:], reserved)
 	b[16] = 2    // tables
 	b[21] = 0xf8 // a fixed disk
