@@ -2,6 +2,8 @@ package engine
 
 import (
 	"context"
+	"fmt"
+	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -109,5 +111,24 @@ func TestRevokedWhileConnecting(t *testing.T) {
 	}
 	if n := f.sessionsOf("lamp"); n != 0 {
 		t.Errorf("%d sessions", n)
+	}
+}
+
+// A thing whose messages go wrong does not fill the control room with that.
+func TestFaultsDoNotFillTheControlRoom(t *testing.T) {
+	f, _ := newFarm(t, `{"topic":"lamp/#","room":"#nowhere:hub","mode":"event"}`)
+	w := f.connect(kept)
+	for i := range 60 {
+		if r := f.publish(w, mqtt.Message{Topic: fmt.Sprintf("lamp/%d", i), Payload: []byte("x")}, uint16(i+1)); !r.Failed() {
+			t.Fatal(r)
+		}
+	}
+	num, err := f.ControlRoom()
+	f.ok(err)
+	told := func() int { return strings.Count(f.lines(num), "lamp on lamp/") }
+	f.waitFor("the first faults in the control room", func() bool { return told() > 10 })
+	f.ok(f.RevokeThing("lamp"))
+	if n := told(); n > 25 {
+		t.Errorf("%d faults were told within a moment", n)
 	}
 }

@@ -191,10 +191,12 @@ func (e *Engine) letIn(_ context.Context, c *mqtt.Connect) (mqtt.Identity, error
 	if c.Username == "" {
 		return mqtt.Identity{}, fault.E(fault.Unauthorised, op, "a thing needs a user name and a password, or a certificate")
 	}
-	one, err := e.Things.Authenticate(c.Username, string(c.Password))
+	one, err := e.Things.Authenticate(c.Username, string(c.Password), c.Remote)
 	switch {
 	case err == nil:
 		return mqtt.Identity{Name: one.Name}, nil
+	case fault.Is(err, fault.Limit):
+		return mqtt.Identity{}, err
 	case !fault.Is(err, fault.NotFound):
 		return mqtt.Identity{}, fault.E(fault.Unauthorised, op, "wrong user name or password")
 	}

@@ -17,7 +17,7 @@ func TestThingIsUserDeviceAndSecret(t *testing.T) {
 	if n.ID != "@porch:hub" || n.Secret == "" {
 		t.Fatalf("%+v", n)
 	}
-	one, err := h.Things.Authenticate("porch", n.Secret)
+	one, err := h.Things.Authenticate("porch", n.Secret, netip.Addr{})
 	h.ok(err)
 	d, err := h.Accounts.Device(one.User, thing.DeviceID)
 	h.ok(err)
@@ -32,7 +32,7 @@ func TestThingIsUserDeviceAndSecret(t *testing.T) {
 	var ended []string
 	h.OnRevoke(func(name string) { ended = append(ended, name) })
 	h.ok(h.RevokeThing("porch"))
-	if _, err := h.Things.Authenticate("porch", n.Secret); err == nil || len(ended) != 1 {
+	if _, err := h.Things.Authenticate("porch", n.Secret, netip.Addr{}); err == nil || len(ended) != 1 {
 		t.Error("it is revoked and let in", ended)
 	}
 	if _, err := h.Accounts.Device(one.User, thing.DeviceID); !fault.Is(err, fault.NotFound) {
@@ -40,10 +40,10 @@ func TestThingIsUserDeviceAndSecret(t *testing.T) {
 	}
 	again, err := h.AddThing("porch", nil)
 	h.ok(err)
-	if two, err := h.Things.Authenticate("porch", again.Secret); err != nil || two.User != one.User || len(two.Allow) != 0 {
+	if two, err := h.Things.Authenticate("porch", again.Secret, netip.Addr{}); err != nil || two.User != one.User || len(two.Allow) != 0 {
 		t.Errorf("%+v %v", two, err)
 	}
-	if _, err := h.Things.Authenticate("porch", n.Secret); err == nil {
+	if _, err := h.Things.Authenticate("porch", n.Secret, netip.Addr{}); err == nil {
 		t.Error("the old secret is good again")
 	}
 	h.ok(h.Verify(func(line string) { t.Error(line) }))
@@ -59,7 +59,7 @@ func TestApproving(t *testing.T) {
 	h.ok(err)
 	n, err := h.ApproveThing("lamp", nil)
 	h.ok(err)
-	if _, err := h.Things.Authenticate("lamp", "a-good-secret"); err != nil || n.Secret != "" {
+	if _, err := h.Things.Authenticate("lamp", "a-good-secret", netip.Addr{}); err != nil || n.Secret != "" {
 		t.Error(err)
 	}
 	_, err = h.Things.Knock("bell", "c", "short", addr)
@@ -81,12 +81,12 @@ func TestThingsAfterPowerCut(t *testing.T) {
 	h.ok(h.RevokeThing("gone"))
 	after := openOn(t, fs.CrashClone(vfs.CrashCloneCfg{}))
 	defer func() { h.ok(after.Close()); h.ok(h.Close()) }()
-	one, err := after.Things.Authenticate("kept", kept.Secret)
+	one, err := after.Things.Authenticate("kept", kept.Secret, netip.Addr{})
 	h.ok(err)
 	if d, err := after.Accounts.Device(one.User, thing.DeviceID); err != nil || d.Num != one.DeviceNum {
 		t.Error("half a thing:", err)
 	}
-	if _, err := after.Things.Authenticate("gone", gone.Secret); !fault.Is(err, fault.Forbidden) {
+	if _, err := after.Things.Authenticate("gone", gone.Secret, netip.Addr{}); !fault.Is(err, fault.Forbidden) {
 		t.Error("a revoked thing is back:", err)
 	}
 }

@@ -81,11 +81,13 @@ type Bridge struct {
 	rooms  resolved
 	from   stream.Pos // where the log is read on from
 
-	mu   sync.Mutex
-	own  []*Mapping      // of the owner's file
-	told map[string]bool // faults that were told
-	show map[string]*showing
-	gone map[string][]string // delayed alerts by thing
+	mu     sync.Mutex
+	own    []*Mapping      // of the owner's file
+	told   map[string]bool // faults that were told
+	lately int             // of these, within the hour that began at hour
+	hour   time.Time
+	show   map[string]*showing
+	gone   map[string][]string // delayed alerts by thing
 
 	tolls    map[string]toll // how far mappings' samples were told; the one goroutine's that keeps time
 	commands commands
@@ -248,18 +250,33 @@ func (b *Bridge) tellOnce(text string) { b.tellOnceOf(text, text) }
 
 // tellOnceOf is tellOnce of what goes by a key.
 func (b *Bridge) tellOnceOf(key, text string) {
-	b.mu.Lock()
-	known := b.told[key]
-	if len(b.told) >= maxMappings {
-		clear(b.told)
-	}
-	b.told[key] = true
-	b.mu.Unlock()
-	if known {
+	if !b.worthTelling(key) {
 		return
 	}
 	b.p.Note("mqtt: %s", text)
 	b.do("", len(text), func() { b.p.Deeds.Tell(text) })
+}
+
+// tellsPerHour bounds what is told of faults: a thing can make as many as there are
+// topics, and what is said in a room stays there.
+const tellsPerHour = 20
+
+func (b *Bridge) worthTelling(key string) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now := b.p.Now()
+	if now.Sub(b.hour) >= time.Hour || now.Before(b.hour) {
+		b.hour, b.lately = now, 0
+	}
+	if b.told[key] || b.lately >= tellsPerHour {
+		return false
+	}
+	if len(b.told) >= maxMappings {
+		clear(b.told)
+	}
+	b.told[key] = true
+	b.lately++
+	return true
 }
 
 // RetainDays is how long samples are kept whose mapping does not say.

@@ -285,7 +285,7 @@ func (b *Bridge) deviceCommand(one *thing.Thing, at stream.Pos, val []byte) erro
 		name = one.Name + "/command"
 	}
 	payload, ok := payloadOf(typ, body)
-	if !ok || topic.CheckName(name) != nil || !one.May(name, thing.Read) ||
+	if !ok || sender == "" || topic.CheckName(name) != nil || !one.May(name, thing.Read) ||
 		!b.May(mqtt.Identity{Name: sender}, mqtt.Publish, name) {
 		return nil
 	}

@@ -72,12 +72,13 @@ func (t *Things) Knock(name, client, secret string, from netip.Addr) (fresh bool
 	defer k.mu.Unlock()
 	one := k.byName[name]
 	if one != nil {
-		if now.Sub(one.Last) < knockEvery {
+		// Two of one name are noted at once: one of them is perhaps not what it says.
+		other := !one.Others && len(one.Secret) > 0 && !slices.Equal(hash(one.Salt, secret), one.Secret)
+		if !other && now.Sub(one.Last) < knockEvery {
 			return false, nil
 		}
 		again := *one
-		again.Last, again.Times, again.From = now, one.Times+1, from
-		again.Others = again.Others || len(again.Secret) > 0 && !slices.Equal(hash(again.Salt, secret), again.Secret)
+		again.Last, again.Times, again.From, again.Others = now, one.Times+1, from, one.Others || other
 		return false, t.putKnock(&again)
 	}
 	if err := k.admit(now, from); err != nil {

@@ -21,6 +21,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/json"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -180,8 +181,9 @@ type Things struct {
 	byName map[string]*Thing
 	byUser map[uint32]*Thing
 
-	knocks knocks
-	ca     authority
+	knocks  knocks
+	guesses guesses
+	ca      authority
 }
 
 // Open reads all things and those that knock.
@@ -307,15 +309,22 @@ func (t *Things) Save(one *Thing) error {
 // Authenticate finds the thing of a name and a secret.
 //
 // Errors: NotFound for a name that is no thing's, which may knock; Forbidden for
-// a wrong secret and for a thing that was revoked.
-func (t *Things) Authenticate(name, secret string) (*Thing, error) {
+// a wrong secret and for a thing that was revoked; Limit where too many wrong ones
+// came from the address.
+func (t *Things) Authenticate(name, secret string, from netip.Addr) (*Thing, error) {
 	one, err := t.Find(name)
 	switch {
 	case err != nil:
 		return nil, err
 	case one.Revoked:
 		return nil, fault.E(fault.Forbidden, "thing.Authenticate", "the thing %s was revoked", one.Name)
-	case !one.knows(secret):
+	}
+	guess := one.guess(from)
+	if err := t.guesses.admit(guess, t.o.Now()); err != nil {
+		return nil, err
+	}
+	if !one.knows(secret) {
+		t.guesses.wrong(guess, t.o.Now())
 		return nil, fault.E(fault.Forbidden, "thing.Authenticate", "wrong secret for the thing %s", one.Name)
 	}
 	return one, nil

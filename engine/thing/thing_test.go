@@ -14,6 +14,8 @@ import (
 	"hearth/engine/store"
 )
 
+var home = netip.MustParseAddr("192.168.1.7")
+
 type fixture struct {
 	t   *testing.T
 	fs  vfs.FS
@@ -61,7 +63,7 @@ func TestSecrets(t *testing.T) {
 	}
 	f.open()
 	for _, name := range []string{"porch", "Porch", "@porch:hub"} {
-		if got, err := f.Authenticate(name, secret); err != nil || got.User != 7 {
+		if got, err := f.Authenticate(name, secret, home); err != nil || got.User != 7 {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -69,7 +71,7 @@ func TestSecrets(t *testing.T) {
 		name, secret string
 		want         fault.Kind
 	}{{"porch", "", fault.Forbidden}, {"porch", secret + "x", fault.Forbidden}, {"attic", secret, fault.NotFound}, {"@porch:else", secret, fault.NotFound}} {
-		if _, err := f.Authenticate(c.name, c.secret); !fault.Is(err, c.want) {
+		if _, err := f.Authenticate(c.name, c.secret, home); !fault.Is(err, c.want) {
 			t.Errorf("%s: %v", c.name, err)
 		}
 	}
@@ -78,7 +80,7 @@ func TestSecrets(t *testing.T) {
 	if err := f.Save(gone); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := f.Authenticate("porch", secret); !fault.Is(err, fault.Forbidden) {
+	if _, err := f.Authenticate("porch", secret, home); !fault.Is(err, fault.Forbidden) {
 		t.Error("a revoked thing is let in:", err)
 	}
 }
@@ -121,6 +123,14 @@ func TestKnocking(t *testing.T) {
 	}
 	if fresh, err := f.Knock("tasmota", "DVES", "hunter22", from(1)); err != nil || fresh {
 		t.Fatal("told of twice", err)
+	}
+	for _, secret := range []string{"hunter22", "hunter23"} { // the second within the minute
+		if _, err := f.Knock("sonoff", "DVES", secret, from(2)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if k, err := f.Knocking("sonoff"); err != nil || !k.Others || (&Thing{}).Adopt(k) {
+		t.Errorf("one of two with a name was taken for the other: %+v %v", k, err)
 	}
 	f.now = f.now.Add(2 * time.Minute)
 	if fresh, err := f.Knock("tasmota", "DVES", "hunter22", from(1)); err != nil || fresh {
@@ -228,5 +238,36 @@ func TestCertificates(t *testing.T) {
 	f.ca = authority{}
 	if _, err := f.CA(); !fault.Is(err, fault.Corrupt) {
 		t.Error("a second CA is made over the first:", err)
+	}
+}
+
+// A secret that somebody thought up cannot be guessed by trying; who tries keeps
+// nobody else out, and a secret of the hub's own is nobody's guess.
+func TestGuessing(t *testing.T) {
+	f := start(t)
+	_, own := f.add("porch", 7)
+	soft := &Thing{Name: "tasmota", User: 3, DeviceNum: 1, Salt: []byte("salt"), Secret: hash([]byte("salt"), "hunter22")}
+	if err := f.Save(soft); err != nil {
+		t.Fatal(err)
+	}
+	for i := range maxWrong {
+		for _, name := range []string{"tasmota", "porch"} {
+			if _, err := f.Authenticate(name, fmt.Sprintf("hunter%d", i), home); !fault.Is(err, fault.Forbidden) {
+				t.Fatal(err)
+			}
+		}
+	}
+	if _, err := f.Authenticate("tasmota", "hunter22", home); !fault.Is(err, fault.Limit) {
+		t.Error("the next guess:", err)
+	}
+	if _, err := f.Authenticate("tasmota", "hunter22", home.Next()); err != nil {
+		t.Error("the thing at its own address:", err)
+	}
+	if _, err := f.Authenticate("porch", own, home); err != nil {
+		t.Error("a thing with a secret of the hub's:", err)
+	}
+	f.now = f.now.Add(wrongFor)
+	if _, err := f.Authenticate("tasmota", "hunter22", home); err != nil {
+		t.Error("a minute later:", err)
 	}
 }
