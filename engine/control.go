@@ -229,7 +229,7 @@ func (e *Engine) enter(num room.Num, user, by mxid.UserID) error {
 }
 
 // createFor makes a room for a mapping, in the hub's name, with the members of the
-// control room as its members.
+// control room as its members: they said yes to the hub when they entered that.
 func (e *Engine) createFor(alias mxid.Alias) (room.Num, error) {
 	const op = "engine.createFor"
 	if alias.Server() != e.Server {
@@ -248,11 +248,15 @@ func (e *Engine) createFor(alias mxid.Alias) (room.Num, error) {
 	}
 	n := &NewRoom{Creator: hub, Preset: "private_chat", Alias: alias.Localpart(), Name: alias.Localpart(), Version: controlVersion}
 	levels := `"` + string(hub) + `":100`
+	var in []mxid.UserID
 	err = e.Rooms.Members(control, func(m room.Member) bool {
 		id, uerr := e.Rooms.UserID(m.User)
 		if uerr == nil && id != hub && (m.Membership == room.Join || m.Membership == room.Invite) {
 			n.Invite = append(n.Invite, id)
 			levels += fmt.Sprintf(`,%q:100`, id)
+			if m.Membership == room.Join && m.Local {
+				in = append(in, id)
+			}
 		}
 		return true
 	})
@@ -264,7 +268,16 @@ func (e *Engine) createFor(alias mxid.Alias) (room.Num, error) {
 	if err != nil {
 		return 0, err
 	}
-	return e.Rooms.Find(id)
+	num, err := e.Rooms.Find(id)
+	if err != nil {
+		return 0, err
+	}
+	for _, id := range in {
+		if err := e.Join(num, id, nil); err != nil {
+			return 0, err
+		}
+	}
+	return num, nil
 }
 
 // maxMade bounds the rooms that mappings make in one run: their names come from

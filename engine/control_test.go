@@ -98,3 +98,34 @@ func TestRefusalsAreToldOfOnce(t *testing.T) {
 		}
 	}
 }
+
+// A mapping that makes its room is the owner's from the first message on.
+func TestOwnerPublishesIntoANewRoom(t *testing.T) {
+	h := open(t)
+	_, err := h.ServeThings(mqtt.Limits{})
+	h.ok(err)
+	_, err = h.Accounts.Create(account.NewUser{Localpart: "ann", Admin: true})
+	h.ok(err)
+	h.inControl("@ann:hub", room.Join)
+	control, err := h.controlRoom()
+	h.ok(err)
+	key := "x"
+	_, err = h.State(control, &room.Draft{Type: "io.hearth.mapping", StateKey: &key, Sender: "@ann:hub",
+		Content: []byte(`{"topic":"house/+","room":"#house:hub","create":true,"mode":"event","type":"io.t"}`)})
+	h.ok(err)
+	h.waitFor("the mapping counts", func() bool { list, _ := h.Bridge.Mappings(); return len(list) == 1 })
+	ann := mqtt.Identity{Name: "@ann:hub"}
+	if h.Bridge.May(mqtt.Identity{Name: "@b:hub"}, mqtt.Publish, "house/x") || !h.Bridge.May(ann, mqtt.Publish, "house/x") {
+		t.Fatal("before the room is there")
+	}
+	done := make(chan error, 1)
+	if v := h.Bridge.Tap(&mqtt.Message{Topic: "house/x", Payload: []byte("x"), QoS: 1, From: ann}, func(err error) { done <- err }); !v.Later {
+		t.Fatalf("%+v", v)
+	}
+	h.ok(<-done)
+	for _, op := range []mqtt.Op{mqtt.Publish, mqtt.Receive} {
+		if !h.Bridge.May(ann, op, "house/x") || h.Bridge.May(mqtt.Identity{Name: "@b:hub"}, op, "house/x") {
+			t.Error("in the room", op)
+		}
+	}
+}

@@ -186,8 +186,11 @@ func (b *Bridge) mayTopic(id mqtt.Identity, op mqtt.Op, name string) bool {
 		return b.mayControl(id, op)
 	}
 	num, err := b.roomOf(m, name, false)
-	if err != nil || num == 0 {
+	switch {
+	case err != nil || num == 0 && !m.Create:
 		return false
+	case num == 0: // it is made by the first message, for those in the control room
+		return b.mayControl(id, op)
 	}
 	return b.mayIn(num, id, op, m.Type, m.Mode == Shadow)
 }
