@@ -94,11 +94,11 @@ func TestChunkIsSmall(t *testing.T) {
 func TestPaths(t *testing.T) {
 	shape, _ := cut(nil, []byte(`{"a":1,"b":{"c":[2.5,"7"]},"t":"12:30"} `), nil)
 	got := fmt.Sprint(paths(shape))
-	if want := "[{a true} {b.c.0 true} { false} { false} { false}]"; got != want {
+	if want := "[{a true false} {b.c.0 true false} { false false} { false false} { false false}]"; got != want {
 		t.Errorf("%s and not %s", got, want)
 	}
 	shape, _ = cut(nil, []byte("-4.5"), nil)
-	if got := fmt.Sprint(paths(shape)); got != "[{ true}]" {
+	if got := fmt.Sprint(paths(shape)); got != "[{ true false}]" {
 		t.Error(got)
 	}
 }

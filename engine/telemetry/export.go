@@ -131,9 +131,15 @@ func lineEscape(s string) string {
 // fields calls f for the numbers of a payload that have a place in its JSON.
 func fields(payload []byte, f func(field, number string)) {
 	shape, nums := cut(nil, payload, nil)
+	number := func(dst []byte, h int) []byte {
+		if h < len(nums) {
+			dst = append(dst, nums[h]...)
+		}
+		return dst
+	}
 	for h, p := range paths(shape) {
 		if p.ok && h < len(nums) {
-			f(p.name, string(nums[h]))
+			f(string(p.appendName(nil, number)), string(nums[h]))
 		}
 	}
 }

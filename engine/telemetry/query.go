@@ -1,6 +1,7 @@
 package telemetry
 
 import (
+	"bytes"
 	"encoding/binary"
 	"math"
 	"slices"
@@ -191,30 +192,69 @@ func (g *gather) take(c *chunk) bool {
 				g.known[string(shape)] = where
 			}
 		}
-		for h, p := range where {
-			if !p.ok || g.field != "*" && g.field != p.name || g.fields[p.name] == nil && len(g.fields) >= maxFields {
-				continue
+		for h := range where {
+			if p := &where[h]; p.open {
+				g.named(p, c, s, h)
+			} else if to := g.series(p, p.name); to != nil {
+				g.column(to, c, s, h)
 			}
-			if g.fields[p.name] == nil {
-				g.fields[p.name] = &Series{Field: p.name}
-			}
-			g.column(g.fields[p.name], c, s, h)
 		}
 	}
 	return true
 }
 
+// series gives the series of a field; nil where it is none, or not asked for.
+func (g *gather) series(p *path, name string) *Series {
+	if !p.ok || g.field != "*" && g.field != name {
+		return nil
+	}
+	one := g.fields[name]
+	if one == nil && len(g.fields) < maxFields {
+		one = &Series{Field: name}
+		g.fields[name] = one
+	}
+	return one
+}
+
 // column adds one column of one shape to a field.
 func (g *gather) column(to *Series, c *chunk, s, h int) {
-	col := &c.cols[s][h]
+	for i := range c.times {
+		if c.shapeOf[i] == int64(s) {
+			g.number(to, c, i, h)
+		}
+	}
+}
+
+// named adds a column to the fields that its samples name.
+func (g *gather) named(p *path, c *chunk, s, h int) {
+	var name, last []byte
+	var to *Series
 	for i, at := range c.times {
 		if c.shapeOf[i] != int64(s) || at < g.from || at >= g.until {
 			continue
 		}
-		v := col.float(c.place[i])
-		if math.IsNaN(v) {
-			continue
+		name = p.appendName(name[:0], func(dst []byte, hole int) []byte {
+			if hole >= len(c.cols[s]) {
+				return dst
+			}
+			return c.cols[s][hole].append(dst, c.place[i])
+		})
+		if last == nil || !bytes.Equal(name, last) {
+			last, to = append(last[:0], name...), g.series(p, string(name))
 		}
+		if to != nil {
+			g.number(to, c, i, h)
+		}
+	}
+}
+
+// number adds the number of one sample to a field.
+func (g *gather) number(to *Series, c *chunk, i, h int) {
+	at := c.times[i]
+	if at < g.from || at >= g.until {
+		return
+	}
+	if v := c.cols[c.shapeOf[i]][h].float(c.place[i]); !math.IsNaN(v) {
 		g.point(to, at-(at-g.from)%g.step).add(v)
 	}
 }

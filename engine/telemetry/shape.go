@@ -5,8 +5,6 @@ import (
 	"encoding/binary"
 	"math"
 	"strconv"
-
-	"hearth/engine/cjson"
 )
 
 // A payload is cut into numbers and the text around them, its shape. A thing
@@ -246,54 +244,4 @@ func (r *reader) column(n int) (c column) {
 	}
 	c.value = r.ints(n)
 	return c
-}
-
-// paths gives the place of each number of a shape in the JSON that it is: member
-// names and places in arrays, joined by dots; "" where the payload is one
-// number. A number that is no JSON number of its own has no path.
-func paths(shape []byte) []path {
-	if len(shape) == 0 || shape[0] != 0 {
-		return nil
-	}
-	var text []byte
-	n := 0
-	for _, c := range shape[1:] {
-		if c == hole {
-			text = strconv.AppendInt(text, int64(n), 10)
-			n++
-			continue
-		}
-		text = append(text, c)
-	}
-	list := make([]path, n)
-	if n > 0 && cjson.Check(text) == nil {
-		walk(text, "", list)
-	}
-	return list
-}
-
-type path struct {
-	name string
-	ok   bool
-}
-
-// walk notes where the numbers of val stand, which are the numbers of the holes.
-func walk(val []byte, at string, list []path) {
-	sub := func(name string) string {
-		if at == "" {
-			return name
-		}
-		return at + "." + name
-	}
-	switch val = bytes.TrimSpace(val); cjson.KindOf(val) {
-	case cjson.NumberKind:
-		if i, ok := cjson.Int(val); ok && i >= 0 && i < int64(len(list)) {
-			list[i] = path{at, true}
-		}
-	case cjson.ObjectKind:
-		_ = cjson.Object(val, func(key, v []byte) bool { walk(v, sub(string(key)), list); return true }) // it was checked
-	case cjson.ArrayKind:
-		i := 0
-		_ = cjson.Array(val, func(v []byte) bool { walk(v, sub(strconv.Itoa(i)), list); i++; return true }) // it was checked
-	}
 }

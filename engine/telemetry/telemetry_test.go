@@ -166,6 +166,40 @@ func TestAcknowledgedSurvivesPowerCut(t *testing.T) {
 	f.ok(f.st.Close())
 }
 
+// Members of sensors have numbers in their names, which are names all the same.
+func TestNamesWithNumbers(t *testing.T) {
+	f := openOn(t, vfs.NewMem(), start, Options{})
+	defer f.st.Close()
+	for i := range 8 {
+		f.ok(f.Add("x", fmt.Appendf(nil, `{"Time":"2026-05-04T23:59:5%d","AM2301":{"Temperature":2%d.5},"DS18B20-1":{"Id":"0115A9\"%d"}}`, i, i, i), nil))
+		f.ok(f.Add("y", fmt.Appendf(nil, `{"T%d":%d}`, i%2+1, i), nil))
+		f.now = f.now.Add(time.Second)
+		if i == 4 {
+			f.ok(f.Flush())
+		}
+	}
+	at := time.Duration(start.UnixNano())
+	got, err := f.Range("x", "*", at, at+time.Minute, time.Minute)
+	f.ok(err)
+	if len(got) != 1 || got[0].Field != "AM2301.Temperature" || got[0].Points[0].Count != 8 || got[0].Points[0].Max != 27.5 {
+		t.Errorf("%+v", got)
+	}
+	got, err = f.Range("y", "*", at, at+time.Minute, time.Minute)
+	f.ok(err)
+	if len(got) != 2 || got[0].Field != "T1" || got[1].Field != "T2" || got[0].Points[0].Max != 6 || got[1].Points[0].Max != 7 {
+		t.Errorf("%+v", got)
+	}
+	if got, err = f.Range("y", "T2", at, at+time.Minute, time.Minute); err != nil || len(got) != 1 || got[0].Points[0].Count != 4 {
+		t.Errorf("%+v %v", got, err)
+	}
+	var line, prom bytes.Buffer
+	f.ok(f.Export(&line, Line, "y", 0, 1<<50))
+	f.ok(f.Export(&prom, Prometheus, "x", 0, 1<<50))
+	if !strings.HasPrefix(line.String(), "mqtt,topic=y T1=0 ") || !strings.Contains(prom.String(), `field="AM2301.Temperature"} 27.5 `) {
+		t.Errorf("%s%s", line.String(), prom.String())
+	}
+}
+
 func TestDaysGo(t *testing.T) {
 	f := openOn(t, vfs.NewMem(), start, Options{Days: 5})
 	defer f.st.Close()
