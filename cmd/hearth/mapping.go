@@ -30,6 +30,8 @@ The keys of a mapping:
   room         id or alias; {name} and {1} stand for levels of the topic
   type         type of the events; state_key: their state key, in the same way
   interval     least time between state events of a shadow, time that a digest is over; as 30s or 15m
+  hide         with shadow: members of the state that the room is not shown, as ["linkquality"]
+  changes      with event: true: a retained message that says what is retained already makes no event
   retain_days  how long samples are kept, default 30; the control room can only shorten it
   create       true: the room is made where its alias is free
   join         false: the hub lets no thing into the room by itself

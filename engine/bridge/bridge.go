@@ -18,6 +18,7 @@ package bridge
 
 import (
 	"hash/fnv"
+	"hash/maphash"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -87,6 +88,7 @@ type Bridge struct {
 	lately int             // of these, within the hour that began at hour
 	hour   time.Time
 	show   map[string]*showing
+	seed   maphash.Seed
 	gone   map[string][]string // delayed alerts by thing
 
 	tolls    map[string]toll // how far mappings' samples were told; the one goroutine's that keeps time
@@ -108,7 +110,7 @@ func Open(p Parts, own []*Mapping) (*Bridge, error) {
 	if p.Note == nil {
 		p.Note = func(string, ...any) {}
 	}
-	b := &Bridge{p: p, own: own, told: map[string]bool{}, show: map[string]*showing{}, tolls: map[string]toll{}}
+	b := &Bridge{p: p, own: own, told: map[string]bool{}, show: map[string]*showing{}, seed: maphash.MakeSeed(), tolls: map[string]toll{}}
 	b.rooms.num = map[string]found{}
 	b.rights.rooms = map[room.Num]*roomRights{}
 	for i := range b.work {

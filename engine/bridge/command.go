@@ -201,7 +201,7 @@ func (b *Bridge) orderTopic(m *Mapping, e *room.Event) (string, bool) {
 		var ok bool
 		if name, ok = cjson.LookupString(e.Content, "topic"); !ok && e.Type == typeMessage {
 			body, _ := cjson.LookupString(e.Content, "body")
-			name, _, ok = strings.Cut(body, " ")
+			name, ok = firstTopic(m.filter, body)
 		}
 		if !ok || topic.CheckName(name) != nil || len(name) > maxTopicText || !topic.Match(m.filter, name) {
 			return "", false
@@ -209,6 +209,23 @@ func (b *Bridge) orderTopic(m *Mapping, e *room.Event) (string, bool) {
 	}
 	num, err := b.roomOf(m, name, false)
 	return name, err == nil && num == e.In
+}
+
+// firstTopic is the topic that a message for people begins with. People name their
+// lamps "desk lamp": it is the shortest beginning up to a space that fits.
+func firstTopic(filter, body string) (string, bool) {
+	body = body[:min(len(body), maxTopicText)]
+	for at := 0; ; {
+		space := strings.IndexByte(body[at:], ' ')
+		if space < 0 {
+			return "", false
+		}
+		at += space
+		if name := body[:at]; topic.CheckName(name) == nil && topic.Match(filter, name) {
+			return name, true
+		}
+		at++
+	}
 }
 
 // command publishes one command. An empty payload would delete a retained value

@@ -194,6 +194,7 @@ func (b *Bridge) reload() error {
 	t.faults = append(t.faults, faults...)
 	t.faults = append(t.faults, b.sealedRooms(t)...)
 	b.table.Store(t)
+	b.unseen()
 	b.rejudge()
 	for _, text := range t.faults {
 		b.tellOnce(text)

@@ -30,6 +30,7 @@ const (
 	maxRetainDays = 3650
 	leastInterval = time.Second
 	maxInterval   = 24 * time.Hour
+	maxHidden     = 32
 )
 
 // Mapping ties the topics of a filter to a room. It is written in the owner's
@@ -39,19 +40,21 @@ const (
 // too and is named by its number. Room, type and state key are templates: {name}
 // and {1} are replaced by the level, {topic} by the topic.
 type Mapping struct {
-	Name     string `json:"name,omitempty" toml:"name"`
-	Topic    string `json:"topic" toml:"topic"`
-	Room     string `json:"room,omitempty" toml:"room"` // id, alias, or a template of one; not for local
-	Mode     Mode   `json:"mode" toml:"mode"`
-	Type     string `json:"type,omitempty" toml:"type"`
-	StateKey string `json:"state_key,omitempty" toml:"state_key"`
-	Interval string `json:"interval,omitempty" toml:"interval"` // as 30s or 15m
-	Retain   int    `json:"retain_days,omitempty" toml:"retain_days"`
-	Create   bool   `json:"create,omitempty" toml:"create"`     // make the room where its alias is free
-	Joins    *bool  `json:"join,omitempty" toml:"join"`         // whether the hub lets things into the room; it does
-	Alert    bool   `json:"alert,omitempty" toml:"alert"`       // a last will mentions the whole room
-	AlertIn  string `json:"alert_in,omitempty" toml:"alert_in"` // how long a last will waits for the thing's return
-	Origin   string `json:"-" toml:"-"`                         // where it stands, for messages
+	Name     string   `json:"name,omitempty" toml:"name"`
+	Topic    string   `json:"topic" toml:"topic"`
+	Room     string   `json:"room,omitempty" toml:"room"` // id, alias, or a template of one; not for local
+	Mode     Mode     `json:"mode" toml:"mode"`
+	Type     string   `json:"type,omitempty" toml:"type"`
+	StateKey string   `json:"state_key,omitempty" toml:"state_key"`
+	Interval string   `json:"interval,omitempty" toml:"interval"` // as 30s or 15m
+	Hide     []string `json:"hide,omitempty" toml:"hide"`         // mode shadow: members of a state that the room is not shown, nor their changes
+	Retain   int      `json:"retain_days,omitempty" toml:"retain_days"`
+	Create   bool     `json:"create,omitempty" toml:"create"`     // make the room where its alias is free
+	Joins    *bool    `json:"join,omitempty" toml:"join"`         // whether the hub lets things into the room; it does
+	Alert    bool     `json:"alert,omitempty" toml:"alert"`       // a last will mentions the whole room
+	Changes  bool     `json:"changes,omitempty" toml:"changes"`   // mode event: a retained message that says what is retained already makes none
+	AlertIn  string   `json:"alert_in,omitempty" toml:"alert_in"` // how long a last will waits for the thing's return
+	Origin   string   `json:"-" toml:"-"`                         // where it stands, for messages
 
 	// By is who wrote it: it leads to rooms that they are in, and what power it
 	// needs is theirs to give. Empty: it stands in the file, and is the owner's.
@@ -142,6 +145,14 @@ func (m *Mapping) Check() error {
 	}
 	if m.Mode == Shadow && m.StateKey == "" {
 		m.StateKey = "{topic}"
+	}
+	switch {
+	case m.Changes && m.Mode != Event:
+		return bad("changes goes with the mode event only")
+	case len(m.Hide) > 0 && m.Mode != Shadow:
+		return bad("hide goes with the mode shadow only")
+	case len(m.Hide) > maxHidden:
+		return bad("hide names more than %d members", maxHidden)
 	}
 	return m.checkTemplates(bad)
 }

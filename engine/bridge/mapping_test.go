@@ -38,10 +38,32 @@ func TestBadMappings(t *testing.T) {
 		{`{"topic":"a","mode":"local","colour":1}`, "colour"}, {`{"topic":"$SYS/x","mode":"local"}`, "own"}, {`{`, "here"},
 		{`{"topic":"a","room":"#h:x","mode":"shadow","interval":"1"}`, "interval"}, {`{"topic":"{a/b","mode":"local"}`, "{name}"},
 		{`{"topic":"a","room":"#{1:x","mode":"event"}`, "no level"},
+		{`{"topic":"a","room":"#h:x","mode":"shadow","changes":true}`, "changes goes"}, {`{"topic":"a","room":"#h:x","mode":"event","hide":["b"]}`, "hide goes"},
+		{`{"topic":"a","room":"#h:x","mode":"shadow","hide":[1]}`, "here"},
 	} {
 		_, err := ParseMapping([]byte(c.mapping), "here")
 		if err == nil || !strings.Contains(err.Error(), c.want) || !fault.Is(err, fault.Invalid) && !fault.Is(err, fault.BadJSON) {
 			t.Errorf("%s: %v", c.mapping, err)
+		}
+	}
+}
+
+func TestFirstTopic(t *testing.T) {
+	for _, c := range [][3]string{
+		{"z/+/set", `z/lamp/set {"state": "ON"}`, "z/lamp/set"}, {"z/+/set", "z/desk lamp/set ON", "z/desk lamp/set"}, {"cmnd/+/+", "cmnd/x/POWER ON", "cmnd/x/POWER"},
+		{"z/+/set", "z/lamp/set", ""}, {"z/+/set", "hello there", ""}, {"z/+/set", "", ""}, {"z/+/set", "z/+/set x", ""}, {"#", " x", ""}, {"#", "a\x00 b", ""},
+	} {
+		if got, ok := firstTopic(c[0], c[1]); got != c[2] || ok != (got != "") {
+			t.Errorf("%s: %q", c[1], got)
+		}
+	}
+}
+
+func TestHidden(t *testing.T) {
+	m := parse(t, `{"topic":"a","room":"#h:x","mode":"shadow","hide":["rssi","b"]}`)
+	for val, want := range map[string]string{`{"rssi":1,"on":true,"b":{},"c":{"rssi":2}}`: `{"on":true,"c":{"rssi":2}}`, `{"b":1}`: `{}`, `"rssi"`: `"rssi"`, ` [1]`: ` [1]`} {
+		if got := string(visible(m, []byte(val))); got != want {
+			t.Errorf("%s: %s", val, got)
 		}
 	}
 }

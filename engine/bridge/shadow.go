@@ -3,6 +3,7 @@ package bridge
 import (
 	"bytes"
 	"context"
+	"hash/maphash"
 	"slices"
 	"strconv"
 	"strings"
@@ -32,6 +33,7 @@ type showing struct {
 	topic string
 	due   time.Time // zero: shown, and nothing has changed since
 	last  time.Time // when it was shown
+	says  uint64    // hash of what the room was shown last; 0: not known, or under way
 }
 
 // showLater has a change shown in the room, and to the thing what of it is open.
@@ -45,7 +47,7 @@ func (b *Bridge) showLater(to *Mapping, one *shadow.State) {
 		b.show[key] = s
 	}
 	s.to = to
-	if s.due.IsZero() {
+	if s.due.IsZero() && s.says != maphash.Bytes(b.seed, shadowContent(to, one)) {
 		s.due = now
 		if next := s.last.Add(to.interval); next.After(now) {
 			s.due = next
@@ -95,7 +97,7 @@ func (b *Bridge) showDue(now time.Time) {
 	for _, s := range b.show {
 		if !s.due.IsZero() && !s.due.After(now) {
 			due = append(due, s)
-			s.due, s.last = time.Time{}, now
+			s.due, s.last, s.says = time.Time{}, now, 0
 		}
 	}
 	b.mu.Unlock()
@@ -105,7 +107,7 @@ func (b *Bridge) showDue(now time.Time) {
 		to := s.to
 		b.mu.Unlock()
 		ok := b.do(s.thing, 512, func() {
-			err := b.showOne(to, s.thing, s.topic)
+			err := b.showOne(to, s)
 			if err != nil {
 				b.tellOnce("the shadow of " + s.topic + " is not shown: " + plain(err))
 			}
@@ -130,24 +132,59 @@ func (b *Bridge) showAgain(s *showing) {
 
 // showOne sends the state event of a shadow. One that says what the room says
 // already is not sent again.
-func (b *Bridge) showOne(to *Mapping, thing, topic string) error {
-	one, err := b.p.Shadows.Get(thing, topic)
+func (b *Bridge) showOne(to *Mapping, s *showing) error {
+	one, err := b.p.Shadows.Get(s.thing, s.topic)
 	if fault.Is(err, fault.NotFound) {
 		return nil // deleted meanwhile
 	}
 	if err != nil {
 		return err
 	}
-	num, err := b.roomOf(to, topic, true)
+	num, err := b.roomOf(to, s.topic, true)
 	if err != nil {
 		return err
 	}
-	return b.state(to, num, b.userOf(thing), to.expand(to.Type, topic), to.expand(to.StateKey, topic), shadowContent(one))
+	content := shadowContent(to, one)
+	err = b.state(to, num, b.userOf(s.thing), to.expand(to.Type, s.topic), to.expand(to.StateKey, s.topic), content)
+	if err == nil {
+		b.mu.Lock()
+		s.says = maphash.Bytes(b.seed, content)
+		b.mu.Unlock()
+	}
+	return err
+}
+
+// unseen forgets what rooms were shown: it may be other rooms now.
+func (b *Bridge) unseen() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, s := range b.show {
+		s.says = 0
+	}
+}
+
+// visible leaves out of a state what its room is not shown: a signal's strength
+// that wavers would be an event each time.
+func visible(to *Mapping, val []byte) []byte {
+	if len(to.Hide) == 0 || cjson.KindOf(trim(val)) != cjson.ObjectKind {
+		return val
+	}
+	dst := []byte{'{'}
+	_ = cjson.Object(trim(val), func(key, member []byte) bool { // shadows hold JSON only
+		if !slices.Contains(to.Hide, string(key)) {
+			if len(dst) > 1 {
+				dst = append(dst, ',')
+			}
+			dst = append(append(cjson.AppendString(dst, string(key)), ':'), member...)
+		}
+		return true
+	})
+	return append(dst, '}')
 }
 
 // shadowContent is a shadow as a state event: values that events cannot hold are
 // their text.
-func shadowContent(one *shadow.State) []byte {
+func shadowContent(to *Mapping, one *shadow.State) []byte {
 	dst := []byte{'{'}
 	for _, part := range [...]struct {
 		name string
@@ -156,6 +193,7 @@ func shadowContent(one *shadow.State) []byte {
 		if part.val == nil {
 			continue
 		}
+		part.val = visible(to, part.val)
 		dst = append(append(append(dst, '"'), part.name...), `":`...)
 		if _, err := cjson.Canonical(nil, part.val, true); err == nil {
 			dst = append(append(dst, part.val...), ',')

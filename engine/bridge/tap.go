@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"bytes"
 	"strings"
 
 	"hearth/engine/fault"
@@ -36,6 +37,9 @@ func (b *Bridge) Tap(m *mqtt.Message, done func(error)) mqtt.Verdict {
 		if len(m.Payload) > maxContent {
 			return mqtt.Verdict{Refuse: mqtt.QuotaExceeded, Text: "a room event holds at most 64 KiB, and this topic is mapped to a room"}
 		}
+		if to.Changes && !m.Will && !m.Dup && b.known(m) {
+			return mqtt.Verdict{}
+		}
 		return b.later(m, done, func(k *mqtt.Message) error { return b.send(to, k) })
 	case Telemetry:
 		if len(m.Payload) == 0 {
@@ -51,6 +55,19 @@ func (b *Bridge) Tap(m *mqtt.Message, done func(error)) mqtt.Verdict {
 		return b.report(to, m)
 	}
 	return mqtt.Verdict{}
+}
+
+// known says whether a message says again what its topic has retained already, as
+// things do each time they come back. It is asked about no repeat (its event may
+// not have reached the disk, though the value did) and no last will (the alert of
+// the one before may have been taken back).
+func (b *Bridge) known(m *mqtt.Message) bool {
+	broker := b.broker.Load()
+	if broker == nil || !m.Retain || len(m.Payload) == 0 {
+		return false
+	}
+	old, err := broker.Retained(m.Topic)
+	return err == nil && old != nil && bytes.Equal(old.Payload, m.Payload)
 }
 
 // verdict refuses where there is an error.

@@ -81,6 +81,8 @@ func TestMistakes(t *testing.T) {
 		{"appservices = ['a', 3]", "", "each part of the list must be text in quotes"},
 		{"log_level = 'info'\nlog_level = 'warn'", "", "hub.toml:2: log_level was set already in hub.toml:1"},
 		{"log_level = 'info'\n[client]\nlisten = 'x'", "", "hub.toml:2: the only tables in this file are [[mapping]], [client] is none of its parts"},
+		{"[[mapping]]\nhide = [1]", "", "hub.toml:2: hide: this must be text in quotes, a list of such, a whole number, true or false"},
+		{"[[mapping]]\ntopic = 'a'\nmode = 'event'\nroom = '#h:x'\nhide = ['b', 'c']", "", "hub.toml:1: hide goes with the mode shadow only"},
 		{"[[x]]", "", "hub.toml:1: the only tables in this file are [[mapping]]"},
 		{"server.name = 'x'", "", "hub.toml:1: there is no setting server.name"},
 		{"log_level = 'info\nserver_name = 'x'", "", "hub.toml:1: not TOML"},

@@ -24,15 +24,35 @@ func (t *table) add(at, key string, n *unstable.Node) error {
 		t.text = append(t.text, ',')
 	}
 	t.text = append(cjson.AppendString(t.text, key), ':')
+	if t.value(n) {
+		return nil
+	}
+	return fmt.Errorf("%s: %s: this must be text in quotes, a list of such, a whole number, true or false", at, key)
+}
+
+// value appends a value; ok is false for one of a kind that no mapping has.
+func (t *table) value(n *unstable.Node) (ok bool) {
 	switch n.Kind {
 	case unstable.String:
 		t.text = cjson.AppendString(t.text, string(n.Data))
 	case unstable.Integer, unstable.Bool:
 		t.text = append(t.text, n.Data...)
+	case unstable.Array:
+		t.text = append(t.text, '[')
+		for item := n.Children(); item.Next(); {
+			if item.Node().Kind != unstable.String {
+				return false
+			}
+			if t.text[len(t.text)-1] != '[' {
+				t.text = append(t.text, ',')
+			}
+			t.value(item.Node())
+		}
+		t.text = append(t.text, ']')
 	default:
-		return fmt.Errorf("%s: %s: this must be text in quotes, a whole number, true or false", at, key)
+		return false
 	}
-	return nil
+	return true
 }
 
 // readMappings makes mappings of the tables.
