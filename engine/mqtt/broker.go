@@ -25,7 +25,7 @@ type Limits struct {
 	AllMemory       int64  // and for all: 8 MiB
 	Retained        int    // retained messages: 50,000
 	RetainedBytes   int64  // and their bytes: 64 MiB
-	Packet          int    // longest packet: 256 KiB
+	Packet          int    // longest packet: 1 MiB
 	SessionExpiry   uint32 // longest time that a session is kept, seconds: 90 days
 	RetainedSeconds int    // how long a retained value of QoS 0 may wait for the disk: 60
 }
@@ -41,7 +41,7 @@ func (l *Limits) fill() {
 	set(&l.AllMemory, 8<<20)
 	set(&l.Retained, 50_000)
 	set(&l.RetainedBytes, 64<<20)
-	set(&l.Packet, 256<<10)
+	set(&l.Packet, 1<<20)
 	set(&l.SessionExpiry, 90*24*3600)
 	set(&l.RetainedSeconds, 60)
 }

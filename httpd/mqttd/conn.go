@@ -251,7 +251,7 @@ func (c *conn) handleAll(b []byte) (rest []byte, err error) {
 		switch {
 		case bad:
 			err = mqtt.Refuse(mqtt.Malformed, "a remaining length that is none")
-		case size > c.srv.o.Packet:
+		case size > c.longest():
 			err = mqtt.Refuse(mqtt.PacketTooLarge, "")
 		case size == 0 || size > len(b):
 			err = c.early(b)
@@ -273,6 +273,18 @@ func (c *conn) handleAll(b []byte) (rest []byte, err error) {
 		c.flush()
 	}
 	return b, err
+}
+
+// longestConnect bounds a packet of somebody who was not let in: what is being read
+// of long packets comes out of one budget, which is not for strangers to empty.
+const longestConnect = 256 << 10
+
+// longest is how long a packet may be.
+func (c *conn) longest() int {
+	if c.client == nil {
+		return min(c.srv.o.Packet, longestConnect)
+	}
+	return c.srv.o.Packet
 }
 
 // early looks at the beginning of a packet that is not all there: what can never
@@ -302,7 +314,7 @@ func (c *conn) partial(b []byte) (rest []byte, err error) {
 	n := len(b)
 	for {
 		size, _, bad := header(c.buf[:n])
-		if bad || size > c.srv.o.Packet || size > 0 && size <= n {
+		if bad || size > c.longest() || size > 0 && size <= n {
 			return c.handleAll(c.buf[:n])
 		}
 		if size > bufSize {

@@ -29,7 +29,7 @@ type Options struct {
 	PerIP  int          // of one address that is not this machine; 0: 2048
 	Bytes  int64        // of long packets that are being read, all together; 0: 4 MiB
 	Out    int64        // of packets that wait for their sockets, all together; 0: 8 MiB
-	Packet int          // longest packet from a client; 0: 256 KiB
+	Packet int          // longest packet from a client; 0: 1 MiB
 
 	KeepAlive    uint16        // longest that is granted, seconds; 0: whatever is asked for
 	ConnectTime  time.Duration // until CONNECT has come; 0: 10 s
@@ -68,7 +68,7 @@ func New(o Options) *Server {
 	fill(&o.PerIP, 2048)
 	fill(&o.Bytes, 4<<20)
 	fill(&o.Out, 8<<20)
-	fill(&o.Packet, 256<<10)
+	fill(&o.Packet, 1<<20)
 	fill(&o.ConnectTime, 10*time.Second)
 	fill(&o.WriteTime, 30*time.Second)
 	fill(&o.PacketTime, 30*time.Second)
