@@ -55,6 +55,7 @@ type Options struct {
 	Federation  federation.Options               // Signer, Now and Log are the engine's; without Peer the hub stands alone
 	AppServices appservice.Options               // Load and Ask are the caller's; the rest is the engine's
 	Notaries    []mxid.Server                    // trusted to tell the keys of other servers; see package keyring
+	Witnesses   bool                             // several servers of a room are believed of those that are gone; the same
 	Media       media.Options                    // Dir, FS, Server, Now and Log are the engine's
 	Now         func() time.Time                 // nil: the system's clock
 	Log         func(format string, args ...any) // nil: dropped
@@ -229,7 +230,7 @@ func (e *Engine) open(o *Options) (err error) {
 			e.say("the past is not found by its words: %v", err)
 		}
 	}
-	o.Federation.VerifyJSON, o.Federation.VerifyEvents = e.Keys.VerifyJSON, e.Keys.VerifyEvents
+	o.Federation.VerifyJSON, o.Federation.VerifyEvents, o.Federation.VerifyPast = e.Keys.VerifyJSON, e.Keys.VerifyEvents, e.Keys.VerifyPast
 	e.Federation, err = federation.Open(federation.Parts{
 		Store: e.st, Log: e.log, Names: e.names, Rooms: e.Rooms, Accounts: e.Accounts, Ephemeral: e.Ephemeral, E2EE: e.E2EE,
 	}, o.Federation)

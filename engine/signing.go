@@ -201,7 +201,7 @@ const (
 // openKeys opens the ring of signing keys: those of other servers are asked for
 // through the peer that federation has.
 func (e *Engine) openKeys(o *Options) (err error) {
-	ko := keyring.Options{Server: e.Server, Notaries: o.Notaries, Now: e.clock.now, Log: o.Log}
+	ko := keyring.Options{Server: e.Server, Notaries: o.Notaries, Witnesses: o.Witnesses, Now: e.clock.now, Log: o.Log}
 	if p := o.Federation.Peer; p != nil {
 		allowed := func(s mxid.Server) bool {
 			return len(o.Federation.Allow) == 0 || slices.Contains(o.Federation.Allow, s)

@@ -75,6 +75,7 @@ type ways struct {
 	federation federation.Options
 	services   appservice.Options
 	notaries   []mxid.Server
+	witnesses  bool
 }
 
 // waysOut makes them.
@@ -91,7 +92,7 @@ func (h *hub) waysOut() (w ways, err error) {
 		h.servers = peer.NewServers(peer.ServersOptions{Allow: allow, Agent: "Hearth"})
 		w.federation = federation.Options{Peer: h.servers, Allow: only, Catchup: h.config.FederationCatchup}
 	}
-	if w.notaries, err = h.config.Notaries(); err != nil {
+	if w.notaries, w.witnesses, err = h.config.Notaries(); err != nil {
 		return w, err
 	}
 	w.services = h.serviceOptions()

@@ -43,6 +43,9 @@ type Options struct {
 	// they need.
 	VerifyJSON   func(ctx context.Context, server mxid.Server, obj []byte, at time.Time) error
 	VerifyEvents func(ctx context.Context, v *event.Version, events []*event.Event) []error
+	// VerifyPast is VerifyEvents for what comes of a room's past; witnesses are
+	// servers that are in the room. Nil: VerifyEvents.
+	VerifyPast func(ctx context.Context, v *event.Version, events []*event.Event, witnesses []mxid.Server) []error
 
 	Blocked   func(in mxid.RoomID) (bool, error)   // whether the owner keeps everybody out of a room; nil: never
 	MayInvite func(sender, user mxid.UserID) error // refuses invites that a user of this hub blocks; nil: none
@@ -79,6 +82,11 @@ func Open(p Parts, o Options) (*Federation, error) {
 	}
 	if o.Log == nil {
 		o.Log = func(string, ...any) {}
+	}
+	if o.VerifyPast == nil {
+		o.VerifyPast = func(ctx context.Context, v *event.Version, events []*event.Event, _ []mxid.Server) []error {
+			return o.VerifyEvents(ctx, v, events)
+		}
 	}
 	f := &Federation{Parts: p, o: o, server: o.Signer.Server}
 	if err := f.startInbound(); err != nil || o.Peer == nil {

@@ -42,6 +42,7 @@ type source struct {
 	f    *Federation
 	h    *room.Head
 	from []mxid.Server // in the order in which they are asked
+	by   []mxid.Server // who is asked for the keys of those who are gone; nil: from
 }
 
 // sourceOf lists the servers to ask about a room: the one that spoke first, then
@@ -96,8 +97,12 @@ func (s *source) verified(ctx context.Context, list []*event.Event) []*event.Eve
 	if len(list) == 0 {
 		return nil
 	}
+	witnesses := s.by
+	if witnesses == nil {
+		witnesses = s.from
+	}
 	good := list[:0]
-	for i, err := range s.f.o.VerifyEvents(ctx, s.h.Version, list) {
+	for i, err := range s.f.o.VerifyPast(ctx, s.h.Version, list, witnesses) {
 		if err == nil {
 			good = append(good, list[i])
 		}

@@ -129,7 +129,10 @@ func readJoin(ctx context.Context, body io.Reader, s *spool, old bool) (answered
 	if err != nil {
 		return nil, err
 	}
-	return answered, s.verify(ctx)
+	if err := s.verify(ctx); err != nil {
+		return nil, err
+	}
+	return answered, s.recall(ctx)
 }
 
 // countersigned is the join as it is to be kept: with the other server's
@@ -179,7 +182,7 @@ func (s *spool) fetch(ctx context.Context, h *room.Head, e *event.Event) error {
 			return err
 		}
 	}
-	src := &source{f: s.f, h: h, from: []mxid.Server{s.from}}
+	src := &source{f: s.f, h: h, from: []mxid.Server{s.from}, by: s.witnesses()}
 	for range maxAuthStep {
 		lacks, err := src.absent(s.lacks())
 		if err != nil || len(lacks) == 0 {
@@ -195,6 +198,9 @@ func (s *spool) fetch(ctx context.Context, h *room.Head, e *event.Event) error {
 			}
 		}
 		if err := s.verify(ctx); err != nil {
+			return err
+		}
+		if err := s.recall(ctx); err != nil {
 			return err
 		}
 	}

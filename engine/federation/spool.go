@@ -1,15 +1,18 @@
 package federation
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"slices"
 
 	"hearth/engine/event"
 	"hearth/engine/fault"
 	"hearth/engine/mxid"
+	"hearth/engine/room"
 	"hearth/engine/store"
 )
 
@@ -32,6 +35,10 @@ type spool struct {
 	name  string
 	size  int64
 
+	aside      []*event.Event      // whose signers do not answer
+	asideBytes int                 // of those
+	residents  map[mxid.Server]int // members that are joined, by server
+
 	create  int32 // index of the create event; -1 while it has not come
 	dropped int   // events that were not good
 }
@@ -52,10 +59,12 @@ const (
 	memSpool     = 1 << 20   // bytes that are kept in memory rather than in a file
 	verifyEvents = 1024      // events that are verified at once
 	verifyBytes  = 1 << 20
+	maxAside     = 4 << 20 // bytes of events whose signers do not answer
+	maxResidents = 1024    // servers whose members are counted
 )
 
 func (f *Federation) newSpool(v *event.Version, in mxid.RoomID, from mxid.Server) *spool {
-	return &spool{f: f, v: v, in: in, from: from, index: map[mxid.EventID]int32{}, create: -1}
+	return &spool{f: f, v: v, in: in, from: from, index: map[mxid.EventID]int32{}, residents: map[mxid.Server]int{}, create: -1}
 }
 
 // close removes what was written.
@@ -118,8 +127,13 @@ func (s *spool) verify(ctx context.Context) error {
 	}
 	for i, e := range batch {
 		if errs[i] != nil {
-			s.dropped++
 			s.list[s.index[e.ID]].len = 0
+			if fault.Is(errs[i], fault.Remote) && s.asideBytes < maxAside {
+				s.aside = append(s.aside, e)
+				s.asideBytes += len(e.JSON)
+			} else {
+				s.dropped++
+			}
 			continue
 		}
 		if err := s.write(e); err != nil {
@@ -127,6 +141,43 @@ func (s *spool) verify(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// recall checks what servers have signed that do not answer, now that it is known
+// who else is in the room.
+func (s *spool) recall(ctx context.Context) error {
+	aside := s.aside
+	s.aside, s.asideBytes = nil, 0
+	if len(aside) == 0 {
+		return nil
+	}
+	errs := s.f.o.VerifyPast(ctx, s.v, aside, s.witnesses())
+	for i, e := range aside {
+		if errs[i] != nil {
+			s.dropped++
+			continue
+		}
+		s.list[s.index[e.ID]].len = int32(len(e.JSON))
+		if err := s.write(e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// witnesses are servers that are in the room: the one that tells of it, and those
+// that most of its people are of.
+func (s *spool) witnesses() []mxid.Server {
+	var others []mxid.Server
+	for server := range s.residents {
+		if server != s.from && server != s.f.server && s.f.Allowed(server) {
+			others = append(others, server)
+		}
+	}
+	slices.SortFunc(others, func(a, b mxid.Server) int {
+		return cmp.Or(cmp.Compare(s.residents[b], s.residents[a]), cmp.Compare(a, b))
+	})
+	return append([]mxid.Server{s.from}, others[:min(len(others), maxSources)]...)
 }
 
 // write appends one event and notes what it refers to.
@@ -146,6 +197,9 @@ func (s *spool) write(e *event.Event) error {
 	p.off, p.auth = s.size, auth
 	if e.Is("m.room.create", "") && s.create < 0 {
 		s.create = i
+	}
+	if p.state && e.Type == "m.room.member" && room.MembershipOf(e.Content) == room.Join && len(s.residents) < maxResidents {
+		s.residents[e.Sender.Server()]++
 	}
 	if s.file == nil {
 		s.mem = append(s.mem, e.JSON...)

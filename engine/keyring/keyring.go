@@ -6,8 +6,9 @@
 // server itself, whose certificate proves the name, and notaries that the owner
 // trusts. A notary's word is the only proof of the keys that it hands out, since
 // whoever makes up a key can sign an object with it as well; so a server that is
-// merely at hand, such as the one through which a room is joined, is never asked
-// for the keys of others.
+// merely at hand, such as the one through which a room is joined, is not believed
+// alone, and those in a room who agree only in what they say of its distant past
+// (witness.go).
 //
 // It refuses to know sockets (Fetch and Ask are given to it) and what is signed.
 // Everything that comes in is bounded: the size of an answer, the keys in it, how
@@ -39,6 +40,8 @@ type Options struct {
 	// 4 MiB of it. Nil: no notary is asked.
 	Ask      func(ctx context.Context, notary mxid.Server, body []byte) ([]byte, error)
 	Notaries []mxid.Server // trusted to tell the keys of others; asked in this order
+	// Witnesses has VerifyPast believe several servers of a room that agree.
+	Witnesses bool
 
 	Time        time.Duration // one question to a server may take; 0: 8 s
 	LongTime    time.Duration // all questions for one set of events may take; 0: 20 s
@@ -90,6 +93,7 @@ type Keys struct {
 	mu      sync.Mutex
 	flights map[mxid.Server]*flight // guarded by mu
 	tries   map[mxid.Server]*try    // guarded by mu
+	heard   map[subject]hearsay     // guarded by mu
 
 	published published
 }
@@ -108,7 +112,7 @@ func Open(st *store.Store, o Options) (*Keys, error) {
 	k := &Keys{
 		st: st, o: o, checker: edkey.New(o.TableBytes),
 		single: make(chan struct{}, forRequests), many: make(chan struct{}, forMany), notary: make(chan struct{}, forNotary),
-		flights: map[mxid.Server]*flight{}, tries: map[mxid.Server]*try{},
+		flights: map[mxid.Server]*flight{}, tries: map[mxid.Server]*try{}, heard: map[subject]hearsay{},
 	}
 	k.ctx, k.end = context.WithCancel(context.Background())
 	k.own.Store(&Own{Server: o.Server})

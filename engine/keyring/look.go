@@ -277,17 +277,9 @@ func (k *Keys) askNotaries(ctx context.Context, needs []*need) {
 // have to go into one answer.
 const notaryServers = 256
 
-// askNotary asks one notary. Its answers count where the notary has signed them
-// too.
+// askNotary asks one notary, and keeps what it says.
 func (k *Keys) askNotary(ctx context.Context, notary mxid.Server, needs []*need) error {
-	ids, err := k.notaryKeys(ctx, notary)
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(ctx, 2*k.o.Time)
-	defer cancel()
-	now := k.now()
-	raw, err := k.o.Ask(ctx, notary, appendQuery(nil, needs, now))
+	got, err := k.consult(ctx, notary, needs)
 	if err != nil {
 		return err
 	}
@@ -295,21 +287,37 @@ func (k *Keys) askNotary(ctx context.Context, notary mxid.Server, needs []*need)
 	for _, n := range needs {
 		of[n.server] = n
 	}
-	var got []*answer
+	k.take(of, got)
+	return nil
+}
+
+// consult asks a server for the keys of others. Its answers count where it has
+// signed them too.
+func (k *Keys) consult(ctx context.Context, notary mxid.Server, needs []*need) (got []*answer, err error) {
+	ids, err := k.notaryKeys(ctx, notary)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*k.o.Time)
+	defer cancel()
+	now := k.now()
+	raw, err := k.o.Ask(ctx, notary, appendQuery(nil, needs, now))
+	if err != nil {
+		return nil, err
+	}
+	of := map[mxid.Server]bool{}
+	for _, n := range needs {
+		of[n.server] = true
+	}
 	err = parseBatch(raw, func(server mxid.Server, obj []byte) {
-		n := of[server]
-		if n == nil || !signedBy(obj, notary, ids, now) {
+		if !of[server] || !signedBy(obj, notary, ids, now) {
 			return
 		}
 		if a, err := parseAnswer(slices.Clone(obj), server, now); err == nil {
 			got = append(got, a)
 		}
 	})
-	if err != nil {
-		return err
-	}
-	k.take(of, got)
-	return nil
+	return got, err
 }
 
 // take puts answers where they were missing, the older ones first, and stores

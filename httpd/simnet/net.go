@@ -90,6 +90,11 @@ func NewWith(t testing.TB, n int, o Options) *Net {
 		nw.Hubs = append(nw.Hubs, h)
 	}
 	t.Cleanup(func() {
+		nw.mu.Lock()
+		for _, h := range nw.Hubs {
+			h.down = true // who is closed is not asked by who is not yet
+		}
+		nw.mu.Unlock()
 		for _, h := range nw.Hubs {
 			h.close()
 		}

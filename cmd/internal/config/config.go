@@ -76,7 +76,7 @@ type Config struct {
 
 	FederationCatchup int `key:"federation_catchup" arg:"N" def:"50000" least:"1" most:"10000000" help:"how many events another server that was away is brought in order when it is back.\nIf there are more it is told the newest of each room, and asks for what it wants."`
 
-	KeyServers []string `key:"key_servers" arg:"SERVERS" def:"" help:"servers that are trusted to tell the signing keys of others, separated by commas.\nThey are asked where a server does not answer for itself, as for old events of one\nthat is gone. Who is named here can forge any server's events."`
+	KeyServers []string `key:"key_servers" arg:"SERVERS" def:"room" help:"who tells the signing keys of a server that does not answer for itself, as for old\nevents of one that is gone: names of servers, separated by commas, or the word room.\nroom: other servers in the room, where two agree and none says otherwise, for events\nolder than a week, of servers that the hub never knew. Such events are left out of\nthe room otherwise, which others may not do. Two that lie together can have a server\nthat is gone have said what it did not. Who is named here can forge any server's\nevents. Empty: nobody is asked."`
 
 	AllowNetworks []string `key:"allow_networks" arg:"NETWORKS" def:"" help:"networks that the hub's own requests, to other servers and to push gateways,\nmay reach besides the public internet, as 192.168.1.0/24, separated by commas.\nTwo hubs on one local network need it to speak with each other."`
 

@@ -31,16 +31,21 @@ func (c *Config) Federates() (on bool, only []mxid.Server, err error) {
 	return true, only, nil
 }
 
-// Notaries are the servers that are trusted to tell the keys of others.
-func (c *Config) Notaries() (list []mxid.Server, err error) {
+// Notaries are the servers that are trusted to tell the keys of others; room says
+// that several of a room's own servers are, of those that are gone.
+func (c *Config) Notaries() (list []mxid.Server, room bool, err error) {
 	for _, name := range c.KeyServers {
+		if name == "room" {
+			room = true
+			continue
+		}
 		server, err := mxid.ParseServer(name)
 		if err != nil {
-			return nil, fmt.Errorf("%q is no server name", name)
+			return nil, false, fmt.Errorf("%q is no server name", name)
 		}
 		list = append(list, server)
 	}
-	return list, nil
+	return list, room, nil
 }
 
 // Authority gives the parts of acme: an address to write to, or the directory of
@@ -94,7 +99,7 @@ func (c *Config) checkFederation(bad, warn say) {
 	if err != nil {
 		bad("federation", "%v", err)
 	}
-	if _, err := c.Notaries(); err != nil {
+	if _, _, err := c.Notaries(); err != nil {
 		bad("key_servers", "%v", err)
 	}
 	if c.FederationAddress != "" {

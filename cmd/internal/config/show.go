@@ -43,8 +43,10 @@ func upper(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
 // literal is the default in TOML.
 func (s *setting) literal() string {
 	switch {
-	case s.field.Kind() == reflect.Slice:
+	case s.field.Kind() == reflect.Slice && s.def == "":
 		return "[]"
+	case s.field.Kind() == reflect.Slice:
+		return fmt.Sprintf("[%q]", s.def)
 	case s.quoted():
 		return strconv.Quote(s.def)
 	}
