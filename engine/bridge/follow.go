@@ -23,8 +23,9 @@ func (b *Bridge) follow(stop <-chan struct{}, fail func(error)) {
 		fail(err)
 	}
 	saved := at
+	follower := b.p.Log.Follow(b.mine)
+	defer follower.Leave()
 	for {
-		changed := b.p.Log.Changed()
 		if tip := b.p.Log.Tip(); at < tip {
 			next, err := b.step(at, tip)
 			if err != nil {
@@ -49,9 +50,25 @@ func (b *Bridge) follow(stop <-chan struct{}, fail func(error)) {
 		select {
 		case <-stop:
 			return
-		case <-changed:
+		case <-follower.News():
 		}
 	}
+}
+
+// mine says whether an entry may be the bridge's business. A message is none where
+// no mapping makes commands, but in the control room.
+func (b *Bridge) mine(e *stream.Entry) bool {
+	switch e.Kind {
+	case stream.RoomEvent:
+		if len(e.Diff) > 0 || len(b.table.Load().commands) > 0 {
+			return true
+		}
+		control, err := b.p.Deeds.Control()
+		return err != nil || control == room.Num(e.Room)
+	case stream.ToDevice:
+		return true
+	}
+	return false
 }
 
 // save writes the cursor. It is worth no sync: the commands that it stands behind

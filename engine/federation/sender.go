@@ -26,6 +26,7 @@ type sender struct {
 	epoch string // the store's incarnation, in the ids of transactions and messages
 
 	fleeting *fleeting
+	alone    alone
 
 	mu      sync.Mutex
 	uplink  uplink
@@ -137,8 +138,9 @@ func (s *sender) note(server mxid.Server, err error) {
 
 // read looks through the log for what concerns other servers, until the end.
 func (s *sender) read() {
+	follower := s.Log.Follow(s.mine)
+	defer follower.Leave()
 	for {
-		changed := s.Log.Changed()
 		again, err := s.step()
 		switch {
 		case err != nil:
@@ -156,7 +158,7 @@ func (s *sender) read() {
 			}
 		default:
 			select {
-			case <-changed:
+			case <-follower.News():
 			case <-s.stop:
 				return
 			}
@@ -286,10 +288,19 @@ func (s *sender) inRoom(f *found, num room.Num) error {
 		return nil
 	}
 	f.rooms[num] = struct{}{}
-	return s.Rooms.Servers(num, func(server mxid.Server, _ stream.Pos) bool {
+	if s.alone.has(num) {
+		return nil
+	}
+	others, at := false, s.alone.stamp()
+	err := s.Rooms.Servers(num, func(server mxid.Server, _ stream.Pos) bool {
 		f.servers[server] = struct{}{}
+		others = others || server != s.server
 		return true
 	})
+	if err == nil && !others {
+		s.alone.add(num, at)
+	}
+	return err
 }
 
 // departed calls f for the servers of those who lost their standing in a room by

@@ -36,6 +36,8 @@ type Log struct {
 	pending []pendingWake        // in order of position, not yet at the tip
 	parked  map[uint32][]*Parked // by user
 	changed chan struct{}        // closed when the tip moves; nil while nobody asks
+
+	followers []*Follower
 }
 
 type pendingWake struct {
@@ -172,10 +174,12 @@ func (l *Log) Commit(fill func(tx *Tx) error) (Pos, error) {
 func (l *Log) advance(pos Pos) {
 	l.wakeMu.Lock()
 	defer l.wakeMu.Unlock()
-	if pos <= l.Tip() {
+	was := l.Tip()
+	if pos <= was {
 		return
 	}
 	l.tip.Store(uint64(pos))
+	l.lead(was, pos)
 	n := 0
 	for n < len(l.pending) && l.pending[n].pos <= pos {
 		for _, users := range l.pending[n].users {

@@ -189,3 +189,44 @@ func TestTipIsNeverAheadOfTheDisk(t *testing.T) {
 	}
 	t.Cleanup(func() { st.Close() })
 }
+
+// A follower is woken for its own entries, and at times for others', so that it is
+// never far behind.
+func TestFollow(t *testing.T) {
+	st, l := open(t, vfs.NewMem())
+	defer st.Close()
+	f := l.Follow(func(e *Entry) bool { return e.Room == 7 })
+	defer f.Leave()
+	woken := func() bool {
+		select {
+		case <-f.News():
+			return true
+		default:
+			return false
+		}
+	}
+	put := func(room uint32) {
+		t.Helper()
+		if _, err := l.Commit(func(tx *Tx) error { tx.Put(&Entry{Kind: RoomEvent, Room: room}); return nil }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !woken() || woken() {
+		t.Fatal("a follower is to look once at what was there before it")
+	}
+	put(7)
+	if put(8); !woken() {
+		t.Fatal("its own entry did not wake it")
+	}
+	n := 0
+	for ; n < quietMost && !woken(); n++ {
+		put(8)
+	}
+	if n < quietMost/2 || n == quietMost {
+		t.Fatalf("woken after %d entries that are not its own", n)
+	}
+	f.Leave()
+	if put(7); woken() {
+		t.Fatal("woken after it has left")
+	}
+}
