@@ -232,7 +232,7 @@ func (b *Broker) Rejudge() { b.rights.Add(1) }
 // subscribers of the moment were given it and, with QoS 1 or 2, when it is on
 // disk for those who are away. The Tap is offered it as any other.
 func (b *Broker) Publish(ctx context.Context, m *Message) error {
-	if !ValidTopic(m.Topic) || m.QoS > 2 {
+	if !ValidTopic(m.Topic) || len(m.Topic) > MaxTopic || m.QoS > 2 {
 		return fault.E(fault.Invalid, "mqtt.Publish", "%q is no topic to publish to", m.Topic)
 	}
 	if len(m.Topic)+len(m.Payload) > b.limits.Packet-64 {

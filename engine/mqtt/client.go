@@ -67,6 +67,10 @@ func (c *Client) enter(qos byte, id uint16) (ours bool, err error) {
 	if s.link != c.l {
 		return false, Refuse(TakenOver, "")
 	}
+	// Of a session that is kept, those that came on connections before count too.
+	if qos == 2 && len(s.received) >= 2*s.b.limits.Inflight {
+		return false, Refuse(ReceiveMaxExceeded, "too many messages of QoS 2 are not released")
+	}
 	s.inbound++
 	if qos == 2 {
 		if s.received == nil {
@@ -257,14 +261,16 @@ func (c *Client) Subscribe(reqs []Request, id uint32, done func(codes []Reason))
 	codes := make([]Reason, len(reqs))
 	var made []*subscription
 	for i := range reqs {
+		if len(made) >= b.limits.Subscriptions {
+			codes[i] = QuotaExceeded
+			continue
+		}
 		u, r := c.subscribe(&reqs[i], id)
 		if codes[i] = r; u != nil {
 			made = append(made, u)
 		}
 	}
-	for _, u := range made {
-		b.tree.add(u)
-	}
+	b.plant(s, made)
 	// A retained message that is being committed was given to those who had
 	// subscribed before; the reading begins behind it.
 	ready := func(err error) {
@@ -296,6 +302,22 @@ func (c *Client) Subscribe(reqs []Request, id uint32, done func(codes []Reason))
 	}
 }
 
+// plant puts new subscriptions into the tree, unless their session ended meanwhile:
+// whoever ended it did not find them there.
+func (b *Broker) plant(s *session, made []*subscription) {
+	for _, u := range made {
+		b.tree.add(u)
+	}
+	s.mu.Lock()
+	dead := s.dead
+	s.mu.Unlock()
+	if dead {
+		for _, u := range made {
+			b.tree.remove(u)
+		}
+	}
+}
+
 func anyReplay(made []*subscription) bool {
 	for _, u := range made {
 		if u.replay {
@@ -312,7 +334,7 @@ func (c *Client) subscribe(r *Request, id uint32) (*subscription, Reason) {
 	switch {
 	case !ValidFilter(r.Filter):
 		return nil, BadFilter
-	case strings.Count(filter, "/") >= maxLevels:
+	case len(r.Filter) > MaxTopic, strings.Count(filter, "/") >= maxLevels, b.subscribed(s.id.Name):
 		return nil, QuotaExceeded
 	case !b.o.May(s.id, Subscribe, filter):
 		b.figures.denied.Add(1)
@@ -335,6 +357,7 @@ func (c *Client) subscribe(r *Request, id uint32) (*subscription, Reason) {
 	}
 	u.replay = !shared && (u.handling == 0 || u.handling == 1 && at < 0)
 	if at >= 0 {
+		s.stopReplays(s.subs[at : at+1])
 		s.subs[at] = u
 		return u, Reason(r.QoS)
 	}

@@ -39,6 +39,7 @@ type Client struct {
 
 const (
 	maxClientID = 512
+	maxWill     = 8 << 10 // it is in memory for as long as the session is there
 	neverEnds   = 0xffffffff
 )
 
@@ -56,8 +57,11 @@ func (b *Broker) Connect(ctx context.Context, c *Connect, o *Opening, l *Link) (
 		return nil, nil, err
 	}
 	if w := o.Will; w != nil {
-		if !ValidTopic(w.Topic) {
+		if !ValidTopic(w.Topic) || len(w.Topic) > MaxTopic {
 			return nil, nil, Refuse(BadTopic, "the will's topic is not valid")
+		}
+		if w.memory() > maxWill {
+			return nil, nil, Refuse(QuotaExceeded, "a last will may have 8 KiB")
 		}
 		if !b.o.May(id, Publish, w.Topic) {
 			return nil, nil, Refuse(NotAuthorised, "the will may not be published")
@@ -76,7 +80,7 @@ func (b *Broker) Connect(ctx context.Context, c *Connect, o *Opening, l *Link) (
 		}
 	}
 	if err := b.alive(id); err != nil {
-		b.expel(s, err)
+		b.expel(s, id, err)
 		return nil, nil, err
 	}
 	b.figures.connects.Add(1)
@@ -129,7 +133,7 @@ func (b *Broker) seize(id Identity, client string, c *Connect, o *Opening, acc *
 	var z seized
 	now := b.o.Now()
 	s := b.sessions[key]
-	if s == nil && len(b.sessions) >= b.limits.Sessions {
+	if s == nil && b.crowded(id.Name) {
 		return nil, nil, Refuse(QuotaExceeded, "there are too many sessions")
 	}
 	if s != nil {
@@ -193,10 +197,18 @@ func (b *Broker) keepSession(s *session, present bool) error {
 	if present {
 		b.commit.flushDrops() // what was acknowledged must not be read again
 	}
+	err := b.commit.sync(func(batch *store.Batch) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		batch.Set(sessionKey(s.num), s.row())
+	})
 	s.mu.Lock()
-	row := s.row()
+	dead := s.dead
 	s.mu.Unlock()
-	return b.commit.sync(func(batch *store.Batch) { batch.Set(sessionKey(s.num), row) })
+	if dead && err == nil { // its rows were removed before it had this one
+		err = b.removeRows(s.num)
+	}
+	return err
 }
 
 // Start has messages sent to the client, which was given its CONNACK.
@@ -302,20 +314,26 @@ func (b *Broker) detach(s *session, l *Link, withWill bool) {
 	} else {
 		b.due[s] = struct{}{}
 	}
-	row, num := s.row(), s.num
-	s.mu.Unlock()
 	b.mu.Unlock()
+	if !ends {
+		s.write()
+	}
+	s.mu.Unlock()
 	if ends {
 		b.clean(s)
-	} else {
-		batch := b.st.NewBatch()
-		batch.Set(sessionKey(num), row)
-		if err := s.apply(batch); err != nil {
-			b.o.Log("mqtt: the session %s was not written: %v", s.client, err)
-		}
 	}
 	if will != nil {
 		b.publishWill(will)
+	}
+}
+
+// write writes the session's row, before another connection can write its own. It
+// needs mu.
+func (s *session) write() {
+	batch := s.b.st.NewBatch()
+	batch.Set(sessionKey(s.num), s.row())
+	if err := s.apply(batch); err != nil {
+		s.b.o.Log("mqtt: the session %s was not written: %v", s.client, err)
 	}
 }
 
@@ -412,17 +430,13 @@ func (b *Broker) dueNow(s *session, now time.Time) {
 		delete(b.sessions, s.key)
 		delete(b.due, s)
 	}
-	row, num := s.row(), s.num
-	s.mu.Unlock()
 	b.mu.Unlock()
+	if !ends {
+		s.write()
+	}
+	s.mu.Unlock()
 	if ends {
 		b.clean(s)
-	} else {
-		batch := b.st.NewBatch()
-		batch.Set(sessionKey(num), row)
-		if err := s.apply(batch); err != nil {
-			b.o.Log("mqtt: the session %s was not written: %v", s.client, err)
-		}
 	}
 	if will != nil {
 		b.do(func() { b.publishWill(will) })
@@ -480,26 +494,4 @@ func (b *Broker) endHeavy(s *session) {
 	}
 	b.o.Log("mqtt: the session %q of %s was ended: %d messages wait for it, more than one session may have", s.client, s.id.Name, n)
 	b.end(s, QuotaExceeded, "too many messages wait")
-}
-
-// endHeaviest makes room where all queues together have outgrown their limit.
-func (b *Broker) endHeaviest() {
-	b.mu.Lock()
-	if b.queued.Load() <= b.limits.AllQueues {
-		b.mu.Unlock()
-		return
-	}
-	var heavy *session
-	var most int64
-	for _, s := range b.sessions {
-		s.mu.Lock()
-		if s.onDisk > most {
-			heavy, most = s, s.onDisk
-		}
-		s.mu.Unlock()
-	}
-	b.mu.Unlock()
-	if heavy != nil {
-		b.endHeavy(heavy)
-	}
 }

@@ -56,7 +56,7 @@ func (b *Broker) Review(names ...string) {
 			id := s.id
 			s.mu.Unlock()
 			if err := b.alive(id); err != nil {
-				b.expel(s, err)
+				b.expel(s, id, err)
 			}
 		}
 	})
@@ -64,17 +64,18 @@ func (b *Broker) Review(names ...string) {
 
 // expel sends a client away that must not be there any more. Its last will is not
 // told: it would be told in the name of who has none here.
-func (b *Broker) expel(s *session, why error) {
+func (b *Broker) expel(s *session, id Identity, why error) {
 	_, text := ReasonOf(why)
 	b.mu.Lock()
 	s.mu.Lock()
+	if s.id != id || b.sessions[s.key] != s {
+		s.mu.Unlock()
+		b.mu.Unlock()
+		return // it ended meanwhile, or is somebody's who may be there
+	}
 	s.will = nil
 	link, waits := s.link, fault.Is(why, fault.Locked) || fault.Is(why, fault.Suspended)
 	s.mu.Unlock()
-	if b.sessions[s.key] != s {
-		b.mu.Unlock()
-		return // it ended meanwhile
-	}
 	if !waits {
 		b.end(s, NotAuthorised, text) // lets go of b.mu
 		return

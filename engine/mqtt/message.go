@@ -100,15 +100,41 @@ func (c *cutter) byte() byte {
 	return v
 }
 
-func (c *cutter) text() string {
+func (c *cutter) text() string { return string(c.skip()) }
+
+// skip is a text that is not kept.
+func (c *cutter) skip() []byte {
 	n := c.uvarint()
 	if n > uint64(len(c.b)) {
 		c.b, c.bad = nil, true
-		return ""
+		return nil
 	}
-	s := string(c.b[:n])
+	s := c.b[:n]
 	c.b = c.b[n:]
 	return s
+}
+
+// senderOf reads who published a stored message; empty: the hub itself.
+func senderOf(b []byte) string {
+	c := cutter{b: b}
+	has, _ := c.byte(), c.byte()
+	if has&hasExpiry != 0 {
+		c.varint()
+	}
+	for _, field := range [...]byte{hasContentType, hasResponseTopic, hasCorrelation} {
+		if has&field != 0 {
+			c.skip()
+		}
+	}
+	if has&hasUser != 0 {
+		for range 2 * min(c.uvarint(), uint64(len(c.b))) {
+			c.skip()
+		}
+	}
+	if has&hasFrom == 0 {
+		return ""
+	}
+	return c.text()
 }
 
 // readMessage reads what appendMessage wrote. It keeps nothing of b.

@@ -20,15 +20,22 @@ type keeper struct {
 	since   time.Time       // of the oldest in waiting
 	order   uint64          // of the last message that was retained or held
 	count   int             // on disk
+	by      map[string]int  // of these, by who published them
 	size    int64
 	urgent  bool // a flush is under way because waiting was full
 
 	// under has the rows that are in the committer's batch and cannot be read
-	// yet: their sizes, 0 for one that is deleted.
-	under   map[string]int64
+	// yet; the zero row for one that is deleted.
+	under   map[string]retained
 	recount bool // a batch failed with rows that were counted
 
 	sweeping sweeping
+}
+
+// retained is what is counted of a topic's row on disk.
+type retained struct {
+	size int64 // 0: there is none
+	from string
 }
 
 // held is a retained value of QoS 0 that is not on disk yet.
@@ -43,20 +50,20 @@ const maxHeld = 1 << 20 // bytes of waiting
 func retainedKey(topic string) []byte { return append(store.Retained.Key(nil), topic...) }
 
 func openKeeper(b *Broker) (*keeper, error) {
-	k := &keeper{b: b, waiting: map[string]held{}, under: map[string]int64{}}
+	k := &keeper{b: b, waiting: map[string]held{}, under: map[string]retained{}, by: map[string]int{}}
 	return k, k.countAll()
 }
 
 // countAll counts what is on disk, and looks when the first of it expires.
 func (k *keeper) countAll() error {
 	k.count, k.size, k.recount = 0, 0, false
+	clear(k.by)
 	return k.b.st.ScanPrefix(store.Retained.Prefix(), func(key, val []byte) (bool, error) {
 		m, err := readMessage(string(key[1:]), val)
 		if err != nil {
 			return false, err
 		}
-		k.count++
-		k.size += int64(len(key) + len(val))
+		k.counted(retained{int64(len(key) + len(val)), m.From.Name}, 1)
 		k.sweeping.expect(m.Expires)
 		return true, nil
 	})
@@ -69,12 +76,25 @@ func (k *keeper) admit(m *Message) bool {
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.count+len(k.waiting) < k.b.limits.Retained && k.size+int64(k.bytes+m.memory()) <= k.b.limits.RetainedBytes {
+	need, all, most := int64(m.memory()), k.size+int64(k.bytes), k.b.limits.Retained
+	n, fits := k.count+len(k.waiting), all+need <= k.b.limits.RetainedBytes
+	if n < most/2 && fits {
 		return true
 	}
-	size, err := k.onDisk(retainedKey(m.Topic)) // a new value takes the old one's place
-	return err == nil && size > 0
+	var old int64 // a new value takes the old one's place, and room where it is longer
+	if h, ok := k.waiting[m.Topic]; ok {
+		old = int64(h.memory(m.Topic))
+	} else if row, err := k.onDisk(retainedKey(m.Topic)); err == nil && row.size > 0 {
+		old = row.size + rowMemory
+	}
+	if old > 0 {
+		return need <= old || all+need-old <= k.b.limits.RetainedBytes
+	}
+	return n < most && fits && (m.From.Name == "" || k.by[m.From.Name] < max(1, most/shareOfOne))
 }
+
+// rowMemory is how much more a message counts for in memory than as a row.
+const rowMemory = 160
 
 // number gives a message its place among those that are retained, for put.
 func (k *keeper) number() uint64 {
@@ -84,17 +104,25 @@ func (k *keeper) number() uint64 {
 	return k.order
 }
 
-// onDisk is the size of a topic's row, be it on its way; 0: it has none. It
-// needs mu.
-func (k *keeper) onDisk(key []byte) (int64, error) {
-	if size, ok := k.under[string(key[1:])]; ok {
-		return size, nil
+// onDisk is a topic's row, be it on its way. It needs mu.
+func (k *keeper) onDisk(key []byte) (retained, error) {
+	if row, ok := k.under[string(key[1:])]; ok {
+		return row, nil
 	}
 	row, ok, err := k.b.st.Get(nil, key)
 	if err != nil || !ok {
-		return 0, err
+		return retained{}, err
 	}
-	return int64(len(key) + len(row)), nil
+	return retained{int64(len(key) + len(row)), senderOf(row)}, nil
+}
+
+// counted counts n rows more, 1 or -1. It needs mu.
+func (k *keeper) counted(row retained, n int) {
+	k.count += n
+	k.size += int64(n) * row.size
+	if k.by[row.from] += n; k.by[row.from] <= 0 {
+		delete(k.by, row.from)
+	}
 }
 
 // hold takes a retained value of QoS 0, and says whether there was room.
@@ -110,8 +138,8 @@ func (k *keeper) hold(m *Message) bool {
 		h.fresh = old.fresh
 		k.bytes -= old.memory(m.Topic)
 	} else {
-		size, err := k.onDisk(retainedKey(m.Topic))
-		h.fresh = err == nil && size == 0
+		row, err := k.onDisk(retainedKey(m.Topic))
+		h.fresh = err == nil && row.size == 0
 	}
 	if len(m.Payload) > 0 {
 		h.m = m.Clone()
@@ -146,12 +174,12 @@ func (k *keeper) put(batch *store.Batch, m *Message, order uint64) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	key := retainedKey(m.Topic)
-	size := k.row(batch, m, key)
-	k.under[m.Topic] = size
+	row := k.row(batch, m, key)
+	k.under[m.Topic] = row
 	h, ok := k.waiting[m.Topic]
 	switch {
 	case ok && h.order > order:
-		h.fresh = size == 0
+		h.fresh = row.size == 0
 		k.waiting[m.Topic] = h
 	case ok:
 		k.bytes -= h.memory(m.Topic)
@@ -225,23 +253,21 @@ func (k *keeper) write(commit func(*store.Batch) error) error {
 }
 
 // row puts one row into a batch, nil or a message without a payload as its
-// deletion, and gives the row's size. It needs mu.
-func (k *keeper) row(batch *store.Batch, m *Message, key []byte) int64 {
-	if old, err := k.onDisk(key); err == nil && old > 0 {
-		k.count--
-		k.size -= old
+// deletion, and says what it is now. It needs mu.
+func (k *keeper) row(batch *store.Batch, m *Message, key []byte) retained {
+	if old, err := k.onDisk(key); err == nil && old.size > 0 {
+		k.counted(old, -1)
 	}
 	if m == nil || len(m.Payload) == 0 {
 		batch.Delete(key)
-		return 0
+		return retained{}
 	}
-	row := appendMessage(nil, m)
-	size := int64(len(key) + len(row))
-	k.count++
-	k.size += size
+	text := appendMessage(nil, m)
+	row := retained{int64(len(key) + len(text)), m.From.Name}
+	k.counted(row, 1)
 	k.sweeping.expect(m.Expires)
-	batch.Set(key, row)
-	return size
+	batch.Set(key, text)
+	return row
 }
 
 // sweeping is where the removal of expired messages stands. It goes through all

@@ -5,6 +5,10 @@ import (
 	"unicode/utf8"
 )
 
+// MaxTopic is the most bytes that a topic to publish to, or a filter, may have. The
+// protocol allows 65,535; nothing needs them, and they are kept for each session.
+const MaxTopic = 1024
+
 // maxLevels bounds the levels of a filter: each is a node of the tree.
 const maxLevels = 128
 

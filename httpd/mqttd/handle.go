@@ -134,6 +134,9 @@ func (c *conn) name(m *mqtt.Message, topic []byte, p *props) error {
 		if !mqtt.ValidTopic(text) {
 			return mqtt.Refuse(mqtt.BadTopic, "a topic with wildcards") // [MQTT-3.3.2-2]
 		}
+		if len(text) > mqtt.MaxTopic {
+			return mqtt.Refuse(mqtt.BadTopic, "a topic is too long")
+		}
 		c.topic = text
 	}
 	m.Topic = c.topic
