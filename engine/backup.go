@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 
 	"hearth/engine/backup"
 	"hearth/engine/fault"
@@ -20,4 +21,16 @@ func (e *Engine) Backup(ctx context.Context, dest string, media bool) (*backup.N
 	return backup.Write(ctx, e.st, dest, backup.Options{
 		FS: e.files.FS, Dir: e.files.Dir, Server: e.Server, Tip: e.Tip(), Media: media, Now: e.clock.now,
 	})
+}
+
+// BackupIdentity is Backup of a folder that has an identity service and nothing
+// else, which does not run. Of the options it takes what OpenIdentity takes; without
+// a name the folder's own counts.
+func BackupIdentity(ctx context.Context, o Options, dest string) (note *backup.Note, err error) {
+	s, err := openIdentity(o)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	return backup.Write(ctx, s.st, dest, backup.Options{FS: o.FS, Dir: o.Dir, Server: s.name, Now: s.now})
 }

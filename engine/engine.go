@@ -56,6 +56,7 @@ type Options struct {
 	AppServices appservice.Options               // Load and Ask are the caller's; the rest is the engine's
 	Notaries    []mxid.Server                    // trusted to tell the keys of other servers; see package keyring
 	Witnesses   bool                             // several servers of a room are believed of those that are gone; the same
+	Identity    IdentityWays                     // the ways out to identity servers
 	Media       media.Options                    // Dir, FS, Server, Now and Log are the engine's
 	Now         func() time.Time                 // nil: the system's clock
 	Log         func(format string, args ...any) // nil: dropped
@@ -99,6 +100,9 @@ type Engine struct {
 	created atomic.Int64   // time of the last create event made here, milliseconds
 	stop    chan struct{}  // closed when the engine ends
 	running sync.WaitGroup // the engine's own goroutines
+
+	lookups IdentityWays
+	hears   atomic.Pointer[IdentityService] // the hub's own identity service; nil: it is none
 
 	journeys journeys
 	life     context.Context // ends with the engine: for what is asked of other servers
@@ -154,7 +158,7 @@ func Open(o Options) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &Engine{st: st, purges: make(chan struct{}, 1), files: &Options{Dir: o.Dir, FS: o.FS}, peer: o.Federation.Peer}
+	e := &Engine{st: st, purges: make(chan struct{}, 1), files: &Options{Dir: o.Dir, FS: o.FS}, peer: o.Federation.Peer, lookups: o.Identity}
 	if err := e.open(&o); err != nil {
 		return nil, errors.Join(err, st.Close())
 	}
@@ -276,6 +280,11 @@ func (e *Engine) name(o *Options) error {
 	}
 	e.Server = mxid.Server(kept)
 	if !inUse {
+		if alone, ok, err := e.st.Meta(metaAlone); err != nil {
+			return err
+		} else if ok {
+			return fault.E(fault.Invalid, "engine.Open", "the data folder is that of %s, %w, and cannot become a hub's", alone, ErrIdentity)
+		}
 		if e.Server = o.Server; e.Server == "" {
 			return fault.E(fault.Missing, "engine.Open", "a new data folder needs a server name")
 		}

@@ -43,6 +43,7 @@ func (e *Engine) OpenIdentity() (*IdentityService, error) {
 	}
 	s := &IdentityService{Records: records, name: e.Server, peer: e.peer, may: e.Federation.Reaches, keys: e.Keys, local: e, now: e.clock.now}
 	e.running.Go(func() { records.Run(e.stop, s.tell) })
+	e.hears.Store(s)
 	return s, nil
 }
 
@@ -50,14 +51,20 @@ func (e *Engine) OpenIdentity() (*IdentityService, error) {
 // the options it takes Dir, FS, Server, the sizes, Federation's Peer and Allow,
 // Now and Log. Close ends it.
 func OpenIdentity(o Options) (*IdentityService, error) {
+	s, err := openIdentity(o)
+	if err == nil {
+		s.running.Go(func() { s.Records.Run(s.stop, s.tell) })
+	}
+	return s, err
+}
+
+// openIdentity is OpenIdentity of a service that tells nobody anything.
+func openIdentity(o Options) (*IdentityService, error) {
 	if o.FS == nil {
 		o.FS = store.Disk()
 	}
 	if o.Now == nil {
 		o.Now = time.Now
-	}
-	if _, err := mxid.ParseServer(string(o.Server)); err != nil {
-		return nil, err
 	}
 	st, err := openStore(&o)
 	if err != nil {
@@ -67,9 +74,11 @@ func OpenIdentity(o Options) (*IdentityService, error) {
 	if err := s.open(&o); err != nil {
 		return nil, errors.Join(err, st.Close())
 	}
-	s.running.Go(func() { s.Records.Run(s.stop, s.tell) })
 	return s, nil
 }
+
+// ErrIdentity is why a folder does not open as a hub's.
+var ErrIdentity = errors.New("an identity service that stands alone")
 
 // metaAlone names the service that a folder is of.
 const metaAlone = "identity/alone"
@@ -83,6 +92,12 @@ func (s *IdentityService) open(o *Options) (err error) {
 	}
 	kept, ok, err := s.st.Meta(metaAlone)
 	if err != nil {
+		return err
+	}
+	if ok && s.name == "" {
+		s.name = mxid.Server(kept)
+	}
+	if _, err := mxid.ParseServer(string(s.name)); err != nil {
 		return err
 	}
 	if ok && string(kept) != string(s.name) {

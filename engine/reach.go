@@ -5,6 +5,7 @@ import (
 	"slices"
 	"sync"
 
+	"hearth/engine/cjson"
 	"hearth/engine/fault"
 	"hearth/engine/federation"
 	"hearth/engine/mxid"
@@ -33,6 +34,11 @@ func (e *Engine) Enter(ctx context.Context, to Reach, user mxid.UserID, extra []
 		return "", err
 	}
 	defer done()
+	if signed, ok := cjson.Lookup(extra, "third_party_signed"); ok {
+		if err := e.accept(ctx, id, user, signed); err != nil {
+			return "", err
+		}
+	}
 	num, away, err := e.away(id)
 	if err != nil {
 		return "", err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"hearth/engine/auth"
 	"hearth/engine/cjson"
 	"hearth/engine/fault"
 	"hearth/engine/federation"
@@ -18,9 +19,10 @@ import (
 // content is the member event's, with the identity server's signature in it; the
 // room's rules check that.
 //
-// Errors: NotFound, Forbidden, Invalid.
+// Errors: NotFound, Forbidden, Invalid; Remote where the identity server does not
+// say whether its key is still good.
 // Spec: server-server, PUT /exchange_third_party_invite/{roomId}.
-func (e *Engine) Exchange(id mxid.RoomID, sender, user mxid.UserID, content []byte) error {
+func (e *Engine) Exchange(ctx context.Context, id mxid.RoomID, sender, user mxid.UserID, content []byte) error {
 	const op = "engine.Exchange"
 	if sender.Server() != e.Server {
 		return fault.E(fault.Forbidden, op, "who invites is no user of this server")
@@ -37,7 +39,7 @@ func (e *Engine) Exchange(id mxid.RoomID, sender, user mxid.UserID, content []by
 	if err != nil {
 		return err
 	}
-	if third, err = e.displayed(num, third); err != nil {
+	if third, err = e.displayed(ctx, num, third); err != nil {
 		return err
 	}
 	key := string(user)
@@ -49,20 +51,69 @@ func (e *Engine) Exchange(id mxid.RoomID, sender, user mxid.UserID, content []by
 
 // displayed puts the name into a third-party invite under which the room knows
 // the invited, whatever the other server has put there: the room is not to learn
-// the address.
-func (e *Engine) displayed(num room.Num, third []byte) ([]byte, error) {
+// the address. It refuses one whose key is not good any more.
+func (e *Engine) displayed(ctx context.Context, num room.Num, third []byte) ([]byte, error) {
 	head, err := e.Rooms.Head(num)
 	if err != nil {
 		return nil, err
 	}
-	val, _ := cjson.LookupPath(third, "signed", "token")
-	token, _ := cjson.String(val)
+	third, err = cjson.Canonical(nil, third, false)
+	if err != nil {
+		return nil, fault.E(fault.BadJSON, "engine.Exchange", "the third-party invite cannot be read: %w", err)
+	}
+	signed, _ := cjson.Lookup(third, "signed")
+	token, _ := cjson.LookupString(signed, "token")
 	offer, err := e.Rooms.StateEvent(head.State, "m.room.third_party_invite", token)
 	if err != nil || offer == nil {
 		return third, err // the room's rules refuse it
 	}
+	if key, link, ok := auth.OfferedKey(offer.Content, signed); ok { // else the rules refuse it
+		if err := e.keyIsGood(ctx, key, link); err != nil {
+			return nil, err
+		}
+	}
 	name, _ := cjson.LookupString(offer.Content, "display_name")
 	return merge(third, appendField(nil, "display_name", name)), nil
+}
+
+// accept has a user invited by an invite that an identity server has signed for
+// them, so that they can join. Who is invited or in the room already needs none.
+// Errors: Invalid, and those of Exchange. Spec: client-server, third-party invites.
+func (e *Engine) accept(ctx context.Context, id mxid.RoomID, user mxid.UserID, signed []byte) error {
+	const op = "engine.Join"
+	whom, _ := cjson.LookupString(signed, "mxid")
+	text, _ := cjson.LookupString(signed, "sender")
+	sender, err := mxid.ParseUser(text)
+	if cjson.KindOf(signed) != cjson.ObjectKind || err != nil {
+		return fault.E(fault.Invalid, op, "third_party_signed needs mxid, sender, token and signatures")
+	}
+	if whom != string(user) {
+		return fault.E(fault.Forbidden, op, "the third-party invite is for another user")
+	}
+	if num, err := e.Rooms.Find(id); err == nil {
+		known, err := e.Rooms.User(user)
+		if err != nil {
+			return err
+		}
+		m, err := e.Rooms.MemberOf(num, known)
+		if err != nil || m.Membership == room.Invite || m.Membership == room.Join {
+			return err
+		}
+	} else if !fault.Is(err, fault.NotFound) {
+		return err
+	}
+	return e.exchange(ctx, id, [2]mxid.UserID{sender, user}, signed)
+}
+
+// exchange makes the invite of a third-party invite, or has the inviter's server
+// make it; who is the inviter and the invited.
+func (e *Engine) exchange(ctx context.Context, id mxid.RoomID, who [2]mxid.UserID, signed []byte) error {
+	content := []byte(`{"membership":"invite","third_party_invite":{"display_name":"","signed":`)
+	content = append(append(content, signed...), '}', '}')
+	if who[0].Server() == e.Server {
+		return e.Exchange(ctx, id, who[0], who[1], content)
+	}
+	return e.Federation.Exchange(ctx, id, who[0], who[1], content)
 }
 
 // Bound takes one invite that an identity server found the user of, where this
@@ -82,14 +133,7 @@ func (e *Engine) Bound(ctx context.Context, invite []byte) error {
 	if err1 != nil || err2 != nil || err3 != nil || !ok || cjson.KindOf(signed) != cjson.ObjectKind || user.Server() != e.Server {
 		return nil
 	}
-	content := []byte(`{"membership":"invite","third_party_invite":{"display_name":"","signed":`)
-	content = append(append(content, signed...), '}', '}')
-	var err error
-	if sender.Server() == e.Server {
-		err = e.Exchange(id, sender, user, content)
-	} else {
-		err = e.Federation.Exchange(ctx, id, sender, user, content)
-	}
+	err := e.exchange(ctx, id, [2]mxid.UserID{sender, user}, signed)
 	if err != nil {
 		e.say("a third-party invite of %s came to nothing: %v", user, err)
 	}

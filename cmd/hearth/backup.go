@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"time"
 
+	"hearth/cmd/internal/config"
+	"hearth/engine"
 	"hearth/engine/backup"
 	"hearth/engine/fault"
 )
@@ -21,7 +23,7 @@ import (
 const backupHelp = `hearth backup FOLDER [--no-media]
 
 Copies the hub's data into FOLDER, which must be new or empty: the store as it is at one moment, the signing keys and
-certificates, and the files that people shared. A running hub is asked to do it and goes on meanwhile; where none runs,
+certificates, and the files that people shared. An identity service that stands alone is stopped first. A running hub is asked to do it and goes on meanwhile; where none runs,
 the data folder is read. On the same disk the copy shares what it can with the hub and costs little; a backup that
 survives that disk lies on another one. It is not encrypted, and whoever can read it has the hub's keys.
 
@@ -77,6 +79,22 @@ func untilSignal() (context.Context, context.CancelFunc) {
 	return signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 }
 
+// backupSelf makes a backup of a folder that no hub runs on: a hub's, or one of an
+// identity service that stands alone.
+func backupSelf(c *config.Config, dest string, media bool) (*backup.Note, error) {
+	ctx, end := untilSignal()
+	defer end()
+	a, done, err := ownEngine(c)
+	if errors.Is(err, engine.ErrIdentity) {
+		return engine.BackupIdentity(ctx, engine.Options{Dir: c.DataDir}, dest)
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	return a.engine.Backup(ctx, dest, media)
+}
+
 // backupCmd copies the data folder.
 func backupCmd(args []string, s streams) int {
 	return told("backup", s, func() error {
@@ -101,14 +119,7 @@ func backupCmd(args []string, s streams) int {
 			if _, serr := os.Stat(filepath.Join(c.DataDir, "store")); serr != nil {
 				return fmt.Errorf("there is no hub in %s: %w", folder(c), serr)
 			}
-			a, done, oerr := ownEngine(c)
-			if oerr != nil {
-				return oerr
-			}
-			defer done()
-			ctx, end := untilSignal()
-			defer end()
-			n, err = a.engine.Backup(ctx, dest, !none)
+			n, err = backupSelf(c, dest, !none)
 		}
 		if err != nil {
 			return err

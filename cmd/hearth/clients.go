@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"runtime/debug"
 
+	"hearth/engine"
 	"hearth/engine/appservice"
 	"hearth/engine/federation"
 	"hearth/engine/mxid"
@@ -34,7 +35,7 @@ func (h *hub) clientOptions() (o clientapi.Options, err error) {
 	if c.TermsURL != "" {
 		o.Terms = []clientapi.Policy{{ID: "terms_of_service", Version: "1", Language: "en", Name: "Terms of " + string(h.engine.Server), URL: c.TermsURL}}
 	}
-	o.Mail, o.AskIdentity = h.mail, h.askIdentity
+	o.Mail = h.mail
 	if c.Identity {
 		o.IdentityAt = c.PublicURL
 	}
@@ -74,6 +75,7 @@ type ways struct {
 	push       push.Options
 	federation federation.Options
 	services   appservice.Options
+	identity   engine.IdentityWays
 	notaries   []mxid.Server
 	witnesses  bool
 }
@@ -96,6 +98,7 @@ func (h *hub) waysOut() (w ways, err error) {
 		return w, err
 	}
 	w.services = h.serviceOptions()
+	w.identity = engine.IdentityWays{Ask: h.askIdentity, Get: h.askLink}
 	w.push, err = h.notices(allow)
 	return w, err
 }

@@ -117,7 +117,7 @@ func (a admin) do(o order) (report, error) {
 	case "passwd":
 		err = a.engine.SetPassword(num, o.Password, true, "")
 	case "deactivate":
-		err = a.engine.Deactivate(num, id, o.Erase)
+		_, err = a.engine.Retire(num, id, o.Erase)
 	default:
 		err = fault.E(fault.Unrecognised, "hearth.user", "the hub does not know the order %q: it is of another version", o.Do)
 	}

@@ -49,7 +49,7 @@ type hub struct {
 	engine  *engine.Engine
 	server  *httpd.Server
 	broker  *mqtt.Broker                         // nil: the hub serves no things
-	mux     *wire.Mux                            // all that is served by HTTP
+	mux     atomic.Pointer[wire.Mux]             // all that is served by HTTP; nil until all of it is there
 	sms     *sms.Sender                          // nil: the hub sends no text messages
 	gate    atomic.Pointer[pushapi.Gateway]      // nil until it is open, or where the hub is none
 	things  *mqttd.Server                        // nil: none are served
@@ -109,7 +109,7 @@ func openEngine(c *config.Config, shares budget.Shares, log *slog.Logger, out wa
 		return nil, false, err
 	}
 	o := engine.Options{
-		Dir: c.DataDir, Server: mxid.Server(c.ServerName), RoomVersion: c.RoomVersion, Push: out.push, Things: engine.ThingOptions{Mappings: c.Mappings}, Federation: out.federation, Notaries: out.notaries, Witnesses: out.witnesses, AppServices: out.services,
+		Dir: c.DataDir, Server: mxid.Server(c.ServerName), RoomVersion: c.RoomVersion, Push: out.push, Things: engine.ThingOptions{Mappings: c.Mappings}, Federation: out.federation, Notaries: out.notaries, Witnesses: out.witnesses, AppServices: out.services, Identity: out.identity,
 		CacheBytes: shares.BlockCache, MemTable: int(shares.MemTable), RecordBytes: int(shares.Records),
 		Ballast:  true,
 		Accounts: account.Options{PasswordMin: c.PasswordMinLength},
@@ -232,7 +232,6 @@ func (h *hub) open(shares budget.Shares) error {
 		}
 	}
 	mux := wire.New(o)
-	h.mux = mux
 	mux.Attach(h.server.Resume)
 	files, err := h.mediaAPI()
 	if err != nil {
@@ -260,6 +259,7 @@ func (h *hub) open(shares budget.Shares) error {
 			return err
 		}
 	}
+	h.mux.Store(mux)
 	serve := mux.Serve
 	if h.things != nil {
 		serve = h.things.WebSocket(mux.Serve)

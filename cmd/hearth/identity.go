@@ -11,10 +11,10 @@ import (
 	"hearth/cmd/internal/config"
 	"hearth/engine"
 	"hearth/engine/budget"
+	"hearth/engine/fault"
 	"hearth/engine/federation"
 	"hearth/engine/mxid"
 	"hearth/httpd"
-	"hearth/httpd/clientapi"
 	"hearth/httpd/idapi"
 	"hearth/httpd/peer"
 	"hearth/httpd/sms"
@@ -48,9 +48,9 @@ func identityAPI(c *config.Config, s *engine.IdentityService, mail func(to, subj
 
 // askIdentity asks an identity server for a user: this hub itself where it is the
 // one, without HTTP.
-func (h *hub) askIdentity(ctx context.Context, q *clientapi.IdentityQuestion) (int, []byte, error) {
+func (h *hub) askIdentity(ctx context.Context, q *engine.IdentityQuestion) (int, []byte, error) {
 	r := federation.Request{Dest: mxid.Server(q.Server), Method: q.Method, Path: "/_matrix/identity/v2" + q.Path, Body: q.Body}
-	own := h.config.Identity && (q.Server == string(h.engine.Server) || q.Server == hostOf(h.config.PublicURL))
+	own := h.isIdentity(q.Server)
 	if own {
 		r.Dest = h.engine.Server // as the service is called
 	}
@@ -60,12 +60,44 @@ func (h *hub) askIdentity(ctx context.Context, q *clientapi.IdentityQuestion) (i
 		return 0, nil, err
 	}
 	if own {
-		status, answer := h.mux.Ask(&wire.Question{Method: r.Method, Path: r.Path, Authorization: r.Authorization, Body: r.Body})
-		return status, answer, nil
+		return h.askSelf(&wire.Question{Method: r.Method, Path: r.Path, Authorization: r.Authorization, Body: r.Body})
 	}
-	a, err := h.peers.Do(ctx, &peer.Request{
-		Method: r.Method, URL: "https://" + q.Server + r.Path, Body: r.Body, Header: map[string][]string{"Authorization": {r.Authorization}}, MaxAnswer: 64 << 10,
+	return h.askPeer(ctx, &peer.Request{
+		Method: r.Method, URL: "https://" + q.Server + r.Path, Body: r.Body, Header: map[string][]string{"Authorization": {r.Authorization}},
 	})
+}
+
+// askLink asks for what stands at a URL of an identity server's.
+func (h *hub) askLink(ctx context.Context, link string) (int, []byte, error) {
+	u, err := url.Parse(link)
+	if err != nil || u.Scheme != "https" && u.Scheme != "http" {
+		return 0, nil, fault.E(fault.Invalid, "hearth.identity", "%q is no link", link)
+	}
+	if h.isIdentity(u.Host) {
+		return h.askSelf(&wire.Question{Method: "GET", Path: u.RequestURI()})
+	}
+	return h.askPeer(ctx, &peer.Request{Method: "GET", URL: link})
+}
+
+// isIdentity says whether an identity server is the hub itself.
+func (h *hub) isIdentity(name string) bool {
+	return h.config.Identity && (name == string(h.engine.Server) || name == hostOf(h.config.PublicURL))
+}
+
+// askSelf asks the hub itself.
+func (h *hub) askSelf(q *wire.Question) (int, []byte, error) {
+	mux := h.mux.Load()
+	if mux == nil {
+		return 0, nil, fault.E(fault.Busy, "hearth.identity", "the hub is only starting")
+	}
+	status, answer := mux.Ask(q)
+	return status, answer, nil
+}
+
+// askPeer asks somebody whom a user has named.
+func (h *hub) askPeer(ctx context.Context, r *peer.Request) (int, []byte, error) {
+	r.MaxAnswer = 64 << 10
+	a, err := h.peers.Do(ctx, r)
 	if err != nil {
 		return 0, nil, err
 	}

@@ -53,6 +53,33 @@ func (c *check) thirdParty(third []byte) error {
 	return nil
 }
 
+// OfferedKey finds the key of an m.room.third_party_invite event's content that
+// has signed, as the event has it, and the URL at which the identity server says
+// whether it is still good; link is empty where the event names none. ok is false
+// where no key of the event's has signed. signed is canonical JSON.
+// Spec: client-server, third-party invites, server behaviour.
+func OfferedKey(content, signed []byte) (key, link string, ok bool) {
+	type offer struct{ key, link string }
+	read := func(obj []byte) (o offer) {
+		o.key, _ = cjson.LookupString(obj, "public_key")
+		o.link, _ = cjson.LookupString(obj, "key_validity_url")
+		return o
+	}
+	offers := []offer{read(content)}
+	list, _ := cjson.Lookup(content, "public_keys")
+	_ = cjson.Array(list, func(elem []byte) bool {
+		offers = append(offers, read(elem))
+		return len(offers) < maxVerify
+	})
+	for _, o := range offers {
+		raw, good := decode64(o.key)
+		if good && len(raw) == ed25519.PublicKeySize && signedByAny(signed, []ed25519.PublicKey{raw}) {
+			return o.key, o.link, true
+		}
+	}
+	return "", "", false
+}
+
 // offerKeys lists the public keys of an m.room.third_party_invite event.
 func offerKeys(offer *event.Event) []ed25519.PublicKey {
 	var keys []ed25519.PublicKey

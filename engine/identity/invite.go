@@ -155,6 +155,29 @@ func (s *Records) Sign(user mxid.UserID, token, private string) ([]byte, error) 
 	return event.SignJSON(nil, obj, &event.Signer{Server: s.o.Name, KeyID: KeyID, Key: ed25519.NewKeyFromSeed(seed)})
 }
 
+// Claim gives a user the invites that wait for an address, which the user's server
+// has seen proved. The address stays unbound: nobody finds the user by it.
+// Spec: identity service, invitation storage.
+func (s *Records) Claim(a Address, user mxid.UserID) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	key := s.key(a)
+	tokens, err := s.waiting(key)
+	if err != nil || len(tokens) == 0 {
+		return err
+	}
+	b := s.st.NewBatch()
+	if err := s.deliver(b, key, a, user); err != nil {
+		b.Drop()
+		return err
+	}
+	if err := s.st.Commit(b); err != nil {
+		return err
+	}
+	s.nudge()
+	return nil
+}
+
 // deliver turns the invites of an address that is bound now into a notice to its
 // user's server, in the batch of the binding; needs mu.
 // Spec: identity service, invitation storage; server-server, PUT /3pid/onbind.

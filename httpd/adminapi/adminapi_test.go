@@ -1,10 +1,13 @@
 package adminapi
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -33,11 +36,16 @@ type hub struct {
 
 func start(t *testing.T) *hub {
 	t.Helper()
+	return startWith(t, engine.IdentityWays{})
+}
+
+func startWith(t *testing.T, lookups engine.IdentityWays) *hub {
+	t.Helper()
 	h := &hub{t: t, at: time.UnixMilli(1_700_000_000_000), nums: map[string]uint32{}}
 	now := func() time.Time { return h.at }
 	var err error
 	h.e, err = engine.Open(engine.Options{
-		Dir: "data", FS: vfs.NewMem(), Server: "hub.test", Now: now,
+		Dir: "data", FS: vfs.NewMem(), Server: "hub.test", Now: now, Identity: lookups,
 		Accounts: account.Options{Cost: account.Cost{KiB: 64, Passes: 1}},
 	})
 	h.ok(err)
@@ -226,6 +234,44 @@ func TestUsers(t *testing.T) {
 	h.want(400, "M_INVALID_PARAM", "PUT", v2+"/users/@bob:hub.test", `{"deactivated":false}`)
 	h.want(400, "M_USER_IN_USE", "GET", v1+"/username_available?username=BOB", "")
 	h.want(200, `{"available":true}`, "GET", v1+"/username_available?username=free", "")
+}
+
+// Who is deactivated by an admin is forgotten by the identity servers, as who goes
+// by themselves; one that does not answer keeps what it has.
+func TestDeactivateUnbinds(t *testing.T) {
+	var asked []string
+	h := startWith(t, engine.IdentityWays{Ask: func(_ context.Context, q *engine.IdentityQuestion) (int, []byte, error) {
+		asked = append(asked, q.Method+" "+q.Server+q.Path+" "+q.Token+string(q.Body))
+		if q.Server == "away.test" {
+			return 0, nil, errors.New("away")
+		}
+		return 200, []byte(`{}`), nil
+	}})
+	bound := func(name string, servers ...string) {
+		for i, s := range servers {
+			h.ok(h.e.Accounts.AddBound(h.nums[name], account.Bound{Medium: "email", Address: fmt.Sprintf("%s%d@x.test", name, i), Server: s}))
+		}
+	}
+	h.user("eve", false)
+	h.user("dan", false)
+	bound("bob", "id.test", "id2.test")
+	bound("eve", "away.test", "id.test")
+	bound("dan", "id.test")
+	h.want(200, `{"id_server_unbind_result":"success"}`, "POST", v1+"/deactivate/@bob:hub.test", `{}`)
+	h.want(200, `{"id_server_unbind_result":"no-support"}`, "POST", v1+"/deactivate/@eve:hub.test", `{}`)
+	h.want(200, "", "PUT", v2+"/users/@dan:hub.test", `{"deactivated":true}`)
+	unbind := func(server, who, address string) string {
+		return "POST " + server + `/3pid/unbind {"mxid":"@` + who + `:hub.test","threepid":{"medium":"email","address":"` + address + `@x.test"}}`
+	}
+	want := []string{unbind("id.test", "bob", "bob0"), unbind("id2.test", "bob", "bob1"), unbind("away.test", "eve", "eve0"), unbind("id.test", "eve", "eve1"), unbind("id.test", "dan", "dan0")}
+	if !slices.Equal(asked, want) {
+		t.Errorf("asked\n%q, want\n%q", asked, want)
+	}
+	for name, left := range map[string]int{"bob": 0, "eve": 1, "dan": 0} {
+		if list, err := h.e.Accounts.AllBound(h.nums[name]); err != nil || len(list) != left {
+			t.Errorf("%s has %v left, %v", name, list, err)
+		}
+	}
 }
 
 func TestDevices(t *testing.T) {

@@ -316,7 +316,8 @@ func (a *API) change(u *account.User, q *userChange) error {
 		}
 	}
 	if q.Deactivated != nil && *q.Deactivated && !u.Deactivated {
-		return a.engine.Deactivate(u.Num, u.ID, false)
+		_, err := a.engine.Retire(u.Num, u.ID, false)
+		return err
 	}
 	return nil
 }
@@ -477,8 +478,12 @@ func (a *API) deactivate(r *wire.Req) error {
 	case u.Num == r.Session.User:
 		return fault.E(fault.Invalid, "adminapi.deactivate", "admins do not deactivate themselves here")
 	}
-	if err := a.engine.Deactivate(u.Num, u.ID, q.Erase); err != nil {
+	unbound, err := a.engine.Retire(u.Num, u.ID, q.Erase)
+	switch {
+	case err != nil:
 		return err
+	case !unbound:
+		return r.OK(append(r.Out(), `{"id_server_unbind_result":"no-support"}`...))
 	}
 	return r.OK(append(r.Out(), `{"id_server_unbind_result":"success"}`...))
 }

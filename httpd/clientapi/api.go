@@ -41,7 +41,6 @@ type Options struct {
 	Failed       func(what string, err error) // told what went wrong elsewhere; may be nil
 	TURN         TURN                         // what relays calls
 	PublicURL    string                       // where clients reach the hub; empty: not told
-	AskIdentity  AskIdentity                  // asks identity servers for users; nil: none is asked
 	IdentityAt   string                       // base URL of the identity server that clients are told; empty: none
 	ServerAt     mxid.Server                  // where other servers are to look for the hub; empty: not told
 	Support      json.RawMessage              // body of /.well-known/matrix/support; empty: none

@@ -69,7 +69,7 @@ func (a *API) createRoom(r *wire.Req) error {
 
 // checkInvited judges addresses before there is a room.
 func (a *API) checkInvited(list []invited) error {
-	if len(list) > 0 && a.o.AskIdentity == nil {
+	if len(list) > 0 && !a.engine.AsksIdentity() {
 		return errNobodyToAsk
 	}
 	for i := range list {

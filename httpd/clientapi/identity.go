@@ -6,8 +6,8 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"slices"
-	"time"
 
+	"hearth/engine"
 	"hearth/engine/account"
 	"hearth/engine/cjson"
 	"hearth/engine/fault"
@@ -16,28 +16,12 @@ import (
 	"hearth/httpd/wire"
 )
 
-// IdentityQuestion is what the hub asks an identity server on behalf of a user.
-type IdentityQuestion struct {
-	Server string // a server name, perhaps this hub's
-	Method string
-	Path   string // below /_matrix/identity/v2
-	Token  string // the user's access token there; empty: the hub signs the request
-	Body   []byte
-}
-
-// AskIdentity asks an identity server and gives its answer, whatever the status.
-// It bounds time and answer, and judges addresses: users choose the server.
-type AskIdentity func(ctx context.Context, q *IdentityQuestion) (status int, answer []byte, err error)
-
-// identityTime is how long an identity server may take in all for one request.
-const identityTime = 30 * time.Second
-
 // errNobodyToAsk is the answer to invites by an address where none can be found.
 var errNobodyToAsk = fault.E(fault.ThreepidDenied, "clientapi.invite", "the hub asks no identity server about addresses")
 
 // identityServer judges the name of an identity server.
 func (a *API) identityServer(name string) error {
-	if a.o.AskIdentity == nil {
+	if !a.engine.AsksIdentity() {
 		return fault.E(fault.Untrusted, "clientapi.identity", "the hub speaks to no identity server")
 	}
 	if _, err := mxid.ParseServer(name); err != nil {
@@ -69,9 +53,9 @@ func passOn(r *wire.Req, err error) error {
 }
 
 // ask asks and gives an object. Errors: refusal, Remote.
-func (a *API) ask(ctx context.Context, q *IdentityQuestion) ([]byte, error) {
+func (a *API) ask(ctx context.Context, q *engine.IdentityQuestion) ([]byte, error) {
 	const op = "clientapi.identity"
-	status, answer, err := a.o.AskIdentity(ctx, q)
+	status, answer, err := a.engine.AskIdentity(ctx, q)
 	if err != nil {
 		return nil, fault.E(fault.Remote, op, "the identity server %s does not answer: %w", q.Server, err)
 	}
@@ -112,9 +96,9 @@ func (a *API) bindAddress(r *wire.Req) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), identityTime)
+	ctx, cancel := context.WithTimeout(context.Background(), engine.IdentityTime)
 	defer cancel()
-	answer, err := a.ask(ctx, &IdentityQuestion{Server: *q.Server, Method: "POST", Path: "/3pid/bind", Token: *q.Token, Body: body})
+	answer, err := a.ask(ctx, &engine.IdentityQuestion{Server: *q.Server, Method: "POST", Path: "/3pid/bind", Token: *q.Token, Body: body})
 	if err != nil {
 		return passOn(r, err)
 	}
@@ -166,20 +150,13 @@ func (a *API) unbind(s *account.Session, n named) (done bool, err error) {
 	if err := a.identityServer(n.server); err != nil {
 		return false, err
 	}
-	type threepid struct {
-		Medium  string `json:"medium"`
-		Address string `json:"address"`
-	}
-	body, err := json.Marshal(struct {
-		User     mxid.UserID `json:"mxid"`
-		Threepid threepid    `json:"threepid"`
-	}{s.UserID, threepid{n.medium, n.address}})
+	q, err := engine.Unbinding(s.UserID, account.Bound{Medium: n.medium, Address: n.address, Server: n.server})
 	if err != nil {
 		return false, err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), identityTime)
+	ctx, cancel := context.WithTimeout(context.Background(), engine.IdentityTime)
 	defer cancel()
-	if _, err = a.ask(ctx, &IdentityQuestion{Server: n.server, Method: "POST", Path: "/3pid/unbind", Body: body}); err != nil {
+	if _, err = a.ask(ctx, q); err != nil {
 		return false, err
 	}
 	return true, a.accounts.DropBound(s.User, n.medium, n.address)
@@ -217,21 +194,6 @@ func (a *API) unbindAddress(r *wire.Req) error {
 	return passOn(r, err)
 }
 
-// unbindAll has the identity servers forget a user who goes.
-func (a *API) unbindAll(s *account.Session) (answer string) {
-	list, err := a.accounts.AllBound(s.User)
-	if err != nil {
-		return unboundNone
-	}
-	answer = unboundAll
-	for _, b := range list {
-		if done, err := a.unbind(s, named{b.Medium, b.Address, b.Server}); err != nil || !done {
-			answer = unboundNone
-		}
-	}
-	return answer
-}
-
 // invited is an address that somebody is invited by.
 type invited struct {
 	Server *string `json:"id_server"`
@@ -253,7 +215,7 @@ func (i *invited) check() error {
 // inviteAddress invites whoever has an address, now, or when somebody has it.
 // Spec: client-server, third-party invites.
 func (a *API) inviteAddress(num room.Num, s *account.Session, i *invited, reason string) error {
-	if a.o.AskIdentity == nil {
+	if !a.engine.AsksIdentity() {
 		return errNobodyToAsk
 	}
 	if err := a.identityServer(*i.Server); err != nil {
@@ -262,7 +224,7 @@ func (a *API) inviteAddress(num room.Num, s *account.Session, i *invited, reason
 	if err := a.mayInvite(num, s); err != nil { // before a mail goes out
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), identityTime)
+	ctx, cancel := context.WithTimeout(context.Background(), engine.IdentityTime)
 	defer cancel()
 	user, err := a.lookUp(ctx, i)
 	if err != nil {
@@ -275,7 +237,7 @@ func (a *API) inviteAddress(num room.Num, s *account.Session, i *invited, reason
 	if err != nil {
 		return err
 	}
-	answer, err := a.ask(ctx, &IdentityQuestion{Server: *i.Server, Method: "POST", Path: "/store-invite", Token: *i.Token, Body: body})
+	answer, err := a.ask(ctx, &engine.IdentityQuestion{Server: *i.Server, Method: "POST", Path: "/store-invite", Token: *i.Token, Body: body})
 	if err != nil {
 		return err
 	}
@@ -302,7 +264,7 @@ func (a *API) mayInvite(num room.Num, s *account.Session) error {
 
 // lookUp finds who has an address; empty where nobody has.
 func (a *API) lookUp(ctx context.Context, i *invited) (mxid.UserID, error) {
-	q := IdentityQuestion{Server: *i.Server, Method: "GET", Path: "/hash_details", Token: *i.Token}
+	q := engine.IdentityQuestion{Server: *i.Server, Method: "GET", Path: "/hash_details", Token: *i.Token}
 	answer, err := a.ask(ctx, &q)
 	if err != nil {
 		return "", err

@@ -3,7 +3,6 @@ package clientapi
 import (
 	"errors"
 
-	"hearth/engine/account"
 	"hearth/engine/fault"
 	"hearth/httpd/wire"
 )
@@ -146,12 +145,15 @@ func (a *API) deactivate(r *wire.Req) error {
 	if err != nil {
 		return err
 	}
-	unbound := a.unbindAll(&account.Session{User: u.Num, UserID: u.ID})
-	if err := a.engine.Deactivate(u.Num, u.ID, q.Erase); err != nil {
+	unbound, err := a.engine.Retire(u.Num, u.ID, q.Erase)
+	if err != nil {
 		return err
 	}
 	a.uia.end(x)
-	return r.OK(append(r.Out(), unbound...))
+	if !unbound {
+		return r.OK(append(r.Out(), unboundNone...))
+	}
+	return r.OK(append(r.Out(), unboundAll...))
 }
 
 // resets are the ways to prove who one is without the password.

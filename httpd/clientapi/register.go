@@ -19,6 +19,8 @@ type registration struct {
 	Password *string `json:"password"`
 	Inhibit  bool    `json:"inhibit_login"`
 	Guest    *string `json:"guest_access_token"`
+	Email    bool    `json:"bind_email"` // of older clients: others are to find the user by the address
+	Phone    bool    `json:"bind_msisdn"`
 
 	guest uint32 // the guest that becomes an ordinary user; 0: none does
 }
@@ -165,7 +167,7 @@ func (a *API) register(r *wire.Req) error {
 		return err
 	}
 	a.uia.end(x)
-	if err := a.bind(num, got); err != nil {
+	if err := a.bind(num, got, got.medium == account.Email && q.Email || got.medium == account.Phone && q.Phone); err != nil {
 		return err
 	}
 	if q.Inhibit {
@@ -198,11 +200,12 @@ func (a *API) enrol(q *registration, got proof) (num uint32, name string, err er
 	return num, name, err
 }
 
-// bind gives a new account the address that was proved, and notes which terms
-// were accepted.
-func (a *API) bind(num uint32, got proof) error {
+// bind gives a new account the address that was proved, for others to find where
+// the user wants that, and notes which terms were accepted.
+func (a *API) bind(num uint32, got proof, found bool) error {
 	if got.address != "" {
-		if err := a.accounts.AddThreepid(num, got.medium, got.address, a.o.Now()); err != nil {
+		t := account.Threepid{Medium: got.medium, Address: got.address, Validated: a.o.Now()}
+		if err := a.addThreepid(num, t, found && a.ownIdentity(got.server)); err != nil {
 			return err
 		}
 		a.proofs.used(got.sid)

@@ -172,7 +172,7 @@ func (a *API) own(f setupForm, code string) error {
 	if err != nil {
 		return err
 	}
-	return a.bind(num, proof{}) // who wrote the terms accepts them
+	return a.bind(num, proof{}, false) // who wrote the terms accepts them
 }
 
 // aboutPage says what the hub is. owner is who has just made it theirs.

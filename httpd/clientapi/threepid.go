@@ -164,6 +164,7 @@ func (a *API) addresses(r *wire.Req) error {
 type credentials struct {
 	SID    *string `json:"sid"`
 	Secret *string `json:"client_secret"`
+	Server string  `json:"id_server"` // the identity server of older clients
 }
 
 func (c *credentials) missing() error {
@@ -173,13 +174,32 @@ func (c *credentials) missing() error {
 	return nil
 }
 
+// addThreepid gives a user an address; with found others find the user by it.
+func (a *API) addThreepid(user uint32, t account.Threepid, found bool) error {
+	if err := a.accounts.AddThreepid(user, t.Medium, t.Address, t.Validated); err != nil {
+		return err
+	}
+	a.engine.Proved(user, t, found)
+	return nil
+}
+
+// ownIdentity says whether the identity server that a client names is the hub
+// itself, which is who binds where none is named.
+func (a *API) ownIdentity(name string) bool {
+	if name == "" || name == string(a.engine.Server) {
+		return true
+	}
+	u, err := url.Parse(a.o.IdentityAt)
+	return err == nil && name == u.Host
+}
+
 // adopt gives the user the address of a proof.
-func (a *API) adopt(r *wire.Req, c *credentials) error {
+func (a *API) adopt(r *wire.Req, c *credentials, found bool) error {
 	v, ok := a.proofs.proved(*c.SID, *c.Secret, forAccount)
 	if !ok {
 		return fault.E(fault.ThreepidAuth, "clientapi.threepid", "the address has not been confirmed")
 	}
-	if err := a.accounts.AddThreepid(r.Session.User, v.medium, v.address, v.proved); err != nil {
+	if err := a.addThreepid(r.Session.User, account.Threepid{Medium: v.medium, Address: v.address, Validated: v.proved}, found); err != nil {
 		return err
 	}
 	a.proofs.used(v.sid)
@@ -191,6 +211,7 @@ func (a *API) addAddressOld(r *wire.Req) error {
 	var q struct {
 		Creds *credentials `json:"three_pid_creds"`
 		Old   *credentials `json:"threePidCreds"`
+		Bind  bool         `json:"bind"` // others are to find the user by the address
 	}
 	if err := r.Decode(&q); err != nil {
 		return err
@@ -201,7 +222,7 @@ func (a *API) addAddressOld(r *wire.Req) error {
 	if err := q.Creds.missing(); err != nil {
 		return err
 	}
-	return a.adopt(r, q.Creds)
+	return a.adopt(r, q.Creds, q.Bind && a.ownIdentity(q.Creds.Server))
 }
 
 // Spec: client-server, POST /account/3pid/add.
@@ -224,7 +245,7 @@ func (a *API) addAddress(r *wire.Req) error {
 	if err := q.missing(); err != nil {
 		return err
 	}
-	if err := a.adopt(r, &q); err != nil {
+	if err := a.adopt(r, &q, false); err != nil {
 		return err
 	}
 	a.uia.end(x)

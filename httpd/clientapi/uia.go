@@ -234,6 +234,7 @@ type proof struct {
 	who             uint32 // the user whose password it was
 	medium, address string // that were proved; empty: none
 	sid             string // by this validation
+	server          string // the identity server that older clients name for it
 }
 
 func (u *interactive) proofOf(x *exchange) proof {

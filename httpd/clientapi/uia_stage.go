@@ -148,7 +148,8 @@ func (u *interactive) byAddress(x *exchange, q *question, auth []byte) (p proof,
 	if !ok || (v.medium == account.Phone) != (typ == stagePhone) {
 		return p, u.challenge(x, fault.E(fault.ThreepidAuth, "clientapi.auth", "the address has not been confirmed yet"))
 	}
-	return proof{medium: v.medium, address: v.address, sid: sid}, nil
+	server, _ := cjson.LookupString(creds, "id_server")
+	return proof{medium: v.medium, address: v.address, sid: sid, server: server}, nil
 }
 
 // loginName reads who an identifier, or the older members beside it, means.

@@ -102,7 +102,7 @@ func (a *API) exchange(r *wire.Req, origin mxid.Server) error {
 		return fault.E(fault.Forbidden, op, "who is invited is no user of %s", origin)
 	}
 	content, _ := cjson.Lookup(body, "content")
-	if err := a.engine.Exchange(id, sender, user, content); err != nil {
+	if err := a.engine.Exchange(r.Context(), id, sender, user, content); err != nil {
 		return err
 	}
 	return r.Empty()

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/url"
 	"sync"
 	"time"
 
@@ -34,8 +35,8 @@ type Hub struct {
 	Name mxid.Server
 	Open engine.Options // what the engine is opened with
 
-	// Mail makes the hub an identity server too, whose mails it is given; set by
-	// Options.Change.
+	// Mail makes the hub an identity server too, and is given the mails of both; set
+	// by Options.Change.
 	Mail func(to, subject, text string) error
 
 	net  *Net
@@ -59,6 +60,7 @@ func (n *Net) open(i int) (*Hub, error) {
 		Log:      func(format string, args ...any) { fmt.Fprintf(logged{h}, format, args...) },
 	}
 	h.Open.Federation.Peer = link{n, h.Name}
+	h.Open.Identity = engine.IdentityWays{Ask: h.askIdentity, Get: h.askLink}
 	if n.o.Change != nil {
 		n.o.Change(i, h)
 	}
@@ -91,7 +93,12 @@ func (h *Hub) start() (err error) {
 		return err
 	}
 	h.done = make(chan struct{})
-	client := clientapi.New(clientapi.Options{Engine: h.Engine, Registration: clientapi.Anyone, Now: h.Open.Now, AskIdentity: h.askIdentity})
+	forClients := clientapi.Options{Engine: h.Engine, Registration: clientapi.Anyone, Now: h.Open.Now}
+	if h.Mail != nil {
+		forClients.Mail, forClients.PublicURL = h.Mail, "https://"+string(h.Name)
+		forClients.IdentityAt = forClients.PublicURL
+	}
+	client := clientapi.New(forClients)
 	h.mux = wire.New(wire.Options{Authenticate: client.Authenticate, Log: slog.New(slog.NewTextHandler(logged{h}, nil)), Done: h.done})
 	if err := h.mux.Add(client.Routes()); err != nil {
 		return err
@@ -132,7 +139,7 @@ func (h *Hub) identity() ([]wire.Route, error) {
 }
 
 // askIdentity asks the identity server that a hub of the net is.
-func (h *Hub) askIdentity(ctx context.Context, q *clientapi.IdentityQuestion) (int, []byte, error) {
+func (h *Hub) askIdentity(ctx context.Context, q *engine.IdentityQuestion) (int, []byte, error) {
 	r := federation.Request{Dest: mxid.Server(q.Server), Method: q.Method, Path: "/_matrix/identity/v2" + q.Path, Body: q.Body, Authorization: "Bearer " + q.Token}
 	if q.Token == "" {
 		if err := h.Federation.Sign(&r); err != nil {
@@ -140,6 +147,19 @@ func (h *Hub) askIdentity(ctx context.Context, q *clientapi.IdentityQuestion) (i
 		}
 	}
 	a, err := link{h.net, h.Name}.Do(ctx, &r)
+	if err != nil {
+		return 0, nil, err
+	}
+	return a.Status, a.Body, nil
+}
+
+// askLink asks for what stands at a URL of a hub's of the net.
+func (h *Hub) askLink(ctx context.Context, page string) (int, []byte, error) {
+	u, err := url.Parse(page)
+	if err != nil {
+		return 0, nil, err
+	}
+	a, err := link{h.net, h.Name}.Do(ctx, &federation.Request{Dest: mxid.Server(u.Host), Method: "GET", Path: u.RequestURI()})
 	if err != nil {
 		return 0, nil, err
 	}

@@ -85,7 +85,7 @@ func (s *sink) send(to, subject, text string) error {
 	return m.Send(to, subject, text)
 }
 
-var mailed = regexp.MustCompile(`https://a\.test(/\S+)`)
+var mailed = regexp.MustCompile(`https://[ab]\.test(/\S+)`)
 
 // link is the link in the next mail, which has to be for an address.
 func (s *sink) link(to string) string {
@@ -101,11 +101,14 @@ func (s *sink) link(to string) string {
 const id2 = "/_matrix/identity/v2"
 
 // identify gets a user an access token to the identity server of the first hub.
-func (u *User) identify() string {
+func (u *User) identify() string { return u.identifyAt(u.Hub.net.Hubs[0]) }
+
+// identifyAt is identify for any hub.
+func (u *User) identifyAt(h *Hub) string {
 	t := u.Hub.net.T
 	t.Helper()
 	proof := u.Want(200, "", "POST", v3+"/user/"+url.PathEscape(string(u.ID))+"/openid/request_token", "{}")
-	a := u.Hub.net.Hubs[0].lookUp("POST", id2+"/account/register", "", proof.Body)
+	a := h.lookUp("POST", id2+"/account/register", "", proof.Body)
 	if a.Status != 200 {
 		t.Fatalf("%s: %d %s", u.ID, a.Status, a.Body)
 	}
