@@ -403,3 +403,25 @@ func TestPayloadsAndLoops(t *testing.T) {
 		t.Errorf("%d events: what the bridge published was bridged", n)
 	}
 }
+
+// A sample that was acknowledged is there after a power cut, as what its topic has
+// retained too; both wait for one sync, and the value has none of its own.
+func TestAcknowledgedSamplesSurvive(t *testing.T) {
+	f, _ := newFarm(t, `{"topic":"lamp/t","room":"#house:hub","mode":"telemetry"}`)
+	w := f.connect(kept)
+	for i, text := range []string{"20.5", "20.6"} {
+		if r := f.publish(w, mqtt.Message{Topic: "lamp/t", Payload: []byte(text), Retain: true}, uint16(i+1)); r.Failed() {
+			t.Fatal(r)
+		}
+		f.clock.move(time.Second)
+	}
+	f.powerCut()
+	if m, err := f.broker.Retained("lamp/t"); err != nil || m == nil || string(m.Payload) != "20.6" {
+		t.Errorf("retained is %v, %v", m, err)
+	}
+	until := time.Duration(f.clock.now().Add(time.Minute).UnixNano())
+	list, err := f.Telemetry.Range("lamp/t", "*", until-time.Hour, until, 2*time.Hour)
+	if err != nil || len(list) != 1 || len(list[0].Points) != 1 || list[0].Points[0].Count != 2 {
+		t.Errorf("the samples are %v, %v", list, err)
+	}
+}

@@ -49,7 +49,7 @@ func (b *Bridge) Tap(m *mqtt.Message, done func(error)) mqtt.Verdict {
 			return verdict(b.p.Telemetry.Add(m.Topic, m.Payload, nil))
 		}
 		v := verdict(b.p.Telemetry.Add(m.Topic, m.Payload, done))
-		v.Later = v.Refuse == 0
+		v.Later, v.Carries = v.Refuse == 0, true
 		return v
 	case Shadow:
 		return b.report(to, m)

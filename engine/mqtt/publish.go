@@ -67,6 +67,7 @@ func (f *fan) release() {
 func (b *Broker) publish(p *publication) {
 	b.figures.received.Add(1)
 	p.left.Store(1)
+	carried := p.m.QoS == 0
 	if b.o.Tap != nil {
 		p.left.Store(2)
 		v := b.o.Tap(p.m, p.settle)
@@ -78,11 +79,12 @@ func (b *Broker) publish(p *publication) {
 			p.left.Add(-1)
 		}
 		p.rows = v.Rows
+		carried = carried || v.Carries
 	}
 	durable := p.rows != nil
 	if p.m.Retain {
 		ok := true
-		if p.m.QoS == 0 {
+		if carried {
 			ok = b.keep.hold(p.m)
 		} else if ok = b.keep.admit(p.m); ok {
 			durable, p.order = true, b.keep.number()
@@ -199,7 +201,7 @@ func (p *publication) submit(b *Broker) {
 
 // add puts the message's rows into a batch: one copy, and a row for each queue.
 func (p *publication) add(b *Broker, batch *store.Batch) {
-	if p.m.Retain && p.m.QoS > 0 {
+	if p.order != 0 {
 		b.keep.put(batch, p.m, p.order)
 	}
 	waits := 0

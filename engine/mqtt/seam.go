@@ -105,6 +105,11 @@ type Verdict struct {
 	// then must be exactly once, from any goroutine. Subscribers do not wait.
 	Later bool
 
+	// Carries, with Later: WriteRetained is called in time before done is, so that
+	// a retained value waits for that and has no batch of its own. Values that come
+	// all the time are then written once for each acknowledgement.
+	Carries bool
+
 	// Rows, where set, adds rows to the batch that the message is acknowledged
 	// with, whatever else is in it. It is called once, on another goroutine,
 	// after the tap has returned; it must not keep the batch.

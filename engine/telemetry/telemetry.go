@@ -224,6 +224,7 @@ func (l *Log) Acknowledge() error {
 	if len(row) > 0 { // else a flush has written them
 		b := l.st.NewBatch()
 		b.Set(store.U32(store.ChunkTail.Prefix(), slot), row)
+		l.along()
 		err = l.st.Commit(b)
 	}
 	l.mu.Lock()
@@ -290,10 +291,14 @@ func (l *Log) write(taken map[uint32]*pending, slots uint32) error {
 		b.Set(dayKey(day), binary.AppendUvarint(nil, uint64(l.days[day])))
 	}
 	l.mu.Unlock()
+	l.along()
+	return l.st.Commit(b)
+}
+
+func (l *Log) along() {
 	if l.o.Along != nil {
 		l.o.Along()
 	}
-	return l.st.Commit(b)
 }
 
 const dayMillis = 24 * 60 * 60 * 1000
