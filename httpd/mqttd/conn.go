@@ -32,6 +32,8 @@ type conn struct {
 	net    net.Conn
 	raw    syscall.RawConn // of a plain TCP socket; nil: read through net
 	remote netip.Addr
+	since  time.Time // when it was accepted
+	whose  string    // whose it is, where the server counts it as that
 	secure bool
 	web    bool
 
@@ -60,7 +62,7 @@ type conn struct {
 }
 
 func newConn(s *Server, raw net.Conn) *conn {
-	c := &conn{srv: s, net: raw, most: 1 << 28, asked: 1}
+	c := &conn{srv: s, net: raw, most: 1 << 28, asked: 1, since: time.Now()}
 	if a, err := netip.ParseAddrPort(raw.RemoteAddr().String()); err == nil {
 		c.remote = a.Addr().Unmap()
 	} else {
@@ -276,7 +278,7 @@ func (c *conn) handleAll(b []byte) (rest []byte, err error) {
 }
 
 // longestConnect bounds a packet of somebody who was not let in: what is being read
-// of long packets comes out of one budget, which is not for strangers to empty.
+// of long packets comes out of a budget, of which strangers have a small one.
 const longestConnect = 256 << 10
 
 // longest is how long a packet may be.
@@ -337,8 +339,12 @@ func (c *conn) stalled(err error) error {
 
 // long reads a packet that is longer than a buffer, and no byte more.
 func (c *conn) long(b []byte, size int) (rest []byte, err error) {
-	c.srv.reading.take(size)
-	defer c.srv.reading.give(size)
+	from := &c.srv.reading
+	if c.client == nil {
+		from = &c.srv.greeting
+	}
+	from.take(size)
+	defer from.give(size)
 	whole := make([]byte, size)
 	n := copy(whole, b)
 	if _, err := io.ReadFull(c.net, whole[n:]); err != nil {

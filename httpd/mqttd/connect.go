@@ -131,6 +131,10 @@ func (c *conn) connect(b []byte) error {
 		c.srv.log.Debug("an MQTT client was refused", "client", q.ClientID, "err", err)
 		return c.refuse(version, err)
 	}
+	if !c.srv.known(c, client.Name()) {
+		_ = client.Leave(false, nil) // without an expiry there is nothing to refuse
+		return c.refuse(version, mqtt.Refuse(mqtt.QuotaExceeded, "too many connections"))
+	}
 	w := welcome{Accept: accept, asked: q.Expiry, aliases: c.srv.o.TopicAliases}
 	if most := c.srv.o.KeepAlive; version == 5 && most > 0 && (q.keepAlive == 0 || q.keepAlive > most) {
 		w.keepAlive, q.keepAlive = most, most

@@ -52,11 +52,14 @@ type Server struct {
 	listeners []net.Listener
 	conns     map[*conn]struct{}
 	perIP     map[[16]byte]int
+	strangers map[*conn]struct{} // of conns, those who were not let in yet
+	named     map[string]int     // the others, by whose they are
 	closed    bool
 	running   sync.WaitGroup
 
-	reading budget
-	out     atomic.Int64
+	reading  budget
+	greeting budget // what strangers have of their own, so that they do not hold up the others
+	out      atomic.Int64
 }
 
 // New makes a server without listeners.
@@ -73,9 +76,10 @@ func New(o Options) *Server {
 	fill(&o.WriteTime, 30*time.Second)
 	fill(&o.PacketTime, 30*time.Second)
 	fill(&o.TopicAliases, 16)
-	s := &Server{o: o, broker: o.Broker, log: o.Log, done: make(chan struct{}), conns: map[*conn]struct{}{}, perIP: map[[16]byte]int{}}
+	s := &Server{o: o, broker: o.Broker, log: o.Log, done: make(chan struct{}), conns: map[*conn]struct{}{}, perIP: map[[16]byte]int{},
+		strangers: map[*conn]struct{}{}, named: map[string]int{}}
 	s.crew = crew.New(s.done)
-	s.reading = newBudget(o.Bytes)
+	s.reading, s.greeting = newBudget(o.Bytes), newBudget(max(longestConnect, o.Bytes/8))
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s
 }
@@ -144,16 +148,50 @@ func (s *Server) Serve(raw net.Conn, secure bool) {
 	c.serve()
 }
 
-// admit counts a connection in, if there is room.
+// admit counts a connection in, if there is room. Strangers have a quarter of it:
+// a handshake takes memory, and who says nothing is not to keep things out. Where
+// they are too many, the one that has been silent for longest makes place, if it had
+// time enough.
 func (s *Server) admit(c *conn) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed || len(s.conns) >= s.o.Conns || !c.remote.IsLoopback() && s.perIP[c.remote.As16()] >= s.o.PerIP {
 		return false
 	}
-	s.conns[c] = struct{}{}
+	if len(s.strangers) >= max(1, s.o.Conns/4) {
+		old := s.longest()
+		if c.since.Sub(old.since) < s.o.ConnectTime/5 {
+			return false
+		}
+		delete(s.strangers, old)
+		old.cut()
+	}
+	s.conns[c], s.strangers[c] = struct{}{}, struct{}{}
 	s.perIP[c.remote.As16()]++
 	s.running.Add(1)
+	return true
+}
+
+// longest is the stranger that came first. It needs mu.
+func (s *Server) longest() (old *conn) {
+	for c := range s.strangers {
+		if old == nil || c.since.Before(old.since) {
+			old = c
+		}
+	}
+	return old
+}
+
+// known counts a connection as somebody's, who may have half of all there may be.
+func (s *Server) known(c *conn, name string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.strangers, c)
+	if s.named[name] >= max(1, s.o.Conns/2) {
+		return false
+	}
+	c.whose = name
+	s.named[name]++
 	return true
 }
 
@@ -161,6 +199,12 @@ func (s *Server) forget(c *conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.conns, c)
+	delete(s.strangers, c)
+	if c.whose != "" {
+		if s.named[c.whose]--; s.named[c.whose] <= 0 {
+			delete(s.named, c.whose)
+		}
+	}
 	a := c.remote.As16()
 	if s.perIP[a]--; s.perIP[a] <= 0 {
 		delete(s.perIP, a)

@@ -18,6 +18,7 @@ import (
 const (
 	webPath     = "/mqtt"
 	webProtocol = "mqtt"
+	pongTime    = 10 * time.Second
 	webSalt     = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11" // RFC 6455, 1.3
 )
 
@@ -224,6 +225,11 @@ func (w *webConn) control(code byte, size int) error {
 		_, _ = w.send(8, text[:min(2, size)]) // it is leaving anyway
 		return io.EOF
 	case 9:
+		// Who pings and does not read would hold this goroutine for as long as it
+		// wants: no deadline of reading ends a write.
+		if err := w.Conn.SetWriteDeadline(time.Now().Add(pongTime)); err != nil {
+			return err
+		}
 		_, err := w.send(10, text)
 		return err
 	}
