@@ -102,10 +102,8 @@ func (f *Federation) Receive(ctx context.Context, origin mxid.Server, id string,
 	if err := f.takeIn(ctx, origin, pdus); err != nil {
 		return nil, err
 	}
-	for _, e := range t.edus {
-		if err := f.receiveEDU(ctx, origin, e.typ, e.content); err != nil && ours(err) {
-			return nil, err // it is not on the disk: the other side has to send it again
-		}
+	if err := f.takeInEDUs(ctx, origin, t.edus); err != nil {
+		return nil, err
 	}
 	one.id, one.answer = id, appendResults(nil, pdus)
 	return one.answer, nil
@@ -124,6 +122,24 @@ func (f *Federation) afford(one *caller, origin mxid.Server, t *transaction) err
 		return fault.Wait("federation.Receive", wait)
 	}
 	t.edus = nil
+	return nil
+}
+
+// takeInEDUs hands on what is no event, in its order.
+func (f *Federation) takeInEDUs(ctx context.Context, origin mxid.Server, list []edu) error {
+	if len(list) == 0 {
+		return nil
+	}
+	done, err := f.in.turns.work(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	for _, e := range list {
+		if err := f.receiveEDU(ctx, origin, e.typ, e.content); err != nil && ours(err) {
+			return err // it is not on the disk: the other side has to send it again
+		}
+	}
 	return nil
 }
 
@@ -254,6 +270,11 @@ func (f *Federation) takeInRoom(ctx context.Context, origin mxid.Server, num roo
 			list[i].fail, list[i].e = "the event's signatures do not hold: "+text(err), nil
 		}
 	}
+	done, err := f.in.turns.work(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
 	if away {
 		return f.takeOutside(h, origin, list)
 	}
@@ -271,6 +292,10 @@ func (f *Federation) takeInRoom(ctx context.Context, origin mxid.Server, num roo
 func (f *Federation) takeOutside(h *room.Head, origin mxid.Server, list []*pdu) error {
 	for _, p := range list {
 		if p.e == nil {
+			continue
+		}
+		if p.wait { // nothing is put aside for a room that the hub is not in
+			p.fail = "the event's signatures cannot be checked now"
 			continue
 		}
 		taken, err := f.outsider(h, origin, p.e)

@@ -11,7 +11,9 @@ import (
 
 // turns lets one transaction of an origin be worked on at a time, and few in
 // all: what a server sends is in order, and a server that sends much at once
-// gains nothing by it. It remembers the last answer to each origin, so that a
+// gains nothing by it. What waits for other servers, as the keys of an event's
+// sender, is no work: it would hold up all for who names servers that are slow to
+// answer. It remembers the last answer to each origin, so that a
 // transaction which is sent again, because its answer was lost, is not done again.
 type turns struct {
 	mu      sync.Mutex
@@ -70,28 +72,33 @@ func (t *turns) enter(ctx context.Context, origin mxid.Server) (*caller, error) 
 	}
 	one.users++
 	t.mu.Unlock()
-	for _, gate := range [...]chan struct{}{one.busy, t.all} {
-		select {
-		case gate <- struct{}{}:
-		case <-ctx.Done():
-			if gate == t.all {
-				<-one.busy
-			}
-			t.mu.Lock()
-			one.users--
-			t.mu.Unlock()
-			return nil, fault.E(fault.Busy, "federation.Receive", "the hub is at work: %w", ctx.Err())
-		}
+	select {
+	case one.busy <- struct{}{}:
+		return one, nil
+	case <-ctx.Done():
+		t.mu.Lock()
+		one.users--
+		t.mu.Unlock()
+		return nil, fault.E(fault.Busy, "federation.Receive", "the hub is at work: %w", ctx.Err())
 	}
-	return one, nil
 }
 
 func (t *turns) leave(one *caller) {
-	<-t.all
 	<-one.busy
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	one.users--
+}
+
+// work waits until there is a place to work on a transaction; done has to follow
+// where err is nil.
+func (t *turns) work(ctx context.Context) (done func(), err error) {
+	select {
+	case t.all <- struct{}{}:
+		return func() { <-t.all }, nil
+	case <-ctx.Done():
+		return nil, fault.E(fault.Busy, "federation.Receive", "the hub is at work: %w", ctx.Err())
+	}
 }
 
 // pay takes what EDUs cost out of the origin's purse. Where that is empty it takes

@@ -49,20 +49,30 @@ func TestTurns(t *testing.T) {
 		if !errors.As(err, &f) || f.Kind != fault.Limit || f.Retry <= 0 {
 			t.Errorf("a fourth: %v", err)
 		}
-		ninth := in(ctx, "late.test")
-		if len(ninth) != 0 {
-			t.Error("nine are worked on at once")
-		}
 		gone, cancelGone := context.WithCancel(ctx)
-		other := in(gone, "gone.test")
+		other := in(gone, "s1.test")
 		cancelGone()
 		if one := <-other; one != nil {
 			t.Error("who gave up got in")
 		}
-		turns.leave(first[1])
-		synctest.Wait()
-		if len(ninth) != 1 {
-			t.Error("a place is free and nobody has it")
+		var ends []func()
+		for i := range maxReceiving {
+			done, err := turns.work(ctx)
+			if err != nil {
+				t.Fatalf("%d are at work: %v", i, err)
+			}
+			ends = append(ends, done)
+		}
+		gone, cancelGone = context.WithCancel(ctx)
+		cancelGone()
+		if _, err := turns.work(gone); !fault.Is(err, fault.Busy) {
+			t.Errorf("nine are worked on at once: %v", err)
+		}
+		for _, done := range ends {
+			done()
+		}
+		if len(turns.all) != 0 {
+			t.Error("a place is free and nobody may have it")
 		}
 		turns.leave(first[0])
 		synctest.Wait()
@@ -73,7 +83,7 @@ func TestTurns(t *testing.T) {
 		synctest.Wait()
 		for _, one := range turns.origins {
 			want := 0
-			for _, holds := range append(first[2:], turns.origins["late.test"], turns.origins["s0.test"]) {
+			for _, holds := range append(first[1:], turns.origins["s0.test"]) {
 				if one == holds {
 					want = 1
 				}

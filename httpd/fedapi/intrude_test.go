@@ -6,6 +6,8 @@ import (
 	"crypto/ed25519"
 	"encoding/base64"
 	"fmt"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -80,7 +82,7 @@ func TestVouchedForNobody(t *testing.T) {
 	alice.Want(200, "", "PUT", path+"m.room.policy/", `{"via":"evil.test","public_keys":{"ed25519":"`+base64.RawStdEncoding.EncodeToString(v.n.Key(v.name).Key.Public().(ed25519.PublicKey))+`"}}`)
 	var shown atomic.Int64
 	v.play(func(r *federation.Request) (*federation.Answer, error) {
-		if bytes.Contains(r.Body, []byte(`"a.test":{`)) {
+		if strings.Contains(r.Path, "/policy/") && bytes.Contains(r.Body, []byte(`"a.test":{`)) {
 			shown.Add(1)
 		}
 		return &federation.Answer{Status: 400, Body: []byte(`{"errcode":"M_FORBIDDEN"}`)}, nil
@@ -163,5 +165,95 @@ func TestPlaceForWaiting(t *testing.T) {
 	}
 	if got := flood(v, 1000); got < 400 || got > 600 {
 		t.Errorf("%d events of one server in the room wait", got)
+	}
+}
+
+// Transactions whose events name servers that are slow to tell their keys take no
+// place from those of others.
+func TestSlowKeysHoldUpNobody(t *testing.T) {
+	v, _ := newVillain(t)
+	const servers = 12
+	begun, free := make(chan struct{}, servers), make(chan struct{})
+	release := sync.OnceFunc(func() { close(free) })
+	defer release()
+	var all sync.WaitGroup
+	var ended atomic.Int64
+	for i := range servers {
+		slow := v.another(mxid.Server(fmt.Sprintf("slow%d.test", i)))
+		v.n.PlayKeys(slow.name, func(*federation.Request) (*federation.Answer, error) {
+			begun <- struct{}{}
+			<-free
+			return nil, fault.E(fault.Remote, "villain", "no answer")
+		})
+		e := slow.say("who am I?")
+		all.Go(func() {
+			body := append(append([]byte(`{"pdus":[`), e.JSON...), `]}`...)
+			if _, err := v.hub.Federation.Receive(context.Background(), mxid.Server(fmt.Sprintf("from%d.test", i)), "x", body); err != nil {
+				t.Error(err)
+			}
+			ended.Add(1)
+		})
+	}
+	for range 8 {
+		<-begun
+	}
+	good := v.say("good")
+	all.Go(func() { v.send(good) })
+	until(t, "what another server says is there", func() bool { return has(v.hub, good.ID) })
+	if ended.Load() != 0 {
+		t.Error("it had to wait for the others")
+	}
+	release()
+	all.Wait()
+}
+
+// Where the hub is not in a room, an event that concerns its user there counts only
+// with a signature that was checked.
+func TestUncheckedOutside(t *testing.T) {
+	v, _ := newVillain(t)
+	bob := v.hub.User("bob")
+	const away = "!away:evil.test"
+	version := event.LookupVersion("11")
+	build := func(content string, prev []mxid.EventID, by *event.Signer) *event.Event {
+		key := string(bob.ID)
+		e, err := event.Build(version, &event.Draft{Room: away, Type: "m.room.member", StateKey: &key, Sender: v.user, Time: 1, Depth: 9,
+			Content: []byte(content), Prev: prev, Auth: prev}, by)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return e
+	}
+	invite := build(`{"membership":"invite"}`, nil, v.n.Key(v.name))
+	if _, err := v.hub.Federation.TakeInvite(context.Background(), v.name, &federation.Invited{Room: away, Event: invite.ID, Version: "11", Body: invite.JSON}); err != nil {
+		t.Fatal(err)
+	}
+	withdraw := func(keyID string) {
+		by := *v.n.Key(v.name)
+		by.KeyID = keyID
+		v.send(build(`{"membership":"leave"}`, []mxid.EventID{invite.ID}, &by))
+	}
+	standing := func() room.Membership {
+		num, err := v.hub.Rooms.Find(away)
+		if err != nil {
+			t.Fatal(err)
+		}
+		user, err := v.hub.Rooms.User(bob.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, err := v.hub.Rooms.MemberOf(num, user)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m.Membership
+	}
+	withdraw("ed25519:none")
+	withdraw("ed25519:none") // now its server was just asked
+	if is := standing(); is != room.Invite {
+		t.Errorf("after a leaving whose signature nobody can check: %s", is)
+	}
+	withdraw(v.n.Key(v.name).KeyID)
+	if is := standing(); is != room.Leave {
+		t.Errorf("after a leaving that is signed: %s", is)
 	}
 }

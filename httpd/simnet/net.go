@@ -44,6 +44,7 @@ type Net struct {
 	loss    float64
 	cut     map[[2]mxid.Server]bool
 	foreign map[mxid.Server]Foreign
+	tells   map[mxid.Server]Foreign // of its keys
 	police  map[mxid.Server]Foreign // what hubs answer as policy servers
 	keys    map[mxid.Server]event.Signer
 	asked   []federation.Request
@@ -123,6 +124,16 @@ func (n *Net) Play(s mxid.Server, f Foreign) {
 	n.foreign[s] = f
 }
 
+// PlayKeys has a function answer for a server that is no hub what its keys are.
+func (n *Net) PlayKeys(s mxid.Server, f Foreign) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.tells == nil {
+		n.tells = map[mxid.Server]Foreign{}
+	}
+	n.tells[s] = f
+}
+
 // Police has a function answer for a hub what is asked of it as a policy server.
 func (n *Net) Police(s mxid.Server, f Foreign) {
 	n.mu.Lock()
@@ -185,7 +196,7 @@ func (l link) exchange(ctx context.Context, r *federation.Request) (*fasthttp.Re
 	if len(n.asked) < maxAsked {
 		n.asked = append(n.asked, *r)
 	}
-	play := n.foreign[r.Dest]
+	play, tells := n.foreign[r.Dest], n.tells[r.Dest]
 	if f := n.police[r.Dest]; f != nil && strings.HasPrefix(r.Path, "/_matrix/policy/") {
 		play = f
 	}
@@ -198,7 +209,9 @@ func (l link) exchange(ctx context.Context, r *federation.Request) (*fasthttp.Re
 	}
 	var c fasthttp.RequestCtx
 	if keys := "/_matrix/key/v2/server"; r.Path == keys && n.hub(r.Dest) == nil {
-		play = n.keysOf
+		if play = n.keysOf; tells != nil {
+			play = tells
+		}
 	}
 	if play != nil {
 		a, err := play(r)
