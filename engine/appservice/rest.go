@@ -2,6 +2,7 @@ package appservice
 
 import (
 	"errors"
+	"math"
 	"slices"
 
 	"hearth/engine/account"
@@ -38,7 +39,7 @@ func (a *AppServices) rest(t *transaction, from, upto stream.Pos) error {
 	slices.Sort(t.users)
 	t.users = slices.Compact(t.users)
 	for _, user := range t.users {
-		if err := a.messages(t, user, upto); err != nil {
+		if err := a.messages(t, user, from, upto); err != nil {
 			return err
 		}
 	}
@@ -113,8 +114,12 @@ func withMember(obj []byte, name, value string) []byte {
 	return append(out, obj[1:]...)
 }
 
-// messages adds what waits for the devices of one of the service's users.
-func (a *AppServices) messages(t *transaction, user uint32, upto stream.Pos) error {
+// messages adds what waits for the devices of one of the service's users: of a
+// user that is its alone all there is, which goes when it was told. The messages of
+// a user of a shared namespace stay for whoever logs in as that user, and only
+// those are told that came with the entries of the transaction; what that user's
+// devices took while the service was away it is not told of.
+func (a *AppServices) messages(t *transaction, user uint32, from, upto stream.Pos) error {
 	id, err := a.Rooms.UserID(user)
 	if err != nil {
 		return err
@@ -123,23 +128,36 @@ func (a *AppServices) messages(t *transaction, user uint32, upto stream.Pos) err
 	if err != nil {
 		return err
 	}
+	by := a.Services().taker(id)
+	q := queue{id: id, upto: upto, goes: by != nil && by.ID == t.s.ID, most: mostMessages}
+	if !q.goes {
+		q.after, q.most = from, math.MaxInt // nothing is told a second time
+	}
 	for i := range devices {
-		if err := a.messagesOf(t, id, &devices[i], upto); err != nil {
+		if err := a.messagesOf(t, &q, &devices[i]); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// queue says what of a user's messages a transaction takes.
+type queue struct {
+	id          mxid.UserID
+	after, upto stream.Pos
+	goes        bool // they are deleted when they were told
+	most        int  // bytes of one device
+}
+
 // mostMessages bounds what waits for one device and is told at once; what is
 // left is told with the next message. A device's queue seldom holds a hundredth.
 const mostMessages = 4 << 20
 
-func (a *AppServices) messagesOf(t *transaction, id mxid.UserID, d *account.Device, upto stream.Pos) error {
+func (a *AppServices) messagesOf(t *transaction, q *queue, d *account.Device) error {
 	begin := len(t.toDevice)
-	var reached stream.Pos
-	for more := true; more && len(t.toDevice)-begin < mostMessages; {
-		list, last, left, err := a.E2EE.AppendMessages([]byte{'['}, d.Num, reached, upto)
+	reached := q.after
+	for more := true; more && len(t.toDevice)-begin < q.most; {
+		list, last, left, err := a.E2EE.AppendMessages([]byte{'['}, d.Num, reached, q.upto)
 		if err != nil {
 			return err
 		}
@@ -151,13 +169,13 @@ func (a *AppServices) messagesOf(t *transaction, id mxid.UserID, d *account.Devi
 			if len(t.toDevice) > 0 {
 				t.toDevice = append(t.toDevice, ',')
 			}
-			t.toDevice = append(t.toDevice, withMember(withMember(m, "to_device_id", d.ID), "to_user_id", string(id))...)
+			t.toDevice = append(t.toDevice, withMember(withMember(m, "to_device_id", d.ID), "to_user_id", string(q.id))...)
 			return true
 		}); err != nil {
 			return err
 		}
 	}
-	if reached > 0 {
+	if q.goes && reached > 0 {
 		t.taken = append(t.taken, taken{d.Num, reached})
 	}
 	return nil

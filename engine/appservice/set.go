@@ -92,6 +92,25 @@ func (set *Set) Owner(id mxid.UserID) *Service {
 	return nil
 }
 
+// Takes says whether the messages to a user's devices go to an application service
+// in its transactions, and to nobody else: the user is a service's alone, and it
+// wants them. Of users that others log in as too, a service is only told as well.
+// Spec: MSC4203, when to delete a message.
+func (set *Set) Takes(id mxid.UserID) bool { return set.taker(id) != nil }
+
+// taker is the service that takes the messages to a user's devices.
+func (set *Set) taker(id mxid.UserID) *Service {
+	for _, s := range set.list {
+		if !s.Encrypted || s.URL == "" {
+			continue
+		}
+		if _, exclusive := in(s.users, string(id)); exclusive || id == s.Sender {
+			return s
+		}
+	}
+	return nil
+}
+
 // AliasOwner is the service for which alone an alias may be made; nil where
 // anybody may.
 func (set *Set) AliasOwner(alias mxid.Alias) *Service {

@@ -32,6 +32,9 @@ func (a *answer) appendEncryption() error {
 // appendToDevice writes the messages behind the last one that was told. They
 // are told again until the client comes back with a token that has them.
 func (a *answer) appendToDevice() error {
+	if a.req.NoMessages {
+		return nil
+	}
 	mark := len(a.dst)
 	a.comma()
 	a.dst = append(a.dst, `"to_device":{"events":[`...)

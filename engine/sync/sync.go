@@ -91,6 +91,7 @@ type Request struct {
 	Presence      ephemeral.State // set_presence; Online where the client says nothing
 	FullState     bool
 	UseStateAfter bool
+	NoMessages    bool // an application service takes the messages to this user's devices
 
 	seen   token // what Now looked at, where it found nothing
 	parked bool  // it waits, so that what let it in may not hold any more

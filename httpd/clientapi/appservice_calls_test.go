@@ -1,6 +1,8 @@
 package clientapi
 
 import (
+	"encoding/json"
+	"fmt"
 	"maps"
 	"net/url"
 	"slices"
@@ -102,5 +104,99 @@ func TestServicesHearEveryCall(t *testing.T) {
 				t.Errorf("the service was asked\n%q, want\n%q", got, want)
 			}
 		})
+	}
+}
+
+// What is sent to the devices of a service's own users comes in transactions, and
+// by /sync never; of a user whom a person logs in as too it comes to both, each
+// message once to each, though the service first takes it and does not say so.
+// Spec: MSC4203.
+func TestServicesTakeMessages(t *testing.T) {
+	h, b := startBridged(t)
+	var mu sync.Mutex
+	txns, came := map[string]string{}, map[string]int{}
+	lost, news := 0, make(chan struct{}, 100)
+	b.mu.Lock()
+	b.all = func(r *appservice.Request) (int, string, error) {
+		if !strings.HasPrefix(r.URL, "http://shop.test/") {
+			return 200, `{}`, nil
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		var q struct {
+			List []struct {
+				Type   string
+				User   string `json:"to_user_id"`
+				Device string `json:"to_device_id"`
+			} `json:"de.sorunome.msc2409.to_device"`
+		}
+		if err := json.Unmarshal(r.Body, &q); err != nil {
+			t.Error(err)
+		}
+		if _, seen := txns[r.URL]; !seen {
+			for _, m := range q.List {
+				came[m.User+" "+m.Device+" "+m.Type]++
+				news <- struct{}{}
+			}
+			txns[r.URL] = string(r.Body)
+			if lost++; lost < 4 {
+				return 500, `{}`, nil
+			}
+		}
+		return 200, `{}`, nil
+	}
+	b.mu.Unlock()
+	bob, kim := h.join("bob"), h.join("shared_kim")
+	h.ghost(shop, "_shop_a")
+	h.want(201, "{}", "PUT", v3+"/devices/TILL?user_id=@_shop_a:hub.test", shop, `{}`)
+	device := h.want(200, "", "GET", v3+"/account/whoami", kim, "").str("device_id")
+	heard := func(token, query, since string) (types []string, next string) {
+		a := h.want(200, "", "GET", v3+"/sync?"+query+"since="+since, token, "")
+		list, _ := a.get("to_device", "events").([]any)
+		for _, one := range list {
+			types = append(types, one.(map[string]any)["type"].(string))
+		}
+		return types, a.str("next_batch")
+	}
+	const ghost = "user_id=@_shop_a:hub.test&device_id=TILL&"
+	since, ghostSince := "", ""
+	n := 0
+	for range 3 {
+		var want []string
+		for range 5 {
+			typ := fmt.Sprintf("m.n%d", n)
+			n++
+			want = append(want, typ)
+			h.want(200, "{}", "PUT", v3+"/sendToDevice/"+typ+"/t"+typ, bob, `{"messages":{"@_shop_a:hub.test":{"*":{}},"@shared_kim:hub.test":{"*":{}}}}`)
+		}
+		var types []string
+		if types, since = heard(kim, "", since); !slices.Equal(types, want) {
+			t.Errorf("kim hears %q, want %q", types, want)
+		}
+		if types, ghostSince = heard(shop, ghost, ghostSince); len(types) > 0 {
+			t.Errorf("the service hears %q by /sync", types)
+		}
+		for range 10 {
+			select {
+			case <-news:
+			case <-time.After(30 * time.Second):
+				t.Fatal("the service is not told all")
+			}
+		}
+	}
+	if types, _ := heard(kim, "", since); len(types) > 0 {
+		t.Errorf("kim hears again %q", types)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	for i := range n {
+		for _, to := range []string{"@_shop_a:hub.test TILL", "@shared_kim:hub.test " + device} {
+			if times := came[fmt.Sprintf("%s m.n%d", to, i)]; times != 1 {
+				t.Errorf("m.n%d to %s came %d times", i, to, times)
+			}
+		}
+	}
+	if len(came) != 2*n || lost < 4 {
+		t.Errorf("%d messages, %d answers: %v", len(came), lost, came)
 	}
 }

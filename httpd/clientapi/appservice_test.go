@@ -37,6 +37,7 @@ url: http://shop.test/
 as_token: ` + shop + `
 hs_token: hub-to-shop
 sender_localpart: shopbot
+org.matrix.msc3202: true
 namespaces: {users: [{exclusive: true, regex: "@_shop_.*"}, {exclusive: false, regex: "@shared_.*"}]}
 `, `
 id: quiet

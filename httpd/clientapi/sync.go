@@ -49,6 +49,7 @@ func (a *API) sync(r *wire.Req) error {
 
 func (a *API) syncRequest(r *wire.Req) (*sync.Request, error) {
 	req := &sync.Request{User: r.Session.User, UserID: r.Session.UserID, Device: r.Session.DeviceNum, Since: r.QueryOr("since", "")}
+	req.NoMessages = a.engine.AppServices.Services().Takes(req.UserID)
 	var err error
 	if req.Filter, err = a.syncFilter(r); err != nil {
 		return nil, err
