@@ -60,19 +60,52 @@ func (h *hub) news(before string) string {
 
 // addressesAt are those at which others on the hub's networks reach a port of it.
 func addressesAt(port string, named bool) (all []string) {
+	for _, host := range ownHosts(named) {
+		all = append(all, "http://"+net.JoinHostPort(host, port))
+	}
+	return all
+}
+
+// ownHosts are the names and addresses of this machine on its networks, what is
+// told first before others.
+func ownHosts(named bool) (all []string) {
 	addrs, err := net.InterfaceAddrs()
 	if err != nil {
 		return nil
 	}
 	for _, a := range addrs {
 		if n, ok := a.(*net.IPNet); ok && n.IP.IsGlobalUnicast() {
-			all = append(all, "http://"+net.JoinHostPort(n.IP.String(), port))
+			all = append(all, n.IP.String())
 		}
 	}
 	slices.Sort(all)
 	if name, err := os.Hostname(); err == nil && named && name != "" && name != "localhost" {
 		name, _, _ = strings.Cut(name, ".")
-		all = append([]string{"http://" + net.JoinHostPort(name+".local", port)}, all...)
+		all = append([]string{name + ".local"}, all...)
+	}
+	return all
+}
+
+// thingAddresses are the addresses that things reach listeners at, which are as in
+// the settings.
+func thingAddresses(listeners []string, named bool) (all []string) {
+	for _, listen := range listeners {
+		scheme := "mqtt://"
+		addr, secure := strings.CutPrefix(listen, config.TLSPrefix)
+		if secure {
+			scheme = "mqtts://"
+		}
+		host, port, err := net.SplitHostPort(addr)
+		if err != nil {
+			continue // it will not be listened on either
+		}
+		if ip, bad := netip.ParseAddr(host); host == "" || bad == nil && ip.IsUnspecified() {
+			host = "127.0.0.1"
+			if own := ownHosts(named); len(own) > 0 {
+				host = own[0]
+			}
+		}
+		all = append(all, scheme+net.JoinHostPort(host, port))
 	}
 	return all
 }

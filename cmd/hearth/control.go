@@ -68,7 +68,10 @@ type report struct {
 }
 
 // admin carries out orders on an open engine.
-type admin struct{ engine *engine.Engine }
+type admin struct {
+	engine *engine.Engine
+	things func() []string // the addresses that things find the hub at
+}
 
 // listPage is how many users one answer holds.
 const listPage = 500

@@ -44,26 +44,27 @@ const trialName = "localhost"
 
 // hub is a running hub.
 type hub struct {
-	config  *config.Config
-	log     *slog.Logger
-	engine  *engine.Engine
-	server  *httpd.Server
-	broker  *mqtt.Broker                         // nil: the hub serves no things
-	mux     atomic.Pointer[wire.Mux]             // all that is served by HTTP; nil until all of it is there
-	sms     *sms.Sender                          // nil: the hub sends no text messages
-	gate    atomic.Pointer[pushapi.Gateway]      // nil until it is open, or where the hub is none
-	things  *mqttd.Server                        // nil: none are served
-	servers *peer.Servers                        // the way to other servers; nil: there is none
-	peers   *peer.Client                         // all that the hub asks others
-	gateway *peer.Client                         // what the owner named in the settings, wherever that is
-	mail    func(to, subject, text string) error // nil: the hub sends none
-	control *control
-	acme    *peer.ACME // nil: the certificate comes from elsewhere
-	doors   []door
-	finds   []mdns.Service  // what is announced on the local network
-	mdns    *mdns.Responder // nil: nothing is
-	fresh   bool            // the data folder was made by this start
-	asked   chan struct{}
+	config   *config.Config
+	log      *slog.Logger
+	engine   *engine.Engine
+	server   *httpd.Server
+	broker   *mqtt.Broker                         // nil: the hub serves no things
+	mux      atomic.Pointer[wire.Mux]             // all that is served by HTTP; nil until all of it is there
+	sms      *sms.Sender                          // nil: the hub sends no text messages
+	gate     atomic.Pointer[pushapi.Gateway]      // nil until it is open, or where the hub is none
+	things   *mqttd.Server                        // nil: none are served
+	thingsAt atomic.Pointer[[]string]             // where, as in the settings with true ports; nil: not open
+	servers  *peer.Servers                        // the way to other servers; nil: there is none
+	peers    *peer.Client                         // all that the hub asks others
+	gateway  *peer.Client                         // what the owner named in the settings, wherever that is
+	mail     func(to, subject, text string) error // nil: the hub sends none
+	control  *control
+	acme     *peer.ACME // nil: the certificate comes from elsewhere
+	doors    []door
+	finds    []mdns.Service  // what is announced on the local network
+	mdns     *mdns.Responder // nil: nothing is
+	fresh    bool            // the data folder was made by this start
+	asked    chan struct{}
 
 	context context.Context // of what runs beside the listeners; end cancels it
 	end     context.CancelFunc
@@ -97,7 +98,7 @@ func startHub(c *config.Config, log *slog.Logger) (h *hub, err error) {
 	if h.engine, h.fresh, err = openEngine(c, shares, log, out); err != nil {
 		return h, err
 	}
-	if h.control, err = listenControl(c.DataDir, admin{h.engine}, log); err != nil && !h.engine.ReadOnly() {
+	if h.control, err = listenControl(c.DataDir, admin{h.engine, h.whereThings}, log); err != nil && !h.engine.ReadOnly() {
 		return h, fmt.Errorf("the socket for hearth user: %w", err)
 	}
 	return h, h.open(shares)

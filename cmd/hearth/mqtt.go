@@ -30,6 +30,7 @@ func (h *hub) serveThings(shares budget.Shares) error {
 // openMQTT opens the doors of things.
 func (h *hub) openMQTT() (err error) {
 	c := h.config
+	var open []string
 	for _, listen := range c.MQTTListen {
 		addr, secure := strings.CutPrefix(listen, config.TLSPrefix)
 		var conf *tls.Config
@@ -51,8 +52,22 @@ func (h *hub) openMQTT() (err error) {
 		h.found(at, mdns.Service{Type: typ})
 		d.url += reachable(at)
 		h.doors = append(h.doors, d)
+		if listen = at.String(); secure {
+			listen = config.TLSPrefix + listen
+		}
+		open = append(open, listen)
 	}
+	h.thingsAt.Store(&open)
 	return nil
+}
+
+// whereThings are the addresses that things find the hub at.
+func (h *hub) whereThings() []string {
+	open := h.thingsAt.Load()
+	if open == nil {
+		return nil
+	}
+	return thingAddresses(*open, h.config.MDNS)
 }
 
 // thingTLS is the hub's certificate, with the CA that things' own come from.

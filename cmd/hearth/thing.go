@@ -6,7 +6,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"net"
 	"net/url"
 	"strings"
 	"time"
@@ -15,6 +14,7 @@ import (
 	"hearth/engine/mqtt"
 	"hearth/engine/mxid"
 	"hearth/engine/thing"
+	"hearth/engine/topic"
 	"hearth/firmware/console"
 )
 
@@ -61,13 +61,13 @@ type thingReport struct {
 	ID       mxid.UserID  `json:"user_id"`
 	Username string       `json:"username"`
 	Password string       `json:"password,omitempty"` // told once
-	URL      string       `json:"url,omitempty"`      // for the QR code
+	URL      string       `json:"url,omitempty"`      // for the QR code: the first address, with name and password
+	Brokers  []string     `json:"brokers,omitempty"`  // the addresses of the hub for things
 	Made     time.Time    `json:"made"`
 	Revoked  bool         `json:"revoked"`
 	Topics   []string     `json:"topics"` // its own, and what it was allowed besides
 	Certs    []thing.Cert `json:"certificates,omitempty"`
 	PEM      string       `json:"pem,omitempty"`
-	CA       string       `json:"ca,omitempty"`
 }
 
 // doThing carries out an order about things.
@@ -117,19 +117,15 @@ func (a admin) shown(name string, edit func(t *thingReport)) (report, error) {
 	if edit != nil {
 		edit(&t)
 	}
-	if t.Password != "" {
-		u := url.URL{Scheme: "mqtt", User: url.UserPassword(t.Username, t.Password), Host: claimHost(string(a.engine.Server))}
+	if t.Brokers = a.things(); t.Password != "" && len(t.Brokers) > 0 {
+		u, err := url.Parse(t.Brokers[0])
+		if err != nil {
+			return report{}, err
+		}
+		u.User = url.UserPassword(t.Username, t.Password)
 		t.URL = u.String()
 	}
 	return report{Things: []thingReport{t}}, nil
-}
-
-// claimHost is where a thing finds the hub.
-func claimHost(server string) string {
-	if host, _, err := net.SplitHostPort(server); err == nil {
-		server = host
-	}
-	return net.JoinHostPort(strings.Trim(server, "[]"), "1883")
 }
 
 func (a admin) describe(one *thing.Thing) thingReport {
@@ -138,7 +134,9 @@ func (a admin) describe(one *thing.Thing) thingReport {
 		Topics: []string{one.Name + "/#"}, Certs: one.Certs,
 	}
 	for _, g := range one.Allow {
-		t.Topics = append(t.Topics, g.String())
+		if !topic.Covers(t.Topics[0], g.Filter) {
+			t.Topics = append(t.Topics, g.String())
+		}
 	}
 	return t
 }
@@ -267,13 +265,24 @@ func (f *thingFlags) print(do string, r report, w io.Writer) error {
 		} else {
 			fmt.Fprintf(w, "  password  %s\n  It is not shown again.\n", one.Password)
 		}
+		for _, at := range one.Brokers {
+			fmt.Fprintf(w, "  broker    %s\n", at)
+		}
+		if len(one.Brokers) == 0 {
+			fmt.Fprintln(w, "  The hub has no door for things, or none is set in the settings that this command reads: see mqtt_listen.")
+		}
 	case "cert":
 		io.WriteString(w, one.PEM)
 	case "revoke":
 		fmt.Fprintf(w, "%s is revoked.\n", f.name)
 	}
-	if f.qr && one.URL != "" {
+	switch {
+	case f.qr && one.URL != "":
 		return console.QR(w, one.URL)
+	case f.qr && one.Password != "":
+		return errors.New("no QR code: there is no address for it to tell")
+	case f.qr:
+		return errors.New("no QR code: it would tell the password, and the hub does not know that of a thing that knocked")
 	}
 	return nil
 }

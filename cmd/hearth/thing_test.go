@@ -4,10 +4,14 @@ import (
 	"bytes"
 	"encoding/json"
 	"encoding/pem"
+	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
 	"hearth/cmd/internal/config"
+	"hearth/firmware/console"
 )
 
 func runThing(t *testing.T, args ...string) (out string, code int) {
@@ -57,14 +61,74 @@ func TestThingCommands(t *testing.T) {
 	if out, _ := runThing(t, "list", "--data-dir", dir); !strings.Contains(out, "revoked") {
 		t.Error(out)
 	}
-	if out, code := runThing(t, "add", "lamp", "--qr", "--data-dir", dir); code != 0 || !strings.Contains(out, "█") {
-		t.Error(out)
+	if out, code := runThing(t, "add", "lamp", "--qr", "--data-dir", dir); code != 1 || !strings.Contains(out, "mqtt_listen") || !strings.Contains(out, "no address") {
+		t.Error(code, out)
 	}
 	for _, args := range [][]string{{}, {"add"}, {"fly", "x"}, {"add", "a", "b"}, {"add", "x", "--allow", "a/#/b"}, {"list", "--qr"}} {
 		if out, code := runThing(t, args...); code != 2 {
 			t.Errorf("%q: code %d, %s", args, code, out)
 		}
 	}
+}
+
+// A thing is told where it finds the hub, in words, in JSON and by a QR code.
+func TestThingAddresses(t *testing.T) {
+	dir := t.TempDir()
+	h := launch(t, nil, "--data-dir", dir, "--mqtt-listen", "127.0.0.1:0, tls://0.0.0.0:0", "--mdns", "off")
+	plain := regexp.MustCompile(`mqtt://127\.0\.0\.1:\d+`).FindString(h.greet)
+	secure := regexp.MustCompile(`mqtts://[0-9.]+(:\d+)`).FindStringSubmatch(h.greet)[1]
+	add := func(more ...string) (got thingReport) {
+		t.Helper()
+		out, code := runThing(t, append([]string{"--json", "--data-dir", dir}, more...)...)
+		if err := json.Unmarshal([]byte(out), &got); code != 0 || err != nil {
+			t.Fatal(out, err)
+		}
+		return got
+	}
+	got := add("add", "porch", "--allow", "porch/#", "--allow", "porch/x", "--allow", "read:home/#", "--allow", "write:home/#")
+	if strings.Join(got.Topics, " ") != "porch/# home/#" || got.URL != "mqtt://porch:"+got.Password+"@"+strings.TrimPrefix(plain, "mqtt://") {
+		t.Errorf("%+v", got)
+	}
+	if len(got.Brokers) != 2 || got.Brokers[0] != plain || !strings.HasSuffix(got.Brokers[1], secure) || strings.Contains(got.Brokers[1], "0.0.0.0") {
+		t.Errorf("%q", got.Brokers)
+	}
+	if show := add("show", "porch"); show.URL != "" || show.Password != "" || len(show.Brokers) != 2 {
+		t.Errorf("%+v", show)
+	}
+	if r := pubMQTT(t, plain, got.Username, got.Password, "home/x"); r.code != 0 {
+		t.Errorf("what is allowed: %+v", r)
+	}
+	if r := pubMQTT(t, plain, got.Username, got.Password, "other/x"); r.code == 0 {
+		t.Errorf("what is not: %+v", r)
+	}
+	out, code := runThing(t, "add", "lamp", "--qr", "--data-dir", dir)
+	secret := regexp.MustCompile(`password  (\S+)`).FindStringSubmatch(out)
+	var want bytes.Buffer
+	if secret == nil || console.QR(&want, "mqtt://lamp:"+secret[1]+"@"+strings.TrimPrefix(plain, "mqtt://")) != nil || code != 0 || !strings.HasSuffix(out, want.String()) || !strings.Contains(out, plain) {
+		t.Errorf("%d %s", code, out)
+	}
+	for _, c := range []struct {
+		listen string
+		named  bool
+		want   string
+	}{{"127.0.0.1:1883", true, "mqtt://127.0.0.1:1883"}, {"tls://[::1]:8883", false, "mqtts://[::1]:8883"}, {"192.168.1.2:1", true, "mqtt://192.168.1.2:1"}} {
+		if got := thingAddresses([]string{c.listen, "nonsense"}, c.named); len(got) != 1 || got[0] != c.want {
+			t.Errorf("%s: %q", c.listen, got)
+		}
+	}
+}
+
+// pubMQTT publishes by hearth pub.
+func pubMQTT(t *testing.T, at, user, password, topic string) result {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "password")
+	if err := os.WriteFile(file, []byte(password), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var o, e bytes.Buffer
+	code := run([]string{"pub", "--mqtt", at, "-u", user, "--password-file", file, "--topic", topic, "-m", "x"},
+		streams{in: strings.NewReader(""), out: &o, err: &e, env: func(string) string { return "" }})
+	return result{code, o.String(), e.String()}
 }
 
 // Every ready mapping can be appended to a settings file as it is shown.

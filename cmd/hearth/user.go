@@ -232,7 +232,8 @@ func ownEngine(c *config.Config) (admin, func(), error) {
 	if err != nil {
 		return admin{}, nil, err
 	}
-	return admin{e}, func() { _ = e.Close() }, nil // what was done is on disk already
+	where := func() []string { return thingAddresses(c.MQTTListen, c.MDNS) }
+	return admin{e, where}, func() { _ = e.Close() }, nil // what was done is on disk already
 }
 
 // list prints all users.
