@@ -17,6 +17,7 @@ import (
 	"hearth/engine/mqtt"
 	"hearth/engine/mxid"
 	"hearth/engine/room"
+	"hearth/engine/stream"
 	"hearth/engine/thing"
 )
 
@@ -221,6 +222,74 @@ func TestCommandsSurvive(t *testing.T) {
 	}
 	if got := w.heard(); slices.ContainsFunc(got, func(s string) bool { return strings.Contains(s, "is on") }) {
 		t.Errorf("its own answer came back: %q", got)
+	}
+}
+
+// A command that came as a to-device message has its answer sent back as one, to
+// the device that asked, through power cuts, once.
+func TestDeviceCommandsAreAnswered(t *testing.T) {
+	f, _ := newFarm(t)
+	tokens, _, err := f.Accounts.Login(f.nums["@a:hub"], account.NewSession{Device: "PHONE"})
+	f.ok(err)
+	_, _, err = f.Accounts.Login(f.nums["@a:hub"], account.NewSession{Device: "TABLET"})
+	f.ok(err)
+	control, err := f.ControlRoom()
+	f.ok(err)
+	if m, err := f.Rooms.MemberOf(control, f.nums["@a:hub"]); err == nil && m.Membership != room.Join {
+		f.ok(f.Join(control, "@a:hub", nil))
+	}
+	w := f.connect(kept)
+	done := make(chan struct{})
+	w.c.Subscribe([]mqtt.Request{{Filter: "lamp/#", QoS: 1, NoLocal: true}}, 0, func([]mqtt.Reason) { close(done) })
+	<-done
+	w.c.Lost()
+	ask := func(txn, content string) {
+		t.Helper()
+		phone, err := f.Accounts.Authenticate([]byte(tokens.Access))
+		f.ok(err)
+		f.ok(f.SendToDevice(&phone, "io.hearth.command", txn, []byte(`{"@lamp:hub":{"*":`+content+`}}`)))
+	}
+	waiting := func(device string) (got []string) {
+		t.Helper()
+		d, err := f.Accounts.Device(f.nums["@a:hub"], device)
+		f.ok(err)
+		f.ok(f.E2EE.EachMessage(d.Num, 1<<62, func(_ stream.Pos, msg []byte) bool { got = append(got, string(msg)); return true }))
+		return got
+	}
+	ask("1", `{"payload":"on","request_id":"r1","device_id":"PHONE"}`)
+	f.powerCut()
+	w = f.connect(kept)
+	f.waitFor("the command", func() bool { return len(w.heard()) > 0 })
+	topic, rest, _ := strings.Cut(w.heard()[0], " ")
+	payload, correlation, _ := strings.Cut(rest, " ")
+	if topic != "lamp/command" || payload != "on" || !strings.HasPrefix(correlation, "to-device/") {
+		t.Errorf("it heard %q", w.heard())
+	}
+	f.powerCut()
+	w = f.connect(kept)
+	answer := mqtt.Message{Topic: "lamp/command/reply", Payload: []byte(`{"on":true}`), Correlation: []byte(correlation)}
+	f.publish(w, answer, 7)
+	f.powerCut()
+	w = f.connect(kept)
+	answer.Dup = true // it did not see the acknowledgement
+	f.publish(w, answer, 7)
+	got := waiting("PHONE")
+	if len(got) != 1 || len(waiting("TABLET")) != 0 {
+		t.Fatalf("phone %q, tablet %q", got, waiting("TABLET"))
+	}
+	for _, want := range []string{`"type":"io.hearth.reply"`, `"sender":"@lamp:hub"`, `"on":true`, `"request_id":"r1"`, `"io.hearth.topic":"lamp/command/reply"`} {
+		if !strings.Contains(got[0], want) {
+			t.Errorf("%s lacks %s", got[0], want)
+		}
+	}
+	// Without a device all are told; on a topic of its own.
+	ask("2", `{"payload":"off","topic":"lamp/light"}`)
+	f.waitFor("the other command", func() bool {
+		return slices.ContainsFunc(w.heard(), func(s string) bool { return strings.HasPrefix(s, "lamp/light off ") })
+	})
+	f.publish(w, mqtt.Message{Topic: "lamp/light/reply", Payload: []byte("done")}, 8)
+	if phone, tablet := waiting("PHONE"), waiting("TABLET"); len(phone) != 2 || len(tablet) != 1 || !strings.Contains(tablet[0], `"payload":"done"`) {
+		t.Errorf("phone %q, tablet %q", phone, tablet)
 	}
 }
 

@@ -60,7 +60,7 @@ func (e *Engine) openThings(o *Options) (err error) {
 			Later: func(user uint32, in mxid.RoomID, d *room.Draft, after time.Duration) (string, error) {
 				return e.Later(user, in, d, after)
 			},
-			Cancel: e.delayed.Drop,
+			Cancel: e.delayed.Drop, Whisper: e.SendToDevice,
 		},
 	}, o.Things.Mappings)
 	return err

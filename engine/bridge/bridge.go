@@ -50,6 +50,7 @@ type Deeds struct {
 	Alerts  func() map[string][]string               // the events of Later that wait and that Alert knows, by thing
 	Later   func(user uint32, in mxid.RoomID, d *room.Draft, after time.Duration) (string, error)
 	Cancel  func(id string) error
+	Whisper func(from *account.Session, typ, txn string, messages []byte) error // sends to-device messages
 }
 
 // Parts are what a bridge is made of.

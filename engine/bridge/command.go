@@ -2,7 +2,6 @@ package bridge
 
 import (
 	"encoding/json"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -13,8 +12,6 @@ import (
 	"hearth/engine/mxid"
 	"hearth/engine/room"
 	"hearth/engine/store"
-	"hearth/engine/stream"
-	"hearth/engine/thing"
 	"hearth/engine/topic"
 )
 
@@ -39,6 +36,12 @@ type command struct {
 	Stay  bool         `json:"stay"`  // the mapping lets no thing into the room
 	By    mxid.UserID  `json:"by"`    // who wrote the mapping
 	Until time.Time    `json:"until"`
+
+	// To is who sent it as a to-device message; so is the answer. Event is what the
+	// thing knows it by then, and no event's id.
+	To      mxid.UserID `json:"to,omitempty"`
+	Device  string      `json:"device,omitempty"`  // of To, where it said so
+	Request string      `json:"request,omitempty"` // what To knows it by
 }
 
 // commands are those that wait, by the topic of their answers.
@@ -139,7 +142,10 @@ func (c *commands) clean(st *store.Store, now time.Time) {
 // answer sends what a thing answered, related to the command.
 func (b *Bridge) answer(c *command, m *mqtt.Message) error {
 	if len(m.Payload) > maxContent {
-		return fault.E(fault.TooLarge, "bridge", "an answer holds at most 64 KiB, since it becomes a room event")
+		return fault.E(fault.TooLarge, "bridge", "an answer holds at most 64 KiB, since it becomes an event")
+	}
+	if c.To != "" {
+		return b.answerDevice(c, m)
 	}
 	typ := typeReply
 	if c.Plain {
@@ -252,7 +258,7 @@ func (b *Bridge) command(m *Mapping, name string, e *room.Event, payload []byte)
 		until = now.Add(life)
 	}
 	reply := name + replySuffix
-	if err := b.commands.put(b.p.Store, reply, &command{e.ID, e.In, e.Type == typeMessage, !m.joins(), m.By, until}); err != nil {
+	if err := b.commands.put(b.p.Store, reply, &command{Event: e.ID, Room: e.In, Plain: e.Type == typeMessage, Stay: !m.joins(), By: m.By, Until: until}); err != nil {
 		return err
 	}
 	id, err := b.p.Rooms.RoomID(e.In)
@@ -262,52 +268,5 @@ func (b *Bridge) command(m *Mapping, name string, e *room.Event, payload []byte)
 	return b.publish(&mqtt.Message{
 		Topic: name, Payload: payload, QoS: 1, Expires: until, ResponseTopic: reply, Correlation: []byte(e.ID),
 		User: []mqtt.Pair{{Key: "sender", Value: string(e.Sender)}, {Key: "room", Value: string(id)}},
-	})
-}
-
-// handDevice hands a thing the to-device messages that wait for it, and drops
-// them: type io.hearth.command with a topic of the thing's own, or none for
-// NAME/command. Who sends must be allowed to publish there.
-func (b *Bridge) handDevice(user uint32, upto stream.Pos) error {
-	one := b.p.Things.Of(user)
-	if one == nil || one.DeviceNum == 0 {
-		return nil
-	}
-	var last stream.Pos
-	var failed error
-	err := b.p.E2EE.EachMessage(one.DeviceNum, upto, func(at stream.Pos, msg []byte) bool {
-		if failed = b.deviceCommand(one, at, msg); failed == nil {
-			last = at
-		}
-		return failed == nil
-	})
-	if err == nil && last != 0 { // what was handed on is not handed on again for what was not
-		err = b.p.E2EE.Acknowledge(one.DeviceNum, last)
-	}
-	if err == nil {
-		err = failed
-	}
-	return err
-}
-
-func (b *Bridge) deviceCommand(one *thing.Thing, at stream.Pos, val []byte) error {
-	typ, _ := cjson.LookupString(val, "type")
-	sender, _ := cjson.LookupString(val, "sender")
-	body, _ := cjson.Lookup(val, "content")
-	if typ != typeCommand {
-		return nil
-	}
-	name, ok := cjson.LookupString(body, "topic")
-	if !ok {
-		name = one.Name + "/command"
-	}
-	payload, ok := payloadOf(typ, body)
-	if !ok || sender == "" || topic.CheckName(name) != nil || !one.May(name, thing.Read) ||
-		!b.May(mqtt.Identity{Name: sender}, mqtt.Publish, name) {
-		return nil
-	}
-	return b.publish(&mqtt.Message{
-		Topic: name, Payload: payload, QoS: 1, Expires: b.p.Now().Add(commandLife), Correlation: []byte("to-device/" + strconv.FormatUint(uint64(at), 10)),
-		User: []mqtt.Pair{{Key: "sender", Value: sender}},
 	})
 }
