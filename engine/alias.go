@@ -162,7 +162,7 @@ func (e *Engine) dropCanonical(num room.Num, id mxid.UserID, alias mxid.Alias) e
 	if err != nil {
 		return err
 	}
-	defer w.End()
+	defer func() { w.End() }() // of the writer that is there then
 	old, err := w.State(typeCanonicalAlias, "")
 	if err != nil || old == nil {
 		return err
@@ -177,10 +177,7 @@ func (e *Engine) dropCanonical(num room.Num, id mxid.UserID, alias mxid.Alias) e
 	}
 	content = merge(content, have.minus(string(alias)))
 	empty := ""
-	if _, err := w.Add(&room.Draft{Type: typeCanonicalAlias, StateKey: &empty, Sender: id, Content: content}); err != nil {
-		return err
-	}
-	pending, err := w.Commit(nil)
+	_, pending, err := e.commit(&w, &room.Draft{Type: typeCanonicalAlias, StateKey: &empty, Sender: id, Content: content})
 	if err != nil {
 		return err
 	}

@@ -241,8 +241,11 @@ func (e *Engine) eachRoom(user uint32, kind string, draft func(w *room.Writer, m
 	return e.st.Apply(b) // a note that comes back after a power cut does no harm
 }
 
+// passedOver says whether an error is one room's and not the hub's: the room's
+// rules, or its policy server, are against what others take.
 func passedOver(err error) bool {
-	return fault.Is(err, fault.Forbidden) || fault.Is(err, fault.NotFound) || fault.Is(err, fault.BadJSON) || fault.Is(err, fault.TooLarge)
+	return fault.Is(err, fault.Remote) || fault.Is(err, fault.Limit) ||
+		fault.Is(err, fault.Forbidden) || fault.Is(err, fault.NotFound) || fault.Is(err, fault.BadJSON) || fault.Is(err, fault.TooLarge)
 }
 
 // settle waits for what has been begun, and gives the first error.
@@ -261,7 +264,7 @@ func (e *Engine) once(m room.Member, draft func(w *room.Writer, m room.Member) (
 	if err != nil {
 		return p, err
 	}
-	defer w.End()
+	defer func() { w.End() }() // of the writer that is there then
 	d, err := draft(w, m)
 	if err != nil || d == nil {
 		return p, err
@@ -269,8 +272,6 @@ func (e *Engine) once(m room.Member, draft func(w *room.Writer, m room.Member) (
 	if old, err := w.Already(d); old != nil || err != nil {
 		return p, err
 	}
-	if _, err := w.Add(d); err != nil {
-		return p, err
-	}
-	return w.Commit(nil)
+	_, p, err = e.commit(&w, d)
+	return p, err
 }

@@ -48,6 +48,9 @@ type upgrade struct {
 	create   *room.Event // of the old room
 	aliases  []mxid.Alias
 	public   bool
+
+	policed bool          // the old room has a policy server
+	after   []*room.Draft // of the old room, which follow the tombstone once that was committed
 }
 
 // UpgradeRoom makes a room of another version that takes the place of an old
@@ -72,7 +75,12 @@ func (e *Engine) UpgradeRoom(q *Upgrade) (mxid.RoomID, error) {
 	if u.old, err = e.Rooms.Write(q.Room); err != nil {
 		return "", err
 	}
-	defer u.old.End()
+	defer func() { u.old.End() }() // of the writer that is there then
+	p, err := e.Rooms.Policy(u.old.Head())
+	if err != nil {
+		return "", err
+	}
+	u.policed = p != nil
 	var id mxid.RoomID
 	if !u.v.RoomIDIsCreate {
 		id = mxid.RoomID("!" + randomID(18) + ":" + string(e.Server))
@@ -94,6 +102,11 @@ func (e *Engine) UpgradeRoom(q *Upgrade) (mxid.RoomID, error) {
 	}
 	if err := pending.Wait(); err != nil {
 		return "", err
+	}
+	for _, d := range u.after {
+		if _, err := e.post(q.Room, d); err != nil {
+			e.say("what else ends %s is not said: %v", u.old.Head().ID, err)
+		}
 	}
 	head := u.new.Head()
 	return head.ID, e.carryOver(head.Room, q.User, q.UserID)
@@ -145,8 +158,26 @@ func (u *upgrade) begin(id mxid.RoomID) (err error) {
 }
 
 func (u *upgrade) bury(in mxid.RoomID) (*room.Event, error) {
-	return u.state(u.old, "m.room.tombstone", "",
-		append(cjson.AppendString([]byte(`{"body":"This room has been replaced","replacement_room":`), string(in)), '}'))
+	content := append(cjson.AppendString([]byte(`{"body":"This room has been replaced","replacement_room":`), string(in)), '}')
+	if !u.policed {
+		return u.state(u.old, "m.room.tombstone", "", content)
+	}
+	empty := ""
+	return u.e.show(&u.old, &room.Draft{Type: "m.room.tombstone", StateKey: &empty, Sender: u.q.UserID, Content: content})
+}
+
+// last stages what goes with the end of the old room, as far as the user may say
+// it. A policy server is asked about one event after the other.
+func (u *upgrade) last(typ string, content []byte) error {
+	if u.policed {
+		empty := ""
+		u.after = append(u.after, &room.Draft{Type: typ, StateKey: &empty, Sender: u.q.UserID, Content: content})
+		return nil
+	}
+	if _, err := u.state(u.old, typ, "", content); err != nil && !passedOver(err) {
+		return err
+	}
+	return nil
 }
 
 // createContent is the content of the new room's first event.
@@ -198,7 +229,7 @@ func (u *upgrade) carry() error {
 		}
 		// The aliases move away, so the old room names them no more. It may be that
 		// only others may say so.
-		if _, err := u.state(u.old, typeCanonicalAlias, "", []byte(`{}`)); err != nil && !passedOver(err) {
+		if err := u.last(typeCanonicalAlias, []byte(`{}`)); err != nil {
 			return err
 		}
 	}
@@ -331,10 +362,7 @@ func (u *upgrade) restrict() error {
 	}
 	level := strconv.FormatInt(max(50, usersDefault+1), 10)
 	content := merge(old.Content, []byte(`{"events_default":`+level+`,"invite":`+level+`}`))
-	if _, err := u.state(u.old, "m.room.power_levels", "", content); err != nil && !passedOver(err) {
-		return err
-	}
-	return nil
+	return u.last("m.room.power_levels", content)
 }
 
 // move adds to the batch what the directory says of the rooms.

@@ -173,6 +173,15 @@ func (p *pending) close() {
 	p.work.Wait()
 }
 
+// goes runs what need not be waited for, until close.
+func (p *pending) goes(f func(ctx context.Context)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.ctx.Err() == nil {
+		p.work.Go(func() { f(p.ctx) })
+	}
+}
+
 // add counts a row in. p.mu is held, or nobody else knows p yet.
 func (p *pending) add(r *row, l lacking) {
 	q := p.rooms[r.room]

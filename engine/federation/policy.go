@@ -94,8 +94,66 @@ func (f *Federation) unpoliced(h *room.Head, events []*event.Event) (map[mxid.Ev
 // rest counts as advised against.
 const maxPoliced = 100
 
+// A policy server that does not answer is asked again by and by, and what it has
+// not signed waits for that, but a room must not stand still for its sake: after
+// policyPatience events count as advised against, until it answers.
+const (
+	policyPatience = 2 * time.Minute
+	policyPause    = 15 * time.Second // so often it is asked meanwhile
+	maxSilent      = 512
+)
+
+// silence is since when the policy servers of rooms have not answered.
+type silence struct {
+	mu sync.Mutex
+	of map[room.Num]hush
+}
+
+type hush struct{ since, asked time.Time }
+
+// ask says whether it is time to ask the policy server of a room.
+func (s *silence) ask(num room.Num, now time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	was, ok := s.of[num]
+	return !ok || now.Sub(was.asked) >= policyPause
+}
+
+// heard notes that it has answered.
+func (s *silence) heard(num room.Num) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.of, num)
+}
+
+// patient says whether events still wait for it, and where it was asked just now
+// notes that it did not answer.
+func (s *silence) patient(num room.Num, asked bool, now time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	was, ok := s.of[num]
+	if !ok {
+		was.since = now
+	}
+	if asked {
+		was.asked = now
+	}
+	if s.of == nil || len(s.of) >= maxSilent {
+		s.of = map[room.Num]hush{} // what is forgotten costs some patience more
+	}
+	s.of[num] = was
+	return now.Sub(was.since) < policyPatience
+}
+
+// undecided says whether a policy server has not said what it thinks.
+func undecided(err error) bool {
+	r := refused(err)
+	return err != nil && !reached(err) || fault.Is(err, fault.Limit) || r != nil && r.Status >= 500
+}
+
 // police asks the policy server about what was fetched, as far as it has not
-// signed that; what it does not sign is noted.
+// signed that; what it does not sign is noted. An error of kind Remote says that it
+// did not answer and is to be asked again.
 func (g *gap) police(ctx context.Context) error {
 	h, err := g.f.Rooms.Head(g.h.Room)
 	if err != nil {
@@ -111,6 +169,8 @@ func (g *gap) police(ctx context.Context) error {
 	var mu sync.Mutex
 	gate := make(chan struct{}, maxAtOnce)
 	signed := map[mxid.EventID]*event.Event{}
+	var silent error
+	asks, answers := g.f.in.silence.ask(h.Room, g.f.o.Now()), false
 	for id, e := range g.have {
 		if _, done := g.policed[id]; done || p.Passes(e) {
 			continue
@@ -119,22 +179,35 @@ func (g *gap) police(ctx context.Context) error {
 		if len(g.policed) > maxPoliced {
 			continue
 		}
+		if !asks {
+			silent = fault.E(fault.Remote, "federation.police", "it was asked a moment ago")
+			continue
+		}
 		gate <- struct{}{}
 		work.Go(func() {
 			defer func() { <-gate }()
 			s, err := g.f.askPolicy(ctx, p, e)
-			if err != nil {
-				g.f.o.Log("federation: the policy server of %s advises against %s: %v", e.Room, strconv.Quote(string(id)), err)
-				return
-			}
 			mu.Lock()
 			defer mu.Unlock()
-			signed[id] = s
+			answers = answers || !undecided(err)
+			switch {
+			case err == nil:
+				signed[id] = s
+			case undecided(err):
+				silent = err
+			default:
+				g.f.o.Log("federation: the policy server of %s advises against %s: %v", e.Room, strconv.Quote(string(id)), err)
+			}
 		})
 	}
 	work.Wait()
 	for id, e := range signed {
 		g.have[id], g.policed[id] = e, true
+	}
+	if answers {
+		g.f.in.silence.heard(h.Room)
+	} else if silent != nil && g.f.in.silence.patient(h.Room, asks, g.f.o.Now()) {
+		return fault.E(fault.Remote, "federation.police", "the policy server %s does not answer: %w", p.Via, silent)
 	}
 	return nil
 }

@@ -410,6 +410,7 @@ type inbound struct {
 	pending *pending
 	holes   *tried
 	joined  joined
+	silence silence
 }
 
 // startInbound takes up what was put aside before.

@@ -288,3 +288,42 @@ func TestBodiesAreBounded(t *testing.T) {
 		}
 	}
 }
+
+// In a room with a policy server the event that joins many ends is shown to that
+// first.
+func TestEndsAreJoinedWithTheWordOfThePolicyServer(t *testing.T) {
+	v, alice := newVillain(t)
+	pub, key, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sign := func(e *event.Event) []byte { return ed25519.Sign(key, e.SigningBytes(nil)) }
+	asked := new(atomic.Int64)
+	v.play(func(r *federation.Request) (*federation.Answer, error) {
+		if r.Path != "/_matrix/policy/v1/sign" {
+			return nil, fault.E(fault.Remote, "villain", "no answer")
+		}
+		e, err := event.ParseAs(v.head().Version, r.Body, "$x")
+		if err != nil {
+			return nil, err
+		}
+		asked.Add(1)
+		return &federation.Answer{Status: 200, Body: fmt.Appendf(nil, `{%q:{%q:%q}}`, v.name, room.PolicyKey, base64.RawStdEncoding.EncodeToString(sign(e)))}, nil
+	})
+	alice.Want(200, "", "PUT", "/_matrix/client/v3/rooms/"+string(v.head().ID)+"/state/m.room.policy/",
+		fmt.Sprintf(`{"via":%q,"public_keys":{"ed25519":%q}}`, v.name, base64.RawStdEncoding.EncodeToString(pub)))
+	from, depth := v.head().Extremities()
+	var list []*event.Event
+	for i := range 20 {
+		e := v.make(&event.Draft{Type: "m.room.message", Content: fmt.Appendf(nil, `{"body":"%d"}`, i), Prev: from, Depth: depth + 1})
+		if e, err = e.WithSignature(v.name, room.PolicyKey, sign(e)); err != nil {
+			t.Fatal(err)
+		}
+		list = append(list, e)
+	}
+	v.send(list...)
+	until(t, "the ends are joined", func() bool { ends, _ := v.head().Extremities(); return len(ends) == 1 })
+	if asked.Load() != 1 {
+		t.Errorf("the policy server was asked %d times", asked.Load())
+	}
+}

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"hearth/engine/event"
 	"hearth/engine/federation"
@@ -18,7 +20,14 @@ import (
 type judge struct {
 	mu    sync.Mutex
 	away  bool
+	hates string // what speaks of this is not signed either
 	asked int
+}
+
+func (j *judge) set(away bool, hates string) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.away, j.hates = away, hates
 }
 
 // sign is what the judge answers.
@@ -30,7 +39,7 @@ func (j *judge) sign(via mxid.Server, key ed25519.PrivateKey) Foreign {
 		switch {
 		case j.away:
 			return &federation.Answer{Status: 502, Body: []byte(`{}`)}, nil
-		case strings.Contains(string(r.Body), "spam"):
+		case strings.Contains(string(r.Body), "spam"), j.hates != "" && strings.Contains(string(r.Body), j.hates):
 			return &federation.Answer{Status: 400, Body: []byte(`{"errcode":"M_FORBIDDEN","error":"this looks like spam"}`)}, nil
 		}
 		e, err := event.ParseAs(event.LookupVersion("11"), r.Body, "$x")
@@ -106,9 +115,7 @@ func TestPolicyServer(t *testing.T) {
 		}
 	}
 	// Where it does not answer nothing is said, until the room lets go of it.
-	j.mu.Lock()
-	j.away = true
-	j.mu.Unlock()
+	j.set(true, "")
 	if r, _ := say(amy, "anybody"); r.Status == 200 {
 		t.Error(r.Body)
 	}
@@ -117,4 +124,137 @@ func TestPolicyServer(t *testing.T) {
 		t.Error(r.Body)
 	}
 	n.sound()
+}
+
+// policed is a room of three hubs of which the third has the policy server.
+func policed(t *testing.T, n *Net) (j *judge, amy, bob *User, id string) {
+	a, b, c := n.Hubs[0], n.Hubs[1], n.Hubs[2]
+	amy, bob = a.User("amy"), b.User("bob")
+	cy := c.User("cy")
+	id = amy.create(`{"preset":"public_chat","room_version":"11"}`)
+	for _, u := range []*User{bob, cy} {
+		u.Want(200, "", "POST", joinPath(id, a.Name), `{}`)
+		n.is(room.Join, id, u.ID, a, b)
+	}
+	pub, key, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	j = &judge{}
+	n.Police(c.Name, j.sign(c.Name, key))
+	amy.Want(200, "", "PUT", inRoom(id, "/state/m.room.policy/"),
+		fmt.Sprintf(`{"via":"c.test","public_keys":{"ed25519":%q}}`, base64.RawStdEncoding.EncodeToString(pub)))
+	n.Until("b has the policy", func() bool { return bob.Ask("GET", inRoom(id, "/state/m.room.policy/"), "").Status == 200 })
+	return j, amy, bob, id
+}
+
+// What the hub says by itself is shown to the policy server too: the end of a room
+// that is upgraded, aliases that go, names that change.
+func TestPolicyServerIsShownAll(t *testing.T) {
+	n := New(t, 3)
+	j, amy, _, id := policed(t, n)
+	a := amy.Hub
+	num, err := a.Rooms.Find(mxid.RoomID(id))
+	if err != nil {
+		t.Fatal(err)
+	}
+	state := func(typ, key string) *room.Event {
+		t.Helper()
+		h, err := a.Rooms.Head(num)
+		if err != nil {
+			t.Fatal(err)
+		}
+		e, err := a.Rooms.StateEvent(h.State, typ, key)
+		if err != nil || e == nil {
+			t.Fatalf("%s: %v", typ, err)
+		}
+		return e
+	}
+	signed := func(typ, key, says string) {
+		t.Helper()
+		n.Until(typ+" says "+says, func() bool { return strings.Contains(string(state(typ, key).Content), says) })
+		if e := state(typ, key); len(event.Signatures(e.JSON, "c.test")) != 1 {
+			t.Errorf("%s is not signed: %s", typ, e.JSON)
+		}
+	}
+	amy.Want(200, "", "PUT", v3+"/directory/room/%23one:a.test", fmt.Sprintf(`{"room_id":%q}`, id))
+	amy.Want(200, "", "PUT", v3+"/directory/room/%23two:a.test", fmt.Sprintf(`{"room_id":%q}`, id))
+	amy.Want(200, "", "PUT", inRoom(id, "/state/m.room.canonical_alias/"), `{"alias":"#one:a.test","alt_aliases":["#two:a.test"]}`)
+	amy.Want(200, "", "DELETE", v3+"/directory/room/%23two:a.test", "")
+	signed("m.room.canonical_alias", "", `{"alias":"#one:a.test"}`)
+	amy.Want(200, "", "PUT", v3+"/profile/"+string(amy.ID)+"/displayname", `{"displayname":"Amy"}`)
+	signed("m.room.member", string(amy.ID), `"Amy"`)
+	amy.Want(200, "", "PUT", v3+"/profile/"+string(amy.ID)+"/displayname", `{"displayname":"spam"}`)
+	amy.Want(200, "", "PUT", v3+"/profile/"+string(amy.ID)+"/displayname", `{"displayname":"Amy again"}`)
+	signed("m.room.member", string(amy.ID), `"Amy again"`)
+
+	j.set(false, "m.room.tombstone")
+	amy.Want(403, "M_FORBIDDEN", "POST", inRoom(id, "/upgrade"), `{"new_version":"12"}`)
+	j.set(false, "")
+	to := amy.Want(200, "", "POST", inRoom(id, "/upgrade"), `{"new_version":"12"}`).Str("replacement_room")
+	signed("m.room.tombstone", "", to)
+	signed("m.room.canonical_alias", "", `{}`)
+	signed("m.room.power_levels", "", `"invite":50`)
+	n.sound()
+}
+
+// Where the policy server does not answer, what it has not signed waits for it; it
+// does not wait for ever.
+func TestPolicyServerAway(t *testing.T) {
+	var ahead atomic.Int64
+	n := NewWith(t, 3, Options{Now: func(int) time.Time { return time.Now().Add(time.Duration(ahead.Load())) }})
+	j, amy, bob, id := policed(t, n)
+	a, b := amy.Hub, bob.Hub
+	num, err := b.Rooms.Find(mxid.RoomID(id))
+	if err != nil {
+		t.Fatal(err)
+	}
+	unsigned := func(text string) mxid.EventID {
+		ev, err := b.Rooms.Send(num, &room.Draft{Type: "m.room.message", Sender: bob.ID, Content: []byte(`{"body":"` + text + `"}`)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ev
+	}
+	asked := func() int {
+		j.mu.Lock()
+		defer j.mu.Unlock()
+		return j.asked
+	}
+	j.set(true, "")
+	before := asked()
+	later := unsigned("later")
+	n.Until("it is asked about", func() bool { return asked() > before && a.Federation.Waiting() > 0 })
+	if _, err := a.Rooms.Lookup(later); err == nil {
+		t.Error("it is in the room")
+	}
+	j.set(false, "")
+	ahead.Add(int64(time.Minute))
+	next := unsigned("next") // what comes has a look at what waits
+	n.Until("it is there", func() bool { _, err := a.Rooms.Lookup(next); return err == nil })
+	for _, ev := range []mxid.EventID{later, next} {
+		if e, err := a.Rooms.Lookup(ev); err != nil || e.SoftFailed() {
+			t.Errorf("%s: %v", ev, err)
+		}
+	}
+	j.set(true, "")
+	never := unsigned("never")
+	n.Until("it waits", func() bool { return a.Federation.Waiting() > 0 })
+	for range 3 { // there is patience for two minutes
+		before := asked()
+		ahead.Add(int64(time.Minute))
+		unsigned("look")
+		n.Until("it is asked again", func() bool { return asked() > before })
+	}
+	n.Until("nothing waits any more", func() bool { return a.Federation.Waiting() == 0 })
+	if e, err := a.Rooms.Lookup(never); err != nil || !e.SoftFailed() {
+		t.Errorf("what was never signed: %v", err)
+	}
+	j.set(false, "")
+	ahead.Add(int64(time.Minute))
+	last := unsigned("last")
+	n.Until("it is asked and there", func() bool {
+		e, err := a.Rooms.Lookup(last)
+		return err == nil && !e.SoftFailed()
+	})
 }
