@@ -201,6 +201,7 @@ type walk struct {
 
 	ctx    context.Context // of what is asked of others; nil: nobody is
 	asked  int
+	heard  int                    // bytes of their answers
 	leaves map[mxid.RoomID][]byte // rooms that others have described
 }
 

@@ -22,6 +22,9 @@ const (
 	treeTime = 20 * time.Second
 	// maxTreeAsked is how many questions one page asks.
 	maxTreeAsked = 60
+	// maxTreeBytes is from how many bytes of answers on no more is asked: they are held
+	// until the page is told.
+	maxTreeBytes = 8 << 20
 	maxVia       = 10
 )
 
@@ -48,13 +51,14 @@ func (w *walk) askAway(id mxid.RoomID, via []mxid.Server) (*away, error) {
 	if s := id.Server(); len(via) == 0 && s != "" {
 		via = []mxid.Server{s}
 	}
-	if w.asked++; w.asked > maxTreeAsked || len(via) == 0 {
+	if w.asked++; w.asked > maxTreeAsked || w.heard > maxTreeBytes || len(via) == 0 {
 		return nil, fault.E(fault.NotFound, "engine.Tree", "room not found")
 	}
 	body, err := w.e.Federation.Hierarchy(w.ctx, id, via, w.q.Suggested)
 	if err != nil {
 		return nil, err
 	}
+	w.heard += len(body)
 	a := &away{}
 	a.room, _ = cjson.Lookup(body, "room")
 	a.children = childrenAway(a.room, w.q.Suggested)

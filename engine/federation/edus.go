@@ -23,7 +23,8 @@ import (
 const (
 	maxReceipts = 512
 	maxPresent  = 512
-	maxTargets  = 2048 // devices that one message is for
+	maxTargets  = 2048    // devices that one message is for
+	maxCopies   = 4 << 20 // bytes of what they get together: one text may be for all of somebody's devices
 )
 
 // typingHold is how long somebody elsewhere is taken to be typing: their server
@@ -153,10 +154,11 @@ func (f *Federation) receiveReceipts(origin mxid.Server, content []byte) error {
 	var failed error
 	n := 0
 	_ = cjson.Object(content, func(id, types []byte) bool { // it was checked when it came
+		n++ // a room costs a look as well
 		head, err := f.heard(origin, string(id))
 		if err != nil {
 			failed = err
-			return !fault.Is(err, fault.Internal)
+			return !fault.Is(err, fault.Internal) && n < maxReceipts
 		}
 		t := told{head: head}
 		reads, _ := cjson.Lookup(types, "m.read")
@@ -299,6 +301,7 @@ func (f *Federation) receiveToDevice(origin mxid.Server, content []byte) error {
 
 // addressed finds the devices here that messages are for.
 func (f *Federation) addressed(messages []byte) (list []e2ee.Message, err error) {
+	size := 0
 	_ = cjson.Object(messages, func(who, devices []byte) bool { // it was checked when it came
 		id := mxid.UserID(who)
 		if id.Server() != f.server {
@@ -316,11 +319,15 @@ func (f *Federation) addressed(messages []byte) (list []e2ee.Message, err error)
 			for i := range have {
 				if (string(device) == "*" || string(device) == have[i].ID) && cjson.KindOf(content) == cjson.ObjectKind {
 					list = append(list, e2ee.Message{User: user, Device: have[i].Num, Content: content})
+					size += len(content)
 				}
 			}
-			return len(list) < maxTargets
+			return len(list) < maxTargets && size < maxCopies
 		})
-		return len(list) < maxTargets
+		return len(list) < maxTargets && size < maxCopies
 	})
+	if err == nil && size > maxCopies {
+		err = fault.E(fault.TooLarge, "federation.receiveToDevice", "a message of more than %d bytes for all its devices", maxCopies)
+	}
 	return list, err
 }

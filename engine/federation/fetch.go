@@ -2,6 +2,7 @@ package federation
 
 import (
 	"context"
+	"errors"
 	"net/url"
 	"strconv"
 	"sync"
@@ -19,12 +20,13 @@ import (
 const (
 	askTime     = 20 * time.Second
 	maxAnswer   = 6 << 20  // events of one answer
-	maxState    = 24 << 20 // a whole state
-	maxIDs      = 100_000  // ids of a state with its auth chain
-	maxSources  = 4        // servers that are asked for one thing
-	maxAtOnce   = 8        // requests for single events under way
-	maxSingle   = 400      // events that are asked for one by one
-	maxAuthStep = 10       // rounds of auth events of auth events
+	maxState    = 64 << 20 // a whole state
+	stateTime   = time.Minute
+	maxIDs      = 100_000 // ids of a state with its auth chain
+	maxSources  = 4       // servers that are asked for one thing
+	maxAtOnce   = 8       // requests for single events under way
+	maxSingle   = 400     // events that are asked for one by one
+	maxAuthStep = 10      // rounds of auth events of auth events
 )
 
 const apiV1 = "/_matrix/federation/v1/"
@@ -298,14 +300,36 @@ func kindOf(err error) fault.Kind {
 	return fault.NotFound
 }
 
-// whole fetches a state with its auth chain in one answer.
+// whole fetches a state with its auth chain in one answer, and keeps its events as
+// those of a join: an answer of that size is not held in memory.
 // Spec: server-server, GET /state/{roomId}.
-func (s *source) whole(ctx context.Context, server mxid.Server, at mxid.EventID) error {
-	answer, err := s.get(ctx, server, pathOf("state", string(s.h.ID))+"?event_id="+url.QueryEscape(string(at)), maxState)
+func (s *source) whole(ctx context.Context, server mxid.Server, at mxid.EventID) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, stateTime)
+	defer cancel()
+	r := &Request{Dest: server, Method: "GET", Path: pathOf("state", string(s.h.ID)) + "?event_id=" + url.QueryEscape(string(at)), Time: stateTime}
+	a, err := s.f.open(ctx, r)
 	if err != nil {
 		return err
 	}
-	return s.keep(s.events(ctx, answer, maxIDs, "auth_chain", "pdus"))
+	defer func() { _ = a.Body.Close() }() // it was read, or is of no use
+	if a.Status/100 != 2 {
+		return refusal(r, a.Status, nil)
+	}
+	sp := s.f.newSpool(s.h.Version, s.h.ID, server)
+	defer func() { err = errors.Join(err, sp.close()) }()
+	in := newElements(a.Body, maxState)
+	if err := in.object(func(key string) error {
+		if key != "auth_chain" && key != "pdus" {
+			return in.skip()
+		}
+		return in.list(func(raw []byte) error { return sp.add(ctx, raw, key == "pdus") })
+	}); err != nil {
+		return err
+	}
+	if err := sp.verify(ctx); err != nil {
+		return err
+	}
+	return sp.keepAll(s.h.Room)
 }
 
 // absent picks the events that are not here at all.

@@ -2,6 +2,7 @@ package federation
 
 import (
 	"context"
+	"errors"
 	"net/url"
 	"time"
 
@@ -206,48 +207,55 @@ func (f *Federation) mayTake(e *event.Event, origin mxid.Server, user mxid.UserI
 // they have to be whole events of the room, its create event among them.
 // Spec: server-server, PUT /invite/{roomId}/{eventId}.
 func (f *Federation) told(ctx context.Context, v *event.Version, own *event.Event, list []byte) ([]byte, error) {
-	var dst []byte
+	const op = "federation.told"
+	var shown []*event.Event
 	var bad error
-	n, created := 0, false
+	n, size, created := 0, 0, false
 	err := cjson.Array(list, func(raw []byte) bool {
-		if n++; n > maxTold || len(dst)+len(raw) > maxToldBytes {
+		if n++; n > maxTold || size+len(raw) > maxToldBytes {
 			return false
 		}
-		var e *event.Event
+		size += len(raw)
+		e := shownEvent(raw)
 		if v.RoomIDIsCreate {
-			e, bad = f.whole(ctx, v, own.Room, raw)
-		} else {
-			e = shownEvent(raw)
+			e, bad = whole(v, own.Room, raw)
 		}
-		if bad != nil || e == nil || e.Is("m.room.member", own.StateKey) {
-			return bad == nil
+		if bad == nil && e != nil {
+			shown = append(shown, e)
+			created = created || e.Is("m.room.create", "")
 		}
-		created = created || e.Is("m.room.create", "")
-		dst = append(event.AppendStripped(dst, e), ',')
-		return true
+		return bad == nil
 	})
 	if len(list) == 0 {
 		err = nil
 	}
+	if v.RoomIDIsCreate && err == nil && bad == nil {
+		// All at once: a list that names many slow servers takes no longer than one.
+		bad = errors.Join(f.o.VerifyEvents(ctx, v, shown)...)
+	}
 	if err != nil || bad != nil {
-		return nil, fault.E(fault.Invalid, "federation.told", "the state that shows the room cannot be read: %w", orElse(bad, err))
+		return nil, fault.E(fault.Invalid, op, "the state that shows the room cannot be read: %w", orElse(bad, err))
 	}
 	if v.RoomIDIsCreate && n > 0 && !created { // who shows nothing shows nothing wrong
-		return nil, fault.E(fault.Invalid, "federation.told", "the state that shows the room has no create event")
+		return nil, fault.E(fault.Invalid, op, "the state that shows the room has no create event")
+	}
+	var dst []byte
+	for _, e := range shown {
+		if !e.Is("m.room.member", own.StateKey) {
+			dst = append(event.AppendStripped(dst, e), ',')
+		}
 	}
 	return event.AppendStripped(dst, own), nil
 }
 
-// whole reads an event that has to be a good one of the room.
-func (f *Federation) whole(ctx context.Context, v *event.Version, in mxid.RoomID, raw []byte) (*event.Event, error) {
+// whole reads an event that has to be one of the room's state; its signatures are
+// for the caller to check.
+func whole(v *event.Version, in mxid.RoomID, raw []byte) (*event.Event, error) {
 	e, _, err := event.Receive(v, raw)
-	if err != nil {
-		return nil, err
+	if err == nil && (e.Room != in || !e.IsState) {
+		err = fault.E(fault.Invalid, "federation.told", "an event is not of the room's state")
 	}
-	if e.Room != in || !e.IsState {
-		return nil, fault.E(fault.Invalid, "federation.told", "an event is not of the room's state")
-	}
-	return e, f.o.VerifyEvents(ctx, v, []*event.Event{e})[0]
+	return e, err
 }
 
 // shownEvent reads a stripped event, or the same fields of a whole one; nil where

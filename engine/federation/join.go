@@ -164,6 +164,15 @@ func (f *Federation) settle(ctx context.Context, num room.Num, e *event.Event, s
 	if err := s.begins(); err != nil {
 		return err
 	}
+	if err := s.keepAll(num); err != nil {
+		return err
+	}
+	return s.enter(num, e)
+}
+
+// keepAll brings what was spooled to the disk as outliers, each behind those that
+// authorise it.
+func (s *spool) keepAll(num room.Num) error {
 	list := s.order()
 	for len(list) > 0 {
 		n := min(len(list), keepBatch)
@@ -172,7 +181,7 @@ func (f *Federation) settle(ctx context.Context, num room.Num, e *event.Event, s
 		}
 		list = list[n:]
 	}
-	return s.enter(num, e)
+	return nil
 }
 
 // fetch asks for the events that authorise others and did not come along.

@@ -21,10 +21,17 @@ const (
 	askedAtOnce = 16
 	// maxLists is how many lists of one server are fetched for one request. Where
 	// more are needed the server is asked for all keys at once, which are not kept.
-	maxLists     = 8
-	maxTime      = 30 * time.Second
-	maxKeyAnswer = 16 << 20
+	maxLists = 8
+	maxTime  = 30 * time.Second
+	// An answer has so many bytes at most, and so many for each user that is asked
+	// for; the answers of all servers to one request together no more than one.
+	maxKeyAnswer  = 16 << 20
+	leastKeys     = 256 << 10
+	keysOfOneUser = 64 << 10
 )
+
+// keyAnswer bounds the answer about some users.
+func keyAnswer(users int) int64 { return min(int64(users)*keysOfOneUser+leastKeys, maxKeyAnswer) }
 
 // KeyAnswers is what a query for keys elsewhere came to.
 type KeyAnswers struct {
@@ -106,7 +113,8 @@ func (f *Federation) QueryKeys(ctx context.Context, list []e2ee.Query, limit tim
 
 // gather asks the servers, some at once.
 func (f *Federation) gather(ctx context.Context, k *KeyAnswers, fetch map[mxid.Server][]uint32, by map[mxid.Server][]e2ee.Query) {
-	var mu sync.Mutex // guards k
+	var mu sync.Mutex // guards k and told
+	told := 0         // bytes
 	var wg sync.WaitGroup
 	places := make(chan struct{}, askedAtOnce)
 	run := func(do func()) {
@@ -131,12 +139,16 @@ func (f *Federation) gather(ctx context.Context, k *KeyAnswers, fetch map[mxid.S
 	for server, list := range k.asked {
 		run(func() {
 			body, err := f.do(ctx, &Request{Dest: server, Method: "POST", Path: "/_matrix/federation/v1/user/keys/query",
-				Body: queryBody(list), MaxAnswer: maxKeyAnswer, Time: maxTime})
+				Body: queryBody(list), MaxAnswer: keyAnswer(len(list)), Time: maxTime})
 			mu.Lock()
 			defer mu.Unlock()
-			if err != nil {
+			switch {
+			case err != nil:
 				k.Failed[server] = fault.KindOf(err)
-			} else {
+			case told+len(body) > maxKeyAnswer:
+				k.Failed[server] = fault.Limit
+			default:
+				told += len(body)
 				k.Told[server] = body
 			}
 		})
@@ -188,7 +200,7 @@ func (f *Federation) ClaimKeys(ctx context.Context, list []e2ee.Claim, limit tim
 		wg.Go(func() {
 			defer func() { <-places }()
 			body, err := f.do(ctx, &Request{Dest: server, Method: "POST", Path: "/_matrix/federation/v1/user/keys/claim",
-				Body: claimBody(claims), MaxAnswer: maxKeyAnswer, Time: maxTime})
+				Body: claimBody(claims), MaxAnswer: keyAnswer(len(claims)), Time: maxTime})
 			if err != nil {
 				mu.Lock()
 				failed[server] = fault.KindOf(err)

@@ -27,6 +27,7 @@ type profile struct {
 const (
 	profileKept = time.Minute
 	maxProfiles = 512
+	keptProfile = 4 << 10 // bytes of the longest that is kept
 	profileTime = 10 * time.Second
 	maxProfile  = 64 << 10
 	maxListing  = 4 << 20
@@ -50,7 +51,9 @@ func (f *Federation) Profile(ctx context.Context, id mxid.UserID) ([]byte, error
 		if f.profiles.m == nil || len(f.profiles.m) >= maxProfiles {
 			f.profiles.m = map[mxid.UserID]profile{}
 		}
-		f.profiles.m[id] = p
+		if len(p.body) <= keptProfile {
+			f.profiles.m[id] = p
+		}
 		f.profiles.mu.Unlock()
 	}
 	if p.body == nil {

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"hearth/engine/account"
 	"hearth/engine/event"
 	"hearth/engine/fault"
 	"hearth/engine/federation"
@@ -255,5 +256,34 @@ func TestUncheckedOutside(t *testing.T) {
 	withdraw(v.n.Key(v.name).KeyID)
 	if is := standing(); is != room.Leave {
 		t.Errorf("after a leaving that is signed: %s", is)
+	}
+}
+
+// One message for all devices of somebody who has many is not multiplied without
+// bounds.
+func TestMessageForManyDevices(t *testing.T) {
+	v, alice := newVillain(t)
+	for i := range 100 {
+		if _, _, err := v.hub.Accounts.Login(alice.Num, account.NewSession{Device: fmt.Sprint("d", i)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	waits := func() int {
+		return strings.Count(fmt.Sprint(alice.Want(200, "", "GET", "/_matrix/client/v3/sync", "").Body), `"m.x"`)
+	}
+	tell := func(id string, size int) {
+		body := fmt.Sprintf(`{"pdus":[],"edus":[{"edu_type":"m.direct_to_device","content":{"message_id":%q,"sender":%q,"type":"m.x","messages":{%q:{"*":{"a":%q}}}}}]}`,
+			id, v.user, alice.ID, strings.Repeat("x", size))
+		if _, err := v.hub.Federation.Receive(context.Background(), v.name, id, []byte(body)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tell("long", 60<<10)
+	if n := waits(); n != 0 {
+		t.Errorf("%d copies of a long one wait", n)
+	}
+	tell("short", 1<<10)
+	if n := waits(); n != 1 {
+		t.Errorf("%d copies of a short one wait for one device", n)
 	}
 }
