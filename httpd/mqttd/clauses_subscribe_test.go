@@ -27,7 +27,11 @@ var subscribeClauses = []clause{
 	{"4.7.3-2", "a filter has no NUL", in + "a> 82 08 00 01 00 00 02 61 00 00; a< disconnect code=81; a| closed"},
 	{"4.7.3-3", "a topic has its length before it", in + "a> 30 04 ff ff 61 00; a< disconnect code=81; a| closed"},
 	{"4.8.2-1 4.8.2-2", "a shared filter has a name and a filter", in + "a> subscribe id=1 $share//x:00 $share/g:00 $share/g/:00 $share/g+/x:00 $share/g/x:00; a< suback id=1 8f 8f 8f 8f 00"},
-	{"4.8.2-4 4.8.2-5", "a message that was begun stays with its client", `a> connect v5 id=s1 p=11.00000064; a< connack 00; a> subscribe id=1 $share/g/s/#:02; a< suback id=1
+	{"4.8.2-5", "and goes to nobody else where the client's session ends", `a> connect v5 id=s2 p=11.00000064; a< connack 00; a> subscribe id=1 $share/g/se/#:02; a< suback id=1
+		b> connect v5 clean id=b; b< connack 00; b> publish t=se/1 q=2 id=1 m=1; b< pubrec id=1; a< publish id=2 m=1; a| cut
+		c> connect v5 clean id=c; c< connack 00; c> subscribe id=1 $share/g/se/#:02; c< suback id=1; wait 200s
+		a> connect v5 id=s2 p=11.00000064; a< connack 00 present=0; a| quiet; c| quiet; a> disconnect p=11.00000000; a| closed`},
+	{"4.8.2-4", "a message that was begun stays with its client", `a> connect v5 id=s1 p=11.00000064; a< connack 00; a> subscribe id=1 $share/g/s/#:02; a< suback id=1
 		b> connect v5 clean id=b; b< connack 00; b> publish t=s/1 q=2 id=1 m=1; b< pubrec id=1; a< publish id=2 m=1; a| cut
 		c> connect v5 clean id=c; c< connack 00; c> subscribe id=1 $share/g/s/#:02; c< suback id=1; c| quiet
 		a> connect v5 id=s1 p=11.00000064; a< connack 00 present=1; a< publish id=2 m=1 dup; a> pubrec id=2; a< pubrel id=2; a> pubcomp id=2

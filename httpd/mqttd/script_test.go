@@ -31,6 +31,10 @@ type actor struct {
 	net  net.Conn
 	ver  byte
 	name string
+
+	most    int    // longest packet that it takes; 0: any
+	quietly bool   // it wants to be told no reasons
+	seen    []byte // types of the packets that it was sent
 }
 
 // build makes a packet of a line's words.
@@ -96,6 +100,7 @@ func (a *actor) connect(f words) []byte {
 	a.ver = 4
 	if f.has("v5") {
 		a.ver = 5
+		a.wants(f["p"])
 	}
 	var flags byte
 	if f.has("clean") {
@@ -215,6 +220,9 @@ func (a *actor) read() (string, error) {
 	body := make([]byte, size-at)
 	if _, err := io.ReadFull(a.net, body); err != nil {
 		return "", err
+	}
+	if wrong := a.check(head[0], body, size); wrong != "" {
+		return "", fmt.Errorf("the hub may not send this: %x: %s", append(head[:at:at], body...), wrong)
 	}
 	return a.describe(head[0], body), nil
 }
