@@ -101,6 +101,7 @@ box-programs: cross-arm64
 	GOOS=linux GOARCH=arm64 $(GO) build -C cmd/hearth-image $(STRIP) -o ../../$(BIN)/box/dhcp github.com/gokrazy/gokrazy/cmd/dhcp
 	cp $(BIN)/hearth-linux-arm64 $(BIN)/box/hearth
 	$(GO) build -C cmd/hearth-image -o ../../$(BIN)/hearth-image .
+	-$(BIN)/hearth-image e2fsck --to $(BIN)/box/e2fsck
 
 BOARD ?= virt
 IMAGE = $(BIN)/hearth-image image --board $(BOARD) --programs $(BIN)/box --version $(VERSION) --time $(STAMP) --to $(BIN)/images
@@ -112,8 +113,18 @@ image-test: BOARD = virt
 image-test: box-programs ## boot the image in QEMU, claim it, cut its power under load (CUTS=3); needs qemu-system-arm, qemu-efi-aarch64
 	rm -f $(BIN)/images/hearth-virt-*
 	$(IMAGE) --raw
-	HEARTH_IMAGE=$$(ls $(CURDIR)/$(BIN)/images/hearth-virt-*.img) HEARTH_UEFI=/usr/share/qemu-efi-aarch64/QEMU_EFI.fd HEARTH_CUTS=$(CUTS) \
+	HEARTH_IMAGE=$$(ls $(CURDIR)/$(BIN)/images/hearth-virt-*.img) HEARTH_UEFI=/usr/share/qemu-efi-aarch64/QEMU_EFI.fd HEARTH_CUTS=$(CUTS) HEARTH_CHECKER=$$(ls $(BIN)/box/e2fsck 2>/dev/null) \
 		$(GO) test -C cmd/hearth-image -count=1 -v -timeout 30m -run TestBox ./image
+
+# The recording takes QEMU and half a minute of load; going through it mounts each disk, which needs root.
+RECORD ?= $(CURDIR)/$(BIN)/powercut
+image-powercut: BOARD = virt
+image-powercut: box-programs ## record all that a loaded box writes, cut its power at 1000 places of that (POINTS=1000); needs root and qemu-system-arm
+	rm -rf $(BIN)/images/hearth-virt-* $(RECORD) && mkdir -p $(RECORD)
+	$(IMAGE) --raw
+	HEARTH_IMAGE=$$(ls $(CURDIR)/$(BIN)/images/hearth-virt-*.img) HEARTH_UEFI=/usr/share/qemu-efi-aarch64/QEMU_EFI.fd HEARTH_RECORD=$(RECORD) \
+		$(GO) test -C cmd/hearth-image -count=1 -v -timeout 30m -run TestRecord ./image
+	HEARTH_RECORD=$(RECORD) HEARTH_POINTS=$(or $(POINTS),1000) $(GO) test -count=1 -v -timeout 30m -run TestReplay ./cmd/internal/powercut
 
 # Another architecture: DEBARCH=arm64, where the kernel knows qemu-user for it.
 packages-test: cross-$(patsubst armhf,armv6,$(DEBARCH)) ## install, start, renew and remove the deb in a Debian root; needs root and debootstrap
@@ -150,4 +161,4 @@ clean: ## remove what was built; data folders stay
 	rm -rf $(BIN)
 
 .PHONY: help run build test e2e e2e-js test-386 test-arm race check fmt vet staticcheck check-arm packages \
-	cross cross-amd64 cross-arm64 cross-armv7 cross-armv6 cross-riscv64 packages-os packages-test box-programs image image-test bench fuzz clean
+	cross cross-amd64 cross-arm64 cross-armv7 cross-armv6 cross-riscv64 packages-os packages-test box-programs image image-test image-powercut bench fuzz clean

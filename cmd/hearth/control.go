@@ -33,7 +33,7 @@ import (
 
 // order is what a management command asks for.
 type order struct {
-	Do       string // add, list, passwd, deactivate
+	Do       string // add, list, passwd, deactivate, claim
 	Name     string `json:",omitempty"` // localpart or whole id
 	Password string `json:",omitempty"`
 	Admin    bool   `json:",omitempty"`
@@ -52,6 +52,7 @@ type order struct {
 type report struct {
 	Error string         `json:",omitempty"`
 	User  mxid.UserID    `json:",omitempty"`
+	Code  string         `json:",omitempty"` // claim
 	Users []account.User `json:",omitempty"`
 
 	Things []thingReport  `json:",omitempty"`
@@ -97,6 +98,9 @@ func (a admin) do(o order) (report, error) {
 			err = a.engine.Federation.Retry(server)
 		}
 		return report{}, err
+	case "claim":
+		code, err := accounts.Reclaim()
+		return report{Code: code}, err
 	case "list":
 		list, err := accounts.Users(o.After, listPage)
 		return report{Users: list}, err

@@ -21,6 +21,7 @@ const userHelp = `hearth user add NAME [--admin] [--password-file FILE]
 hearth user list
 hearth user passwd NAME [--password-file FILE]
 hearth user deactivate NAME [--erase]
+hearth user claim
 
 Manages the users of a hub on this machine. A running hub is asked to do it; where none runs, it is done on the data
 folder itself. NAME is alice or @alice:server.
@@ -29,6 +30,7 @@ folder itself. NAME is alice or @alice:server.
   list        prints one user a line: id, since when, and what is special
   passwd      sets a new password and logs all devices out
   deactivate  ends an account for good: devices, password and rooms are gone, the name stays taken
+  claim       prints a new claim code, by which the hub's root page makes an admin or gives one a new password
 
 A password is asked for at the terminal, or read as the first line of standard input where that is no terminal.
 
@@ -97,14 +99,14 @@ func parseUser(args []string) (do string, f *userFlags, err error) {
 		return "", nil, err
 	}
 	if len(words) == 0 {
-		return "", nil, usage("what shall be done? add, list, passwd or deactivate")
+		return "", nil, usage("what shall be done? add, list, passwd, deactivate or claim")
 	}
 	do = words[0]
-	names := map[string]int{"add": 1, "list": 0, "passwd": 1, "deactivate": 1}
+	names := map[string]int{"add": 1, "list": 0, "passwd": 1, "deactivate": 1, "claim": 0}
 	want, known := names[do]
 	switch {
 	case !known:
-		return "", nil, usage("there is no %q; add, list, passwd and deactivate there are", do)
+		return "", nil, usage("there is no %q; add, list, passwd, deactivate and claim there are", do)
 	case len(words)-1 < want:
 		return "", nil, usage("which user? give a name behind %s", do)
 	case len(words)-1 > want:
@@ -216,6 +218,8 @@ func carryOut(c *config.Config, o order, s streams) error {
 		fmt.Fprintf(s.out, "%s is a user of this hub now.\n", r.User)
 	case "passwd":
 		fmt.Fprintf(s.out, "%s has a new password; all devices were logged out.\n", r.User)
+	case "claim":
+		fmt.Fprintln(s.out, r.Code)
 	case "deactivate":
 		fmt.Fprintf(s.out, "%s is deactivated for good.\n", r.User)
 	}

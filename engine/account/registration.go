@@ -222,6 +222,52 @@ func (a *Accounts) ClaimCode() (string, error) {
 	return code, a.st.Commit(b)
 }
 
+// Reclaim makes a new claim code, whoever owns the hub: for an owner who has lost
+// the password and has the machine in hand. The code before it is good no more.
+func (a *Accounts) Reclaim() (string, error) {
+	code, err := newCode()
+	if err != nil {
+		return "", err
+	}
+	a.regMu.Lock()
+	defer a.regMu.Unlock()
+	b := a.st.NewBatch()
+	if err := a.voidClaim(b); err != nil {
+		return "", err
+	}
+	b.SetMeta(metaClaim, []byte(code))
+	setRegistration(b, &RegistrationToken{Token: code, Uses: 1, Claim: true})
+	return code, a.st.Commit(b)
+}
+
+// Regain makes a user who is there an admin by the claim code, and undoes what kept
+// them from using the hub.
+func (a *Accounts) Regain(user uint32, code string) error {
+	const op = "account.Regain"
+	defer a.Hold(user)()
+	defer a.Purge(user)
+	row, err := a.mustRow(op, user)
+	switch {
+	case err != nil:
+		return err
+	case row.has(flagDeactivated) || row.has(flagGuest):
+		return fault.E(fault.UserInUse, op, "the user name is taken by an account that is none any more")
+	}
+	a.regMu.Lock()
+	t, err := a.usable(code)
+	a.regMu.Unlock()
+	if err != nil {
+		return err
+	}
+	if !t.Claim {
+		return fault.E(fault.Unauthorised, op, "the token is not the claim code")
+	}
+	row.set(flagAdmin, true)
+	row.set(flagLocked, false)
+	row.set(flagSuspended, false)
+	return a.admit(user, &row, code)
+}
+
 // voidClaim ends the claim code, since the hub has an admin now. It needs regMu.
 func (a *Accounts) voidClaim(b *store.Batch) error {
 	val, ok, err := a.st.Meta(metaClaim)

@@ -21,7 +21,8 @@ func (l *Log) Verify(bad func(format string, args ...any)) error {
 		return err
 	}
 	return l.st.ScanPrefix(store.Cursor.Prefix(), func(key, val []byte) (bool, error) {
-		if pos, n := binary.Uvarint(val); n <= 0 || Pos(pos) > l.Tip() {
+		// One that began with an empty log stands at 1, since 0 is where there is no cursor.
+		if pos, n := binary.Uvarint(val); n <= 0 || Pos(pos) > max(l.Tip(), 1) {
 			bad("cursor %q: it stands at %d, the log ends at %d", key[1:], pos, l.Tip())
 		}
 		return true, nil

@@ -11,14 +11,20 @@ import (
 )
 
 // Announce shows on the console where the hub is and, while nobody owns it, its claim code, whenever one of them
-// changes, until ctx ends. said tells what the hub says of itself.
+// changes, until ctx ends. said tells what the hub says of itself. Addresses come one after another: what is shown has held
+// for a moment.
 func Announce(ctx context.Context, w io.Writer, said func() (port, claim string)) {
-	var last console.Hub
+	same := func(a, b console.Hub) bool {
+		return a.Port == b.Port && a.Claim == b.Claim && slices.Equal(a.Addresses, b.Addresses)
+	}
+	var shown, before console.Hub
 	for {
 		now := console.Hub{Addresses: Addresses()}
 		now.Port, now.Claim = said()
-		if len(now.Addresses) > 0 && (now.Claim != last.Claim || now.Port != last.Port || !slices.Equal(now.Addresses, last.Addresses)) {
-			last = now
+		settled := same(now, before)
+		before = now
+		if len(now.Addresses) > 0 && settled && !same(now, shown) {
+			shown = now
 			if err := now.Show(w); err != nil {
 				log.Printf("showing where the hub is: %v", err)
 			}
@@ -26,7 +32,7 @@ func Announce(ctx context.Context, w io.Writer, said func() (port, claim string)
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(time.Second):
+		case <-time.After(2 * time.Second):
 		}
 	}
 }

@@ -119,7 +119,7 @@ func TestAsk(t *testing.T) {
 		"kiss of death":   {func(a []byte) { a[1] = 0 }, false},
 		"before the past": {func(a []byte) { putStamp(a[32:], floor.Add(-time.Hour)); putStamp(a[40:], floor.Add(-time.Hour)) }, false},
 	} {
-		off, err := Ask(t.Context(), ntpServer(t, time.Hour, c.spoil), floor)
+		off, _, err := Ask(t.Context(), ntpServer(t, time.Hour, c.spoil), floor)
 		switch {
 		case (err == nil) != c.ok:
 			t.Errorf("%s: %v", name, err)

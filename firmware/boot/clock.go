@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -22,6 +23,17 @@ type Clock struct {
 	Dir     string    // of the data partition
 	Built   time.Time // no time before this can be
 	Servers []string  // host or host:port
+
+	mu    sync.Mutex // guards known and from
+	known time.Time  // when a server last told the time; zero: none did
+	from  uint8      // that server's stratum
+}
+
+// Known is when a server last told the time, and its stratum; zero: none did since the start.
+func (c *Clock) Known() (at time.Time, stratum uint8) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.known, c.from
 }
 
 // PublicServers are asked where the owner named none.
@@ -88,21 +100,23 @@ func (c *Clock) Run(ctx context.Context) {
 		case <-ask.C:
 			server := c.Servers[turn%len(c.Servers)]
 			turn++
-			off, err := Ask(ctx, server, c.floor())
+			off, stratum, err := Ask(ctx, server, c.floor())
 			if err != nil {
 				ask.Reset(retryEvery)
 				continue
 			}
 			ask.Reset(askEvery)
-			if off.Abs() < sane {
-				continue
+			if off.Abs() >= sane {
+				if err := setTime(time.Now().Add(off)); err != nil {
+					log.Printf("the clock: %v", err)
+					continue
+				}
+				log.Printf("the clock was set by %s, by %v", server, off.Round(time.Millisecond))
+				c.Save()
 			}
-			if err := setTime(time.Now().Add(off)); err != nil {
-				log.Printf("the clock: %v", err)
-				continue
-			}
-			log.Printf("the clock was set by %s, by %v", server, off.Round(time.Millisecond))
-			c.Save()
+			c.mu.Lock()
+			c.known, c.from = time.Now().Round(0), stratum // the time of day, not of a clock that is set
+			c.mu.Unlock()
 		}
 	}
 }
@@ -110,11 +124,11 @@ func (c *Clock) Run(ctx context.Context) {
 // epoch is where NTP counts from, in seconds before 1970.
 const epoch = 2208988800
 
-// Ask asks an NTP server how far the clock is off. An answer must repeat the random number that was sent in place of a
+// Ask asks an NTP server how far the clock is off, and how far the server is from a clock of its own. An answer must repeat the random number that was sent in place of a
 // time, so that nobody who does not see the question can answer it, and must not be before the floor.
 //
 // Spec: RFC 4330, section 5, the client's checks of an answer.
-func Ask(ctx context.Context, server string, floor time.Time) (off time.Duration, err error) {
+func Ask(ctx context.Context, server string, floor time.Time) (off time.Duration, stratum uint8, err error) {
 	if _, _, err := net.SplitHostPort(server); err != nil {
 		server = net.JoinHostPort(server, "123")
 	}
@@ -123,12 +137,12 @@ func Ask(ctx context.Context, server string, floor time.Time) (off time.Duration
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "udp", server)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	defer conn.Close()
 	if deadline, ok := ctx.Deadline(); ok {
 		if err := conn.SetDeadline(deadline); err != nil {
-			return 0, err
+			return 0, 0, err
 		}
 	}
 	q := make([]byte, 48)
@@ -136,27 +150,27 @@ func Ask(ctx context.Context, server string, floor time.Time) (off time.Duration
 	rand.Read(q[40:])
 	sent := time.Now()
 	if _, err := conn.Write(q); err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	a := make([]byte, 512)
 	n, err := conn.Read(a)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	trip := time.Since(sent)
 	switch {
 	case n < 48 || a[0]&7 != 4 || string(a[24:32]) != string(q[40:]):
-		return 0, errors.New("that is no answer to this question")
+		return 0, 0, errors.New("that is no answer to this question")
 	case a[0]>>6 == 3 || a[1] == 0 || a[1] > 15:
-		return 0, fmt.Errorf("%s does not know the time itself", server)
+		return 0, 0, fmt.Errorf("%s does not know the time itself", server)
 	}
 	got := stamp(a[32:])
 	left := stamp(a[40:])
 	if got.Before(floor) || left.Before(got) {
-		return 0, fmt.Errorf("%s says it is %s, which it cannot be", server, left.UTC().Format(time.RFC3339))
+		return 0, 0, fmt.Errorf("%s says it is %s, which it cannot be", server, left.UTC().Format(time.RFC3339))
 	}
 	there := left.Sub(got)
-	return left.Sub(sent.Round(0).Add(trip - (trip-there)/2)), nil
+	return left.Sub(sent.Round(0).Add(trip - (trip-there)/2)), a[1], nil
 }
 
 // stamp reads a time of 32 bits of seconds and 32 bits below. Seconds that began anew in 2036 have their first bit off.

@@ -25,8 +25,8 @@ func (d *Disk) OpenData(at, checker string) (said []byte, err error) {
 	device := d.Data()
 	if why := flagged(device); why != "" {
 		log.Printf("the data partition %s: it is checked", why)
-		if said, err = Check(checker, device); err != nil {
-			log.Printf("%v", err) // it may be well enough to be mounted
+		if said, err = Check(checker, device); err != nil && !errors.Is(err, errNoChecker) {
+			return said, err
 		}
 	}
 	err = d.MountData(at)
@@ -70,34 +70,38 @@ func flagged(device string) string {
 	return ""
 }
 
-// Exit codes of e2fsck, added up.
-const (
-	fsckFixed = 1 | 2 // errors were corrected
-	fsckLeft  = 4     // errors were not
-)
+// fsckFixed are the bits of e2fsck's exit code that say that errors were corrected, and 4, 8 and so on that it is not well.
+const fsckFixed = 1 | 2
+
+var errNoChecker = errors.New("this image has no e2fsck")
 
 // Check has an e2fsck mend a file system that is not mounted: first what loses nothing, then the rest, where files may
 // come off that nothing leads to any more. It gives what the program said. An error says that the file system is not well.
+//
+// The second way is gone more than once: where the first block was lost e2fsck replays the journal and then gives up,
+// and a new start finds what it put there.
 func Check(checker, device string) (said []byte, err error) {
 	if _, err := os.Stat(checker); errors.Is(err, os.ErrNotExist) {
-		return nil, errors.New("this image has no e2fsck")
+		return nil, errNoChecker
 	}
 	ctx, end := context.WithTimeout(context.Background(), checkTime)
 	defer end()
-	for _, how := range [][]string{{"-p"}, {"-f", "-y"}} {
-		out, code, err := fsck(ctx, checker, append(how, device))
+	all := []string{"-f", "-y"}
+	for _, how := range [][]string{{"-p"}, all, all, all} {
+		var code int
+		var out []byte
+		out, code, err = fsck(ctx, checker, append(how[:len(how):len(how)], device))
 		if said = append(said, out...); err != nil {
 			return said, err
 		}
 		if code&^fsckFixed == 0 {
 			return said, nil
 		}
-		err = fmt.Errorf("e2fsck ended with %d", code)
-		if how[0] != "-p" || ctx.Err() != nil {
-			return said, fmt.Errorf("%w: %s", err, bytes.TrimSpace(said[max(0, len(said)-400):]))
+		if err = fmt.Errorf("e2fsck ended with %d: %s", code, bytes.TrimSpace(out[max(0, len(out)-400):])); ctx.Err() != nil {
+			break
 		}
 	}
-	return said, nil
+	return said, err
 }
 
 // fsck runs it once. Only its last words are kept: it names each block that it minds.

@@ -20,7 +20,14 @@ type Settings struct {
 	Hostname string // box_hostname
 	NTP      string // box_ntp: a server of the owner's; empty: public ones
 	Hub      []byte // the hub's settings, in TOML
+	Reset    string // box_reset: ResetOwner or ResetFactory, asked for at this start; never kept
 }
+
+// What box_reset can ask for, with the card in hand.
+const (
+	ResetOwner   = "owner"   // a new claim code, for who has lost the password
+	ResetFactory = "factory" // all that was kept is deleted
+)
 
 var boxLine = regexp.MustCompile(`^\s*box_(\w+)\s*=\s*"([^"]*)"\s*(#.*)?$`)
 
@@ -42,6 +49,11 @@ func ParseSettings(text []byte) (*Settings, error) {
 			s.Hostname = m[2]
 		case "ntp":
 			s.NTP = m[2]
+		case "reset":
+			if m[2] != ResetOwner && m[2] != ResetFactory {
+				return nil, fmt.Errorf("%s: box_reset is %q or %q, not %q", SettingsFile, ResetOwner, ResetFactory, m[2])
+			}
+			s.Reset = m[2]
 		default:
 			return nil, fmt.Errorf("%s: there is no setting box_%s", SettingsFile, m[1])
 		}
@@ -63,19 +75,38 @@ func says(text []byte) bool {
 // put there later replace the earlier ones. done says that the file was taken and is to be overwritten, since it may
 // hold secrets and the boot partition can be read by everybody who has the card.
 //
-// A box without a name gets one of its own, which it keeps.
+// A box without a name gets one of its own, which it keeps. A reset is no setting, and is not kept: the box forgets
+// everything before it goes on where that is asked for, and a new owner is for the caller to see to, before the file is
+// overwritten. Both can be done twice, as they are where the power is cut in between.
 func Keep(bootFile, data string) (s *Settings, done bool, err error) {
-	kept := filepath.Join(data, SettingsFile)
 	text, err := os.ReadFile(bootFile)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, false, err
 	}
+	asked, err := ParseSettings(text)
+	if err != nil {
+		return nil, false, err
+	}
+	if asked.Reset == ResetFactory {
+		if err := Forget(data); err != nil {
+			return nil, false, err
+		}
+	}
+	s, done, err = keep(resetLine.ReplaceAll(text, nil), data)
+	if s != nil {
+		s.Reset = asked.Reset
+	}
+	return s, done || asked.Reset != "", err
+}
+
+var resetLine = regexp.MustCompile(`(?m)^[ \t]*box_reset[ \t]*=.*$`)
+
+// keep is Keep for the text of a file that asks for no reset.
+func keep(text []byte, data string) (s *Settings, done bool, err error) {
+	kept := filepath.Join(data, SettingsFile)
 	old, err := os.ReadFile(kept)
 	switch {
 	case says(text):
-		if _, err := ParseSettings(text); err != nil {
-			return nil, false, err
-		}
 		done = true
 	case err == nil:
 		s, err := ParseSettings(old)

@@ -1,18 +1,42 @@
 package main
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"log"
+	"os"
+	"os/exec"
+	"syscall"
+	"time"
 
 	"hearth/firmware/boot"
 )
 
-// keepCheck keeps what the last check of the data partition said, for who wants to know what became of a file.
-func keepCheck(said []byte) {
-	if len(said) == 0 {
-		return
+// reclaimTime is how long the hub may take to open its store for a new claim code; one that was damaged takes longest.
+const reclaimTime = 10 * time.Minute
+
+// reclaim has the hub make a new claim code, which it shows when it serves. A hub that was never started has one anyway.
+func reclaim() error {
+	dir := data + "/" + boot.HubFolder
+	if _, err := os.Stat(dir + "/store"); errors.Is(err, os.ErrNotExist) {
+		return nil
 	}
-	log.Printf("the check of the data partition said:\n%s", said[max(0, len(said)-2000):])
-	if err := boot.WriteFile(data+"/check.log", said, 0o600); err != nil {
-		log.Printf("keeping it: %v", err)
+	ctx, end := context.WithTimeout(context.Background(), reclaimTime)
+	defer end()
+	cmd := exec.CommandContext(ctx, "/bin/hearth", "user", "claim", "--data-dir", dir)
+	cmd.Dir, cmd.Env = dir, []string{"HOME=" + dir, "TMPDIR=/tmp"}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: hubUser, Gid: hubUser}}
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%w: %s", err, out)
+	}
+	return nil
+}
+
+// tellTime has neighbours without a clock told the time.
+func tellTime(ctx context.Context, clock *boot.Clock) {
+	server := &boot.TimeServer{Known: clock.Known}
+	if err := server.Serve(ctx, ":123"); err != nil {
+		log.Printf("neighbours are not told the time: %v", err)
 	}
 }

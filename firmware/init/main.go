@@ -87,6 +87,7 @@ func work() {
 		}
 		clock.Start()
 		busy.Go(func() { clock.Run(ctx) })
+		busy.Go(func() { tellTime(ctx, clock) })
 		busy.Go(func() { boot.Trims(ctx, data) })
 		busy.Go(func() { hub(ctx, dog) })
 	}
@@ -113,18 +114,30 @@ func prepare() (*boot.Settings, error) {
 	if err != nil {
 		return nil, err
 	}
-	keepCheck(said)
+	if len(said) > 0 {
+		log.Printf("the check of the data partition said:\n%s", said[max(0, len(said)-2000):])
+	}
+	if err := boot.KeepCheck(data, said); err != nil {
+		return nil, err
+	}
 	if err := disk.GrowData(data); err != nil {
 		log.Printf("%v", err)
 	}
-	dir := data + "/hearth"
+	if err := boot.FinishForgetting(data); err != nil {
+		log.Printf("%v", err)
+	}
+	settings, err := takeSettings(disk)
+	if err != nil {
+		return nil, err
+	}
+	if err := boot.Lost(data); err != nil {
+		return nil, err
+	}
+	dir := data + "/" + boot.HubFolder
 	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
 		return nil, err
 	}
-	if err := os.Chown(dir, hubUser, hubUser); err != nil {
-		return nil, err
-	}
-	return takeSettings(disk)
+	return settings, os.Chown(dir, hubUser, hubUser)
 }
 
 // takeSettings reads the owner's file on the boot partition, and blanks it once it is kept.
@@ -138,6 +151,12 @@ func takeSettings(disk *boot.Disk) (*boot.Settings, error) {
 	settings, taken, err := boot.Keep("/boot/"+boot.SettingsFile, data)
 	if err != nil {
 		return nil, err
+	}
+	if settings.Reset == boot.ResetOwner {
+		if err := reclaim(); err != nil {
+			log.Printf("no new claim code: %v", err)
+			taken = false // so that the next start tries again
+		}
 	}
 	if taken {
 		if err := boot.Overwrite("/boot/" + boot.SettingsFile); err != nil {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"hearth/engine/account"
+	"hearth/engine/fault"
 	"hearth/engine/mxid"
 	"hearth/httpd/wire"
 )
@@ -157,18 +158,32 @@ func (a *API) setUp(r *wire.Req) error {
 	return a.aboutPage(r, f.user)
 }
 
-// own makes the account, which the code makes an admin's.
+// own makes the account, which the code makes an admin's. A user who is there gets the
+// new password, since somebody who has lost theirs has asked the hub for a new code.
 func (a *API) own(f setupForm, code string) error {
-	if err := a.accounts.CheckName(f.user); err != nil {
+	id := a.accounts.ID(f.user)
+	if err := a.engine.Exclusive(id, ""); err != nil {
 		return err
 	}
-	if err := a.engine.Exclusive(a.accounts.ID(f.user), ""); err != nil {
+	num, err := a.accounts.Find(id)
+	if err != nil {
 		return err
 	}
-	if err := a.accounts.CheckNewPassword(f.password); err != nil {
-		return err
+	if num != 0 {
+		u, err := a.accounts.User(num)
+		if err != nil {
+			return err
+		}
+		if u.Deactivated || u.Guest {
+			return fault.E(fault.UserInUse, "clientapi.own", "the user name is taken by an account that is none any more")
+		}
+		// The code is used up last: where this is cut short it is good once more.
+		if err := a.engine.SetPassword(num, f.password, true, ""); err != nil {
+			return err
+		}
+		return a.accounts.Regain(num, code)
 	}
-	num, err := a.accounts.Create(account.NewUser{Localpart: f.user, Password: f.password, Token: code})
+	num, err = a.accounts.Create(account.NewUser{Localpart: f.user, Password: f.password, Token: code})
 	if err != nil {
 		return err
 	}

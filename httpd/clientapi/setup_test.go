@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"hearth/engine/account"
 )
 
 func setupValues(code, user, password, again string) url.Values {
@@ -109,5 +111,55 @@ func TestSetupRace(t *testing.T) {
 	}
 	if list, err := h.e.Accounts.Users(0, 10); n != 1 || err != nil || len(list) != 1 {
 		t.Errorf("%d own the hub: %v %v", n, list, err)
+	}
+}
+
+// TestSetupAgain: an owner who lost the password has the hub make a new code, and gets the hub back with what is in it.
+func TestSetupAgain(t *testing.T) {
+	h := start(t, Closed)
+	old, err := h.e.Accounts.ClaimCode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.page(200, setupPath, setupValues(old, "alice", "correct horse", "correct horse"))
+	for _, name := range []string{"bob", "gone"} {
+		if _, err := h.e.Accounts.Create(account.NewUser{Localpart: name, Password: "correct horse"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	gone, err := h.e.Accounts.Find("@gone:hub.test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := h.e.Deactivate(gone, "@gone:hub.test", false); err != nil {
+		t.Fatal(err)
+	}
+	login := `{"type":"m.login.password","identifier":{"type":"m.id.user","user":"alice"},"password":"correct horse"}`
+	token := h.want(200, "", "POST", v3+"/login", "", login).str("access_token")
+	first, err := h.e.Accounts.Reclaim()
+	if err != nil {
+		t.Fatal(err)
+	}
+	code, err := h.e.Accounts.Reclaim()
+	if err != nil || code == first {
+		t.Fatal(code, err)
+	}
+	for _, no := range []string{old, first} {
+		h.page(403, setupPath, setupValues(no, "alice", "battery staple", "battery staple"))
+	}
+	h.page(400, setupPath, setupValues(code, "gone", "battery staple", "battery staple"))
+	h.page(400, setupPath, setupValues(code, "alice", "short", "short"))
+	h.page(200, setupPath, setupValues(code, "alice", "battery staple", "battery staple"))
+	h.want(401, "M_UNKNOWN_TOKEN", "GET", v3+"/account/whoami", token, "")
+	h.want(403, "M_FORBIDDEN", "POST", v3+"/login", "", login)
+	h.want(200, "", "POST", v3+"/login", "", strings.Replace(login, "correct horse", "battery staple", 1))
+	h.page(409, setupPath, setupValues(code, "bob", "battery staple", "battery staple"))
+	code, err = h.e.Accounts.Reclaim()
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.page(200, setupPath, setupValues(code, "bob", "battery staple", "battery staple"))
+	if list, err := h.e.Accounts.Users(0, 10); err != nil || len(list) != 3 || !list[0].Admin || !list[1].Admin {
+		t.Errorf("%+v %v", list, err)
 	}
 }

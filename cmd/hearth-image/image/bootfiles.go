@@ -116,6 +116,9 @@ const intro = `# The settings of this hub. Take the # away in front of what you 
 # What the box is called on your network, and a time server other than the public ones.
 #box_hostname = "hearth"
 #box_ntp = "192.168.1.1"
+
+# "owner": the box shows a new claim code, for a new password. "factory": it deletes the hub and everything that it keeps.
+#box_reset = "owner"
 `
 
 var (

@@ -24,10 +24,12 @@ import (
 
 // TestBox boots an image of the board virt in QEMU with 256 MB, from UEFI on, and is its owner: it claims the hub with
 // the code on the console, publishes and reads back, and cuts the power under load, again and again. What was
-// acknowledged has to be there afterwards. At last it spoils the data partition, and sees the page that says so.
+// acknowledged has to be there afterwards. At last it spoils the data partition, so that the box mends it, and once more so
+// that it cannot, and sees the page that says so.
 //
 //	HEARTH_IMAGE    the image, not compressed; it is copied
 //	HEARTH_UEFI     QEMU_EFI.fd of the package qemu-efi-aarch64
+//	HEARTH_CHECKER  set where the image has an e2fsck
 //	HEARTH_CUTS     how often the power is cut, 3 where it is not set
 func TestBox(t *testing.T) {
 	b := &box{T: t, dir: t.TempDir()}
@@ -52,11 +54,10 @@ func TestBox(t *testing.T) {
 	if text := b.told(at); strings.Contains(text, "box.example") {
 		t.Errorf("the owner's settings are still on the boot partition:\n%s", text)
 	}
-	code := regexp.MustCompile(`\n    ([a-z0-9]{4}(?:-[a-z0-9]{4}){3})\r?\n`).FindStringSubmatch(b.console())
-	if code == nil {
-		t.Fatalf("the console shows no claim code:\n%s", b.console())
-	}
-	b.claim(code[1])
+	code := b.shown(regexp.MustCompile(`\n    ([a-z0-9]{4}(?:-[a-z0-9]{4}){3})\r?\n`))
+	b.shown(regexp.MustCompile(`This hub is at (http://[0-9.]+:8008)\r?\n`))
+	b.shown(regexp.MustCompile(`(█▀+▀█)`)) // the code for phones
+	b.claim(code)
 	room := b.ask("POST", "/createRoom", `{"room_alias_name":"porch"}`, 200)["room_id"].(string)
 	var sent []string
 	for cut := range cuts {
@@ -67,8 +68,15 @@ func TestBox(t *testing.T) {
 	}
 	t.Logf("%d power cuts, %d events acknowledged and there", cuts, len(sent))
 	b.mqtt()
+	if os.Getenv("HEARTH_CHECKER") != "" {
+		b.cut()
+		b.spoil(8 << 10) // what there are copies of
+		b.boot(http.StatusOK)
+		b.readAll(room, sent)
+		t.Log("a data partition without its first blocks was mended")
+	}
 	b.cut()
-	b.spoil()
+	b.spoil(64 << 10) // the root folder too
 	b.boot(http.StatusServiceUnavailable)
 }
 
@@ -123,8 +131,8 @@ func (b *box) told(at int64) string {
 	return string(text)
 }
 
-// spoil makes the data partition one that cannot be mounted.
-func (b *box) spoil() {
+// spoil makes the data partition one that cannot be mounted: it takes its first bytes.
+func (b *box) spoil(n int) {
 	f, err := os.OpenFile(b.disk, os.O_RDWR, 0)
 	if err != nil {
 		b.Fatal(err)
@@ -138,7 +146,7 @@ func (b *box) spoil() {
 	if data.Begin+data.Size < 2<<30-3*card.Grain {
 		b.Errorf("the data partition ends at %d: it has not got the rest of the disk", data.Begin+data.Size)
 	}
-	if _, err := f.WriteAt(make([]byte, 64<<10), data.Begin); err != nil {
+	if _, err := f.WriteAt(make([]byte, n), data.Begin); err != nil {
 		b.Fatal(err)
 	}
 }
@@ -190,7 +198,8 @@ func (b *box) mqtt() {
 type box struct {
 	*testing.T
 	dir, disk, url, token string
-	things                string // where MQTT is
+	things                string   // where MQTT is
+	drive                 []string // what QEMU is told of the disk d; nil: that it is the file
 	boots                 int
 	qemu                  *exec.Cmd
 }
@@ -216,9 +225,13 @@ func (b *box) boot(want int) {
 		b.Fatal(err)
 	}
 	defer console.Close()
-	b.qemu = exec.CommandContext(b.Context(), "qemu-system-aarch64", "-M", "virt", "-cpu", "cortex-a53", "-smp", "2", "-m", "256", "-nographic", "-no-reboot",
-		"-bios", os.Getenv("HEARTH_UEFI"), "-drive", "if=none,id=d,format=raw,cache=writeback,file="+b.disk, "-device", "virtio-blk-pci,drive=d",
-		"-netdev", "user,id=n,restrict=on,hostfwd=tcp:"+addr+"-:8008,hostfwd=tcp:"+b.things+"-:1883", "-device", "virtio-net-pci,netdev=n,romfile=", "-device", "i6300esb", "-device", "virtio-rng-pci")
+	disk := b.drive
+	if disk == nil {
+		disk = []string{"-drive", "if=none,id=d,format=raw,cache=writeback,file=" + b.disk}
+	}
+	b.qemu = exec.CommandContext(b.Context(), "qemu-system-aarch64", append(disk, "-M", "virt", "-cpu", "cortex-a53", "-smp", "2", "-m", "256", "-nographic", "-no-reboot",
+		"-bios", os.Getenv("HEARTH_UEFI"), "-device", "virtio-blk-pci,drive=d",
+		"-netdev", "user,id=n,restrict=on,hostfwd=tcp:"+addr+"-:8008,hostfwd=tcp:"+b.things+"-:1883", "-device", "virtio-net-pci,netdev=n,romfile=", "-device", "i6300esb", "-device", "virtio-rng-pci")...)
 	b.qemu.Stdout, b.qemu.Stderr = console, console
 	began := time.Now()
 	if err := b.qemu.Start(); err != nil {
@@ -251,6 +264,19 @@ func (b *box) console() string {
 		b.Fatal(err)
 	}
 	return string(text)
+}
+
+// shown waits for words on the console, and gives the part in parentheses.
+func (b *box) shown(words *regexp.Regexp) string {
+	b.Helper()
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) { // what QEMU writes cannot be waited for
+		if found := words.FindStringSubmatch(b.console()); found != nil {
+			return found[1]
+		}
+		if time.Now().After(deadline) {
+			b.Fatalf("the console does not show %s:\n%s", words, b.console())
+		}
+	}
 }
 
 // cut ends the machine without a warning.
