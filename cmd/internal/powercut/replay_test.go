@@ -247,8 +247,8 @@ func (x *replay) well(c cut, at string) error {
 		return fmt.Errorf("it does not mount: %w: %s", err, out)
 	}
 	err = x.hub(c, at)
-	if out, more := exec.Command("umount", at).CombinedOutput(); more != nil && err == nil {
-		err = fmt.Errorf("unmounting: %w: %s", more, out)
+	if more := unmount(at); err == nil {
+		err = more
 	}
 	if err != nil {
 		return err
@@ -261,6 +261,18 @@ func (x *replay) well(c cut, at string) error {
 		return fmt.Errorf("the file system is marked: %x", state)
 	}
 	return nil
+}
+
+// unmount waits for programs that another hand is starting: between fork and exec they hold all that this one has open.
+func unmount(at string) (err error) {
+	for began := time.Now(); time.Since(began) < 10*time.Second; time.Sleep(10 * time.Millisecond) {
+		var out []byte
+		if out, err = exec.Command("umount", at).CombinedOutput(); err == nil {
+			return nil
+		}
+		err = fmt.Errorf("unmounting: %w: %s", err, out)
+	}
+	return err
 }
 
 // hub opens what is mounted as the box would.
