@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"time"
 
 	"hearth/engine/cjson"
 	"hearth/engine/fault"
@@ -43,37 +44,44 @@ func (r *Req) Body(limit int) ([]byte, error) {
 	if r.body != nil {
 		return r.body, nil
 	}
-	want := n
 	if n < 0 {
-		want = limit
+		n = limit
 	}
-	if err := r.hold(int64(want)); err != nil {
-		return nil, err
+	var err error
+	r.body, err = r.readWhole(n, limit)
+	return r.body, err
+}
+
+// readWhole reads a body off the connection. n is how long it may be expected to be.
+func (r *Req) readWhole(n, limit int) ([]byte, error) {
+	var buf []byte
+	in, until := r.Ctx.RequestBodyStream(), time.Now().Add(bodyTime)
+	for {
+		if len(buf) == cap(buf) {
+			// One byte more than may be, to see that there are no more.
+			more := min(max(len(buf), bodyStep), max(n-len(buf), 0)+1)
+			if err := r.hold(int64(more)); err != nil {
+				return nil, err
+			}
+			buf = append(make([]byte, 0, len(buf)+more), buf...)
+		}
+		got, err := in.Read(buf[len(buf):cap(buf)])
+		buf = buf[:len(buf)+got]
+		switch {
+		case len(buf) > limit:
+			return nil, tooLong(limit)
+		case err == io.EOF:
+			return buf, nil
+		case err != nil:
+			return nil, fault.E(fault.Unknown, "wire.Body", "the body ended early")
+		case time.Now().After(until):
+			return nil, fault.E(fault.Unknown, "wire.Body", "the body takes too long to come")
+		}
 	}
-	buf := bytes.NewBuffer(make([]byte, 0, max(n, 4096)+bytes.MinRead))
-	if _, err := buf.ReadFrom(io.LimitReader(r.Ctx.RequestBodyStream(), int64(limit)+1)); err != nil {
-		return nil, fault.E(fault.Unknown, "wire.Body", "the body ended early")
-	}
-	if buf.Len() > limit {
-		return nil, tooLong(limit)
-	}
-	r.body = buf.Bytes()
-	return r.body, nil
 }
 
 func tooLong(limit int) error {
 	return fault.E(fault.TooLarge, "wire.Body", "the body is longer than %d bytes", limit)
-}
-
-// hold takes room for a long body out of the allowance of all requests
-// together, so that many long ones at once cannot take the hub's memory.
-func (r *Req) hold(n int64) error {
-	if r.mux.bodies.Add(n) > r.mux.maxBodies {
-		r.mux.bodies.Add(-n)
-		return fault.Wait("wire.Body", retryWhenBusy)
-	}
-	r.held += n
-	return nil
 }
 
 // Stream is the body for a handler that reads it piece by piece, of any

@@ -40,7 +40,7 @@ type Mux struct {
 	ctx       context.Context // ends with the hub
 
 	reqs    sync.Pool
-	bodies  atomic.Int64           // bytes of long bodies held now
+	bodies  allowance              // for long bodies
 	crew    *crew.Crew             // serves the connections that waited
 	waiting atomic.Int32           // connections that wait for an answer
 	resume  func(net.Conn, []byte) // gives one back to the server; nil until Attach
@@ -118,7 +118,7 @@ func (r *Req) end() {
 	}
 	m := r.mux
 	if r.held != 0 {
-		m.bodies.Add(-r.held)
+		m.bodies.give(r.holder, r.held)
 	}
 	*r = Req{mux: m}
 	m.reqs.Put(r)

@@ -28,8 +28,9 @@ type Req struct {
 	route  *Route
 	params string // all path parameters, decoded, one behind the other
 	ends   [maxParams]uint16
-	body   []byte // what Body read off a stream
-	held   int64  // bytes taken from the mux's allowance for bodies
+	body   []byte     // what Body read off a stream
+	held   int64      // bytes taken from the mux's allowance for bodies
+	holder netip.Addr // for whom
 	id     uint64
 }
 
