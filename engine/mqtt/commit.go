@@ -53,9 +53,11 @@ const (
 	maxDrops   = 2048    // then they get a batch of their own
 	// slowSync is how long a sync takes on a disk for which waiting a little for
 	// company is worth it: half of eight publishers that wait for their
-	// acknowledgement would otherwise always miss the batch.
-	slowSync  = 2 * time.Millisecond
-	lingering = time.Millisecond
+	// acknowledgement would otherwise always miss the batch. Who misses it waits
+	// for a whole sync, so that a part of one is well spent on who comes late.
+	slowSync   = 2 * time.Millisecond
+	lingerPart = 3
+	lingerMost = 4 * time.Millisecond
 )
 
 func newCommitter(b *Broker) *committer {
@@ -214,7 +216,7 @@ func (c *committer) takeDrops() []drop {
 // linger waits a moment for company. It needs mu.
 func (c *committer) linger() {
 	late := false
-	t := time.AfterFunc(lingering, func() {
+	t := time.AfterFunc(min(c.took/lingerPart, lingerMost), func() {
 		c.mu.Lock()
 		late = true
 		c.wake.Signal()

@@ -18,6 +18,10 @@ type Bundle struct {
 	Viewer  *Viewer                       // of the room; nil: made where it is needed
 
 	editsOnly bool // for what is itself told with another event
+
+	in      Num  // the room of the event before
+	looked  int  // how many of that room's were looked up
+	nothing bool // nothing in that room relates to anything
 }
 
 // Bounds of what is told with one event.
@@ -137,7 +141,7 @@ func (r *Rooms) repliesBack(e *Event, ignored map[uint32]bool) (list []EventNum,
 // it, or nothing.
 func (r *Rooms) appendBundle(dst []byte, e *Event, to *Reader) ([]byte, error) {
 	b := to.Bundle
-	if linked, err := r.linked(e); err != nil || !linked {
+	if linked, err := r.linkedIn(e, b); err != nil || !linked {
 		return dst, err
 	}
 	g, err := r.aggregate(e, b)

@@ -90,6 +90,30 @@ const (
 	linksSome
 )
 
+// linkedIn is linked for the events of one answer: after a few of one room it asks
+// once for all of them whether anything in the room relates to anything.
+func (r *Rooms) linkedIn(e *Event, b *Bundle) (bool, error) {
+	if b.in != e.In {
+		b.in, b.looked, b.nothing = e.In, 0, false
+	}
+	if e.links.Load() != linksUnknown {
+		return r.linked(e)
+	}
+	if b.looked++; b.looked == 2 {
+		b.nothing = true
+		if err := r.st.ScanPrefix(store.U32(store.Relation.Prefix(), uint32(e.In)), func(_, _ []byte) (bool, error) {
+			b.nothing = false
+			return false, nil
+		}); err != nil {
+			return false, err
+		}
+	}
+	if b.nothing {
+		return false, nil
+	}
+	return r.linked(e)
+}
+
 // linked says whether something relates to the event, at the cost of one seek
 // where that is not known yet. A writer that adds a relation marks the event
 // that is in memory after its rows can be read, so a look that came too early

@@ -58,7 +58,8 @@ func open(opts Options) (*Store, error) {
 	if err := s.space.roomToOpen(); err != nil {
 		return nil, err
 	}
-	s.cache = pebble.NewCache(opts.CacheBytes)
+	// Pebble takes the memtable's bytes off its cache; they have a share of their own.
+	s.cache = pebble.NewCache(opts.CacheBytes + int64(opts.MemTable))
 	if err := s.openPebble(opts); err != nil {
 		s.space.end()
 		s.cache.Unref()

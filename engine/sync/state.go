@@ -62,8 +62,8 @@ func (c *changes) list() ([]*room.Event, error) {
 // begin finds the state that is told: at the start of the timeline, or its end.
 func (c *changes) begin() error {
 	c.start = c.end
-	if c.a.req.UseStateAfter || c.last || len(c.w.events) == 0 {
-		return nil
+	if c.a.req.UseStateAfter || c.last || len(c.w.events) == 0 || !c.w.stateful {
+		return nil // without a state event in the timeline the state is the same on both sides of it
 	}
 	start, err := c.a.s.rooms.StateBefore(c.w.events[0])
 	if fault.Is(err, fault.NotFound) {
