@@ -112,7 +112,7 @@ func (s *IdentityService) open(o *Options) (err error) {
 	}
 	allow := o.Federation.Allow
 	s.may = func(to mxid.Server) bool { return len(allow) == 0 || slices.Contains(allow, to) }
-	ko := keyring.Options{Server: s.name, Now: o.Now, Log: o.Log}
+	ko := keyring.Options{Server: s.name, Now: o.Now, Log: o.Log, Keep: func(mxid.Server) bool { return false }}
 	if s.peer != nil {
 		ko.Fetch = func(ctx context.Context, server mxid.Server) ([]byte, error) {
 			return s.ask(ctx, &federation.Request{Dest: server, Method: "GET", Path: "/_matrix/key/v2/server", MaxAnswer: maxKeyAnswer})

@@ -18,7 +18,9 @@ import (
 	"hearth/engine/federation"
 	"hearth/engine/keyring"
 	"hearth/engine/mxid"
+	"hearth/engine/room"
 	"hearth/engine/store"
+	"hearth/engine/stream"
 )
 
 // The signing keys live outside the database, in two copies: whoever loses them
@@ -202,6 +204,13 @@ const (
 // through the peer that federation has.
 func (e *Engine) openKeys(o *Options) (err error) {
 	ko := keyring.Options{Server: e.Server, Notaries: o.Notaries, Witnesses: o.Witnesses, Now: e.clock.now, Log: o.Log}
+	ko.Keep = func(server mxid.Server) (was bool) {
+		err := e.Rooms.RoomsWith(server, func(room.Num, stream.Pos, stream.Pos) bool {
+			was = true
+			return false
+		})
+		return was || err != nil
+	}
 	if p := o.Federation.Peer; p != nil {
 		allowed := func(s mxid.Server) bool {
 			return len(o.Federation.Allow) == 0 || slices.Contains(o.Federation.Allow, s)

@@ -43,6 +43,11 @@ type Options struct {
 	// Witnesses has VerifyPast believe several servers of a room that agree.
 	Witnesses bool
 
+	// Keep says whether the keys of a server stay for ever: those of servers that have
+	// been in a room do. Of others they go with what the server said of them, since
+	// anybody can bring up servers without number, each with many keys. Nil: all stay.
+	Keep func(server mxid.Server) bool
+
 	Time        time.Duration // one question to a server may take; 0: 8 s
 	LongTime    time.Duration // all questions for one set of events may take; 0: 20 s
 	TableBytes  int           // memory for checking signatures faster; 0: 2 MiB

@@ -464,7 +464,7 @@ func TestOldWord(t *testing.T) {
 
 func TestAnswersAreBounded(t *testing.T) {
 	w := newWorld()
-	k := w.ring(t, Options{AnswerBytes: 4000})
+	k := w.ring(t, Options{AnswerBytes: 4000, Keep: func(s mxid.Server) bool { return s != "s1" }})
 	for i := range 40 {
 		name := mxid.Server(fmt.Sprintf("s%d", i))
 		w.server(name)
@@ -489,6 +489,9 @@ func TestAnswersAreBounded(t *testing.T) {
 	}
 	if set, _ := k.known("s0"); len(set) != 1 {
 		t.Error("its keys are gone with it")
+	}
+	if set, _ := k.known("s1"); len(set) != 0 {
+		t.Error("the keys of a server are there that need not be kept")
 	}
 }
 

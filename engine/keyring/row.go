@@ -213,7 +213,12 @@ func (k *Keys) trim() error {
 		if len(at) < 9 || n <= 0 {
 			return false, fault.E(fault.Corrupt, "keyring", "a row of unknown form")
 		}
-		k.dropAnswer(b, mxid.Server(at[9:]), int64(binary.BigEndian.Uint64(at[1:])), int(size))
+		server := mxid.Server(at[9:])
+		k.dropAnswer(b, server, int64(binary.BigEndian.Uint64(at[1:])), int(size))
+		if k.o.Keep != nil && !k.o.Keep(server) {
+			prefix := serverKey(nil, store.RemoteKey, server)
+			b.DeleteRange(prefix, store.After(prefix))
+		}
 		return k.bytes > k.o.AnswerBytes*7/8, nil
 	})
 	if err != nil {
