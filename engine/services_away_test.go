@@ -44,8 +44,9 @@ type told struct {
 		To   string `json:"to_user_id"`
 		Dev  string `json:"to_device_id"`
 	} `json:"to_device"`
-	Lists struct{ Changed, Left []mxid.UserID }     `json:"org.matrix.msc3202.device_lists"`
-	Count map[mxid.UserID]map[string]map[string]int `json:"org.matrix.msc3202.device_one_time_keys_count"`
+	Ephemeral []json.RawMessage
+	Lists     struct{ Changed, Left []mxid.UserID }     `json:"org.matrix.msc3202.device_lists"`
+	Count     map[mxid.UserID]map[string]map[string]int `json:"org.matrix.msc3202.device_one_time_keys_count"`
 }
 
 // listener is a bridge that keeps each new transaction.

@@ -137,18 +137,25 @@ func (a *AppServices) passOne(s *Service, n *news, seq uint64) error {
 		}
 		t.addEphemeral(withMember(event, "room_id", string(id)))
 	}
-	t.lists = n.users
-	if err := a.known(t); err != nil {
-		return err
-	}
-	for _, user := range t.lists {
+	for _, user := range n.users {
+		id, err := a.Rooms.UserID(user)
+		if err != nil {
+			return err
+		}
+		if !s.User(id) { // its own are its business in whatever room
+			if shares, err := a.shares(s, user); err != nil || !shares {
+				if err != nil {
+					return err
+				}
+				continue
+			}
+		}
 		event, err := a.Ephemeral.AppendPresence(nil, user)
 		if err != nil {
 			return err
 		}
 		t.addEphemeral(event)
 	}
-	t.lists = nil
 	if t.empty() {
 		return nil
 	}

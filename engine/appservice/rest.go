@@ -7,6 +7,7 @@ import (
 
 	"hearth/engine/account"
 	"hearth/engine/cjson"
+	"hearth/engine/ephemeral"
 	"hearth/engine/fault"
 	"hearth/engine/mxid"
 	"hearth/engine/room"
@@ -16,10 +17,12 @@ import (
 // rest adds what entries only name: receipts, to-device messages and the users
 // whose devices the service's users have to know.
 func (a *AppServices) rest(t *transaction, from, upto stream.Pos) error {
-	reader, err := a.Rooms.User(t.s.Sender)
-	if err != nil {
-		return err
-	}
+	var failed error
+	reader := ephemeral.Reader{Speaks: func(user uint32) bool {
+		id, err := a.Rooms.UserID(user)
+		failed = errors.Join(failed, err)
+		return err == nil && t.s.User(id)
+	}}
 	for _, num := range t.receipts {
 		id, err := a.Rooms.RoomID(num)
 		if fault.Is(err, fault.NotFound) {
@@ -29,7 +32,7 @@ func (a *AppServices) rest(t *transaction, from, upto stream.Pos) error {
 			return err
 		}
 		event, told, err := a.Ephemeral.AppendReceipts(nil, uint32(num), reader, from, upto)
-		if err != nil {
+		if err = errors.Join(err, failed); err != nil {
 			return err
 		}
 		if told {

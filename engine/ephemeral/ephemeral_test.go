@@ -288,7 +288,7 @@ func (h *hub) put(rc Receipt) (pos stream.Pos, changed bool) {
 
 func (h *hub) receipts(reader uint32, after stream.Pos) string {
 	h.t.Helper()
-	ev, told, err := h.AppendReceipts(nil, 7, reader, after, h.log.Tip())
+	ev, told, err := h.AppendReceipts(nil, 7, Reader{User: reader}, after, h.log.Tip())
 	if err != nil || told != (len(ev) > 0) || told && cjson.Check(ev) != nil {
 		h.t.Fatalf("%s: %v", ev, err)
 	}

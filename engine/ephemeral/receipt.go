@@ -150,16 +150,26 @@ func (r *Records) ReceiptsOf(room, user uint32, f func(rc *Receipt)) error {
 	})
 }
 
+// Reader is whom receipts are told: private ones only those of the reader.
+type Reader struct {
+	User   uint32
+	Speaks func(user uint32) bool // whose private receipts are told too; nil: nobody's
+}
+
+func (r *Reader) sees(rc *Receipt) bool {
+	return rc.Type != ReadPrivate || rc.User == r.User || r.Speaks != nil && r.Speaks(rc.User)
+}
+
 // ReceiptsSince calls f for the receipts of a room that a reader may be told and
 // that last changed after the one position and not after the other, the newest
 // first. Who is told up to upto finds those that moved on since in the next step.
-func (r *Records) ReceiptsSince(room, reader uint32, after, upto stream.Pos, f func(rc *Receipt) (more bool)) error {
+func (r *Records) ReceiptsSince(room uint32, reader Reader, after, upto stream.Pos, f func(rc *Receipt) (more bool)) error {
 	return r.st.ScanBack(receiptAtKey(room, after+1), receiptAtKey(room, upto+1), func(key, val []byte) (bool, error) {
 		if len(val) < 5 || len(key) != 13 {
 			return false, fault.E(fault.Corrupt, "ephemeral", "a row of receipts is cut")
 		}
 		rc := Receipt{Room: room, User: binary.BigEndian.Uint32(val), Type: ReceiptType(val[4]), Thread: string(val[5:])}
-		if rc.Type == ReadPrivate && rc.User != reader {
+		if !reader.sees(&rc) {
 			return true, nil
 		}
 		row, ok, err := r.st.Get(nil, receiptKey(&rc))
@@ -182,7 +192,7 @@ const maxTold = 4096
 // AppendReceipts appends the m.receipt event of a room with what ReceiptsSince
 // gives; told is false, and nothing is appended, where that is nothing.
 // Spec: client-server, m.receipt.
-func (r *Records) AppendReceipts(dst []byte, room, reader uint32, after, upto stream.Pos) (out []byte, told bool, err error) {
+func (r *Records) AppendReceipts(dst []byte, room uint32, reader Reader, after, upto stream.Pos) (out []byte, told bool, err error) {
 	var list []Receipt
 	if err := r.ReceiptsSince(room, reader, after, upto, func(rc *Receipt) bool {
 		list = append(list, *rc)

@@ -241,7 +241,7 @@ func (a *answer) collectLong() error {
 
 // readSince says whether a receipt of a room moved, and whether the user's did.
 func (a *answer) readSince(num room.Num) (some, mine bool, err error) {
-	err = a.s.eph.ReceiptsSince(uint32(num), a.req.User, a.since.pos, a.next.pos, func(rc *ephemeral.Receipt) bool {
+	err = a.s.eph.ReceiptsSince(uint32(num), ephemeral.Reader{User: a.req.User}, a.since.pos, a.next.pos, func(rc *ephemeral.Receipt) bool {
 		some = true
 		mine = mine || rc.User == a.req.User
 		return !mine

@@ -4,6 +4,7 @@ import (
 	"strconv"
 
 	"hearth/engine/cjson"
+	"hearth/engine/ephemeral"
 	"hearth/engine/mxid"
 	"hearth/engine/room"
 	"hearth/engine/stream"
@@ -161,7 +162,7 @@ func (a *answer) appendReceipts(list *list, num room.Num, since stream.Pos) (err
 	mark, items := len(a.dst), list.items
 	list.item()
 	told := false
-	a.dst, told, err = a.s.eph.AppendReceipts(a.dst, uint32(num), a.req.User, since, a.next.pos)
+	a.dst, told, err = a.s.eph.AppendReceipts(a.dst, uint32(num), ephemeral.Reader{User: a.req.User}, since, a.next.pos)
 	if !told {
 		a.dst, list.items = a.dst[:mark], items
 	}

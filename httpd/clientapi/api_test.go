@@ -104,7 +104,7 @@ func (h *hub) do(method, path, token, body string) answer {
 	ctx.Init(&req, &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 1}, nil)
 	h.mux.Serve(&ctx)
 	a := answer{ctx.Response.StatusCode(), string(ctx.Response.Body())}
-	if a.status >= 500 || !json.Valid([]byte(a.body)) {
+	if a.status >= 500 && a.status != 502 && a.status != 504 || !json.Valid([]byte(a.body)) {
 		h.t.Fatalf("%s %s: %d %s", method, path, a.status, a.body)
 	}
 	return a

@@ -2,6 +2,7 @@ package clientapi
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/url"
 	"strings"
@@ -38,6 +39,7 @@ as_token: ` + shop + `
 hs_token: hub-to-shop
 sender_localpart: shopbot
 org.matrix.msc3202: true
+protocols: [irc, till]
 namespaces: {users: [{exclusive: true, regex: "@_shop_.*"}, {exclusive: false, regex: "@shared_.*"}]}
 `, `
 id: quiet
@@ -228,6 +230,11 @@ func TestServicesSetTheTime(t *testing.T) {
 	}
 	eve := h.join("eve")
 	h.want(200, "", "POST", v3+"/join/"+room, eve, `{}`)
+	// What it says of where a message is from goes with it.
+	id = h.want(200, "", "PUT", v3+"/rooms/"+room+"/send/m.room.message/from"+as, irc, `{"body":"x","msgtype":"m.text","external_url":"https://irc.test/1"}`).str("event_id")
+	if a := h.want(200, "", "GET", v3+"/rooms/"+room+"/event/"+id, eve, ""); a.str("content", "external_url") != "https://irc.test/1" {
+		t.Error(a.body)
+	}
 	if got := at(send(eve, "?ts=42"), eve, ""); got != fmt.Sprint(h.at.UnixMilli()) {
 		t.Error("anybody sets the time:", got)
 	}
@@ -312,6 +319,22 @@ func TestServicesPing(t *testing.T) {
 	h.want(401, "M_MISSING_TOKEN", "POST", ping+"irc/ping", "", `{}`)
 	h.want(400, "M_URL_NOT_SET", "POST", ping+"quiet/ping", quiet, `{}`)
 	h.want(400, "M_BAD_JSON", "POST", ping+"irc/ping", irc, `{"transaction_id":7}`)
+	for _, c := range []struct {
+		status  int
+		body    string
+		failed  error
+		want    int
+		errcode string
+	}{
+		{403, `{"errcode":"M_FORBIDDEN"}`, nil, 502, "M_BAD_STATUS"}, {500, "<html>", nil, 502, "M_BAD_STATUS"}, {302, "", nil, 502, "M_BAD_STATUS"},
+		{0, "", errors.New("refused"), 502, "M_CONNECTION_FAILED"}, {0, "", context.DeadlineExceeded, 504, "M_CONNECTION_TIMEOUT"},
+	} {
+		status, body, failed = c.status, c.body, c.failed
+		a := h.want(c.want, c.errcode, "POST", ping+"irc/ping", irc, `{"transaction_id":"t"}`)
+		if c.errcode == "M_BAD_STATUS" && (fmt.Sprint(a.get("status")) != fmt.Sprint(c.status) || a.str("body") != c.body) {
+			t.Error(a.body)
+		}
+	}
 }
 
 func TestServicesOwnAliases(t *testing.T) {
@@ -366,6 +389,15 @@ func TestServicesTellOfOtherNetworks(t *testing.T) {
 	bob := h.join("bob")
 	const third = v3 + "/thirdparty"
 	b.answers(func(r *appservice.Request) (int, string, error) {
+		if path, shops := strings.CutPrefix(r.URL, "http://shop.test/_matrix/app/v1/thirdparty/"); shops {
+			switch path {
+			case "protocol/irc":
+				return 200, `{"user_fields":["till"],"location_fields":[],"icon":"mxc://c/d","field_types":{},"instances":[{"desc":"two","network_id":"2","fields":{}}]}`, nil
+			case "user/irc?nick=both":
+				return 200, `[{"userid":"@_shop_a:hub.test","protocol":"irc","fields":{}}]`, nil
+			}
+			return 404, `{"errcode":"M_NOT_FOUND"}`, nil
+		}
 		switch strings.TrimPrefix(r.URL, "http://irc.test/_matrix/app/v1/thirdparty/") {
 		case "protocol/irc":
 			return 200, `{"user_fields":["nick"],"location_fields":["channel"],"icon":"mxc://a/b","field_types":{},"instances":[{"desc":"one","network_id":"1","fields":{}}]}`, nil
@@ -373,15 +405,18 @@ func TestServicesTellOfOtherNetworks(t *testing.T) {
 			return 200, `[{"userid":"@_irc_a:hub.test","protocol":"irc","fields":{"nick":"a"}}]`, nil
 		case "location?alias=%23_irc_x%3Ahub.test":
 			return 200, `[{"alias":"#_irc_x:hub.test","protocol":"irc","fields":{}}]`, nil
+		case "user/irc?nick=both":
+			return 200, `[{"userid":"@_irc_b:hub.test","protocol":"irc","fields":{}},7]`, nil
 		case "user/irc?nick=long":
 			return 200, `not json`, nil
 		}
 		return 404, `{"errcode":"M_NOT_FOUND"}`, nil
 	})
 	a := h.want(200, "", "GET", third+"/protocols", bob, "")
-	if p, _ := a.get("irc", "instances").([]any); len(p) != 1 || a.str("irc", "icon") != "mxc://a/b" {
+	if p, _ := a.get("irc", "instances").([]any); len(p) != 2 || a.str("irc", "icon") != "mxc://a/b" || a.get("till") != nil {
 		t.Error(a.body)
 	}
+	h.want(200, `[{"userid":"@_irc_b:hub.test","protocol":"irc","fields":{}},{"userid":"@_shop_a:hub.test","protocol":"irc","fields":{}}]`, "GET", third+"/user/irc?nick=both", bob, "")
 	h.want(200, "", "GET", third+"/protocol/irc", bob, "")
 	h.want(200, `[{"userid":"@_irc_a:hub.test","protocol":"irc","fields":{"nick":"a"}}]`, "GET", third+"/user/irc?nick=a", bob, "")
 	h.want(200, "", "GET", third+"/location?alias=%23_irc_x%3Ahub.test", bob, "")

@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/valyala/fasthttp"
 
@@ -29,12 +30,13 @@ type world struct {
 	mails   []string // recipient, subject, text
 	texts   []string
 	refuses bool
+	later   time.Duration // by which the service's clock is ahead
 }
 
 func build(t *testing.T, terms ...Policy) *world {
 	w := &world{T: t}
 	dir := filepath.Join(t.TempDir(), "data")
-	s, err := engine.OpenIdentity(engine.Options{Dir: dir, Server: "id.test"})
+	s, err := engine.OpenIdentity(engine.Options{Dir: dir, Server: "id.test", Now: func() time.Time { return time.Now().Add(w.later) }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,6 +55,9 @@ func build(t *testing.T, terms ...Policy) *world {
 			return nil
 		},
 		Text: func(_ netip.Addr, to, text string) error {
+			if w.refuses {
+				return errors.New("refused")
+			}
 			w.texts = append(w.texts, to+" "+text)
 			return nil
 		},
@@ -225,12 +230,23 @@ func TestPhone(t *testing.T) {
 	if len(w.texts) != 1 || !strings.HasPrefix(w.texts[0], "447700900001 ") {
 		t.Fatal(w.texts)
 	}
+	w.refuses = true
+	w.want(400, "M_SEND_ERROR", alice, "POST", v2+"/validate/msisdn/requestToken", `{"client_secret":"s2","country":"GB","phone_number":"07700900002","send_attempt":1}`)
+	w.refuses = false
 	code := strings.Fields(w.texts[0])[1]
 	creds := `"sid":"` + sid + `","client_secret":"s"`
 	w.want(400, "M_TOKEN_INCORRECT", alice, "POST", v2+"/validate/msisdn/submitToken", `{`+creds+`,"token":"x"}`)
 	w.want(400, "M_SESSION_NOT_VALIDATED", alice, "POST", v2+"/3pid/bind", `{`+creds+`,"mxid":"@alice:a.test"}`)
 	w.want(200, `{"success":true}`, alice, "POST", v2+"/validate/msisdn/submitToken", `{`+creds+`,"token":"`+code+`"}`)
 	w.want(200, `"medium":"msisdn"`, alice, "POST", v2+"/3pid/bind", `{`+creds+`,"mxid":"@alice:a.test"}`)
+	// A proof serves for a day, and for another it is known that there was one.
+	w.later = 25 * time.Hour
+	w.want(400, "M_SESSION_EXPIRED", alice, "POST", v2+"/3pid/bind", `{`+creds+`,"mxid":"@alice:a.test"}`)
+	w.want(400, "M_SESSION_EXPIRED", alice, "GET", v2+"/3pid/getValidated3pid?client_secret=s&sid="+sid, "")
+	w.want(400, "M_SESSION_EXPIRED", "", "POST", v1+"/validate/msisdn/submitToken", `{`+creds+`,"token":"`+code+`"}`)
+	w.later = 49 * time.Hour
+	w.want(200, "", alice, "POST", v2+"/validate/msisdn/requestToken", `{"client_secret":"s3","country":"GB","phone_number":"07700900003","send_attempt":1}`)
+	w.want(404, "M_NO_VALID_SESSION", alice, "POST", v2+"/3pid/bind", `{`+creds+`,"mxid":"@alice:a.test"}`)
 }
 
 func TestInvites(t *testing.T) {
@@ -264,6 +280,7 @@ func TestInvites(t *testing.T) {
 	}
 	creds := w.prove(alice, "carol@x.test")
 	w.want(200, "", alice, "POST", v2+"/3pid/bind", `{`+creds+`,"mxid":"@alice:a.test"}`)
+	w.want(400, `"errcode":"M_THREEPID_IN_USE"`, bob, "POST", v2+"/store-invite", body("email", "carol@x.test"))
 	w.want(400, `"mxid":"@alice:a.test"`, bob, "POST", v2+"/store-invite", body("email", "carol@x.test"))
 }
 
