@@ -175,7 +175,7 @@ func (e *Engine) hubUser() (mxid.UserID, error) {
 	}
 	e.notices.mu.Lock()
 	defer e.notices.mu.Unlock()
-	if num, err = e.Accounts.Create(account.NewUser{Localpart: noticesName}); err != nil {
+	if num, err = e.Accounts.Create(account.NewUser{Hub: true}); err != nil {
 		return id, err
 	}
 	return id, e.SetProfile(num, id, account.DisplayName, []byte(`"Notices"`))

@@ -15,7 +15,7 @@ import (
 // Spec: client-server, server notices.
 
 const (
-	noticesName = "_server"
+	noticesName = account.HubName
 	noticesTag  = "m.server_notice"
 	// metaNotices names, in the Meta table, the notice room of a user, whose
 	// number follows; the value is the room's.
@@ -83,7 +83,7 @@ func (e *Engine) makeNotices(num uint32, user, sender mxid.UserID) (room.Num, er
 		return 0, err
 	}
 	if own == 0 {
-		if own, err = e.Accounts.Create(account.NewUser{Localpart: noticesName}); err != nil {
+		if own, err = e.Accounts.Create(account.NewUser{Hub: true}); err != nil {
 			return 0, err
 		}
 		if err := e.SetProfile(own, sender, account.DisplayName, []byte(`"Notices"`)); err != nil {

@@ -104,6 +104,8 @@ func TestNames(t *testing.T) {
 		_, err := h.Create(NewUser{Localpart: name})
 		wants(t, err, fault.UserInUse)
 	}
+	_, err := h.Create(NewUser{Localpart: HubName}) // it may not be there yet
+	wants(t, err, fault.Exclusive)
 	list, err := h.Users(0, 3)
 	must(t, err)
 	if len(list) != 3 || list[0].ID != "@bob:hub.test" || !list[0].HasPassword || !list[0].Created.Equal(h.at) {

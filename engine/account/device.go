@@ -174,7 +174,8 @@ func (a *Accounts) DropDevices(tx *stream.Tx, user uint32, gone func(d *Device) 
 		}
 		tx.Frees()
 		tx.Put(&stream.Entry{Kind: stream.Devices, User: user})
-		tx.Wake(user) // its parked requests learn that their token is gone
+		a.tickets.drop(user, loginTicket) // asked for by a session that may be one of these
+		tx.Wake(user)                     // its parked requests learn that their token is gone
 	}
 	return nil
 }

@@ -265,7 +265,7 @@ func (a *Accounts) Regain(user uint32, code string) error {
 	row.set(flagAdmin, true)
 	row.set(flagLocked, false)
 	row.set(flagSuspended, false)
-	return a.admit(user, &row, code)
+	return a.admit(user, &row, &NewUser{Token: code})
 }
 
 // voidClaim ends the claim code, since the hub has an admin now. It needs regMu.

@@ -183,6 +183,9 @@ const assumed = 1<<32 - 1
 // no such user, UnknownDevice. Spec: application-service, identity assertion.
 func (a *Accounts) Assume(id mxid.UserID, device string) (Session, error) {
 	const op = "account.Assume"
+	if id == a.ID(HubName) {
+		return Session{}, fault.E(fault.Forbidden, op, "nobody speaks for the hub's own user")
+	}
 	user, err := a.Find(id)
 	if err != nil {
 		return Session{}, err

@@ -123,8 +123,8 @@ func (a *Accounts) FindThreepid(medium, address string) (uint32, error) {
 // Errors: ThreepidInUse where it is another's.
 func (a *Accounts) AddThreepid(user uint32, medium, address string, validated time.Time) error {
 	const op = "account.AddThreepid"
-	if len(medium) > maxMedium || len(address) > maxAddress || strings.ContainsRune(medium+address, 0) {
-		return fault.E(fault.Invalid, op, "this is no address")
+	if err := checkThreepid(op, medium, address); err != nil {
+		return err
 	}
 	defer a.Hold(user)()
 	row, err := a.mustRow(op, user)
@@ -142,20 +142,36 @@ func (a *Accounts) AddThreepid(user uint32, medium, address string, validated ti
 		return fault.E(fault.Forbidden, op, "a user has at most %d addresses", maxThreepids)
 	}
 	_, err = a.log.Commit(func(tx *stream.Tx) error {
-		// The log's lock keeps two users from taking one address.
-		other, err := a.FindThreepid(medium, address)
-		if err != nil {
-			return err
-		}
-		if other != 0 && other != user {
-			return fault.E(fault.ThreepidInUse, op, "the address belongs to another user")
-		}
-		val := binary.AppendUvarint(newRow(), uint64(validated.UnixMilli()))
-		tx.Set(threepidKey(user, medium, address), binary.AppendUvarint(val, uint64(a.millis())))
-		tx.Set(threepidUserKey(medium, address), store.U32(nil, user))
-		return nil
+		return a.putThreepid(tx, user, Threepid{Medium: medium, Address: address, Validated: validated})
 	})
 	return err
+}
+
+// putThreepid writes an address. The log's lock, which is held meanwhile, keeps two
+// users from taking one.
+func (a *Accounts) putThreepid(tx *stream.Tx, user uint32, t Threepid) error {
+	const op = "account.AddThreepid"
+	if err := checkThreepid(op, t.Medium, t.Address); err != nil {
+		return err
+	}
+	other, err := a.FindThreepid(t.Medium, t.Address)
+	if err != nil {
+		return err
+	}
+	if other != 0 && other != user {
+		return fault.E(fault.ThreepidInUse, op, "the address belongs to another user")
+	}
+	val := binary.AppendUvarint(newRow(), uint64(t.Validated.UnixMilli()))
+	tx.Set(threepidKey(user, t.Medium, t.Address), binary.AppendUvarint(val, uint64(a.millis())))
+	tx.Set(threepidUserKey(t.Medium, t.Address), store.U32(nil, user))
+	return nil
+}
+
+func checkThreepid(op, medium, address string) error {
+	if len(medium) > maxMedium || len(address) > maxAddress || strings.ContainsRune(medium+address, 0) {
+		return fault.E(fault.Invalid, op, "this is no address")
+	}
+	return nil
 }
 
 // DropThreepid takes an address from a user. One that is not theirs is no error.

@@ -32,34 +32,59 @@ const (
 	OpenIDLife     = time.Hour
 )
 
-// maxTickets bounds the tickets of all users: 60 bytes each.
-const maxTickets = 4096
+// maxTickets bounds the tickets of all users: 60 bytes each. ticketsEach is for one
+// user, who is not to push out those of others.
+const (
+	maxTickets  = 4096
+	ticketsEach = 32
+)
 
 type tickets struct {
 	mu sync.Mutex
 	m  map[tokenHash]ticket
 }
 
-// put keeps a ticket. When there are too many, those that have ended go, and
-// if there are none the one that would end first.
+// put keeps a ticket. Those that have ended go; when there are too many of a kind
+// that the user has, or of all, the one of them that would end first.
 func (t *tickets) put(h tokenHash, k ticket, now int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if len(t.m) >= maxTickets {
-		var first tokenHash
-		var until int64
-		for o, old := range t.m {
-			if old.until <= now {
-				delete(t.m, o)
-			} else if until == 0 || old.until < until {
-				first, until = o, old.until
-			}
+	var first, mine tokenHash
+	var until, mineUntil int64
+	n := 0
+	for o, old := range t.m {
+		if old.until <= now {
+			delete(t.m, o)
+			continue
 		}
-		if len(t.m) >= maxTickets {
-			delete(t.m, first)
+		if until == 0 || old.until < until {
+			first, until = o, old.until
+		}
+		if old.user != k.user || old.kind != k.kind {
+			continue
+		}
+		if n++; mineUntil == 0 || old.until < mineUntil {
+			mine, mineUntil = o, old.until
 		}
 	}
+	switch {
+	case n >= ticketsEach:
+		delete(t.m, mine)
+	case len(t.m) >= maxTickets:
+		delete(t.m, first)
+	}
 	t.m[h] = k
+}
+
+// drop ends the tickets of a kind that a user has.
+func (t *tickets) drop(user uint32, kind ticketKind) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for h, k := range t.m {
+		if k.user == user && k.kind == kind {
+			delete(t.m, h)
+		}
+	}
 }
 
 // get finds a ticket that is good now; take ends it.

@@ -161,3 +161,38 @@ func TestUpgrade(t *testing.T) {
 		t.Fatal(num, err)
 	}
 }
+
+// What a session was given to log in with ends with sessions of the user, and nobody's
+// tickets push out those of others.
+func TestTicketsEnd(t *testing.T) {
+	h := fresh(t)
+	bob, eve := h.user(t, "bob"), h.user(t, "eve")
+	for name, end := range map[string]func() error{
+		"a new password": func() error { return h.SetPassword(bob, "correct horse 2", true, "") },
+		"logging out":    func() error { return h.LogoutAll(bob) },
+	} {
+		_, _, err := h.Login(bob, NewSession{})
+		must(t, err)
+		login, err := h.LoginToken(bob)
+		must(t, err)
+		must(t, end())
+		if _, err := h.UseLoginToken(login); !fault.Is(err, fault.Forbidden) {
+			t.Errorf("after %s: %v", name, err)
+		}
+	}
+	login, err := h.LoginToken(bob)
+	must(t, err)
+	for range maxTickets + 10 {
+		_, err := h.OpenIDToken(eve)
+		must(t, err)
+	}
+	if _, err := h.UseLoginToken(login); err != nil {
+		t.Error("pushed out by another's tickets:", err)
+	}
+	id, err := h.OpenIDToken(bob)
+	must(t, err)
+	must(t, h.End(bob, false))
+	if _, err := h.OpenIDUser(id); !fault.Is(err, fault.UnknownToken) {
+		t.Error("a user who is no more:", err)
+	}
+}

@@ -98,6 +98,13 @@ func (a *Accounts) ID(localpart string) mxid.UserID {
 // Spec: client-server, GET /register/available.
 func (a *Accounts) CheckName(localpart string) error {
 	const op = "account.CheckName"
+	if localpart == HubName {
+		return fault.E(fault.Exclusive, op, "the name is the hub's own")
+	}
+	return a.checkFree(op, localpart)
+}
+
+func (a *Accounts) checkFree(op, localpart string) error {
 	id, err := mxid.NewUser(localpart, a.server)
 	if err != nil {
 		return fault.E(fault.BadUsername, op, "%w", err)
@@ -179,13 +186,26 @@ type NewUser struct {
 	Admin     bool
 	Guest     bool
 	Token     string // the registration token it came with; empty: none
+	// Who it is to an identity provider; see LinkExternal. Empty: nobody.
+	Provider, Subject string
+	Hub               bool // it is the hub's own, HubName: nobody else is made with that name
 }
+
+// HubName is the local part of the hub's own user, which speaks to people for the
+// hub and whose word counts in its control room. It is made when it is first
+// needed, so nobody may be there before it.
+const HubName = "_server"
 
 // Create makes a user. A registration token is counted in the same batch; the
 // claim code makes the user an admin.
 func (a *Accounts) Create(n NewUser) (uint32, error) {
 	const op = "account.Create"
-	if err := a.CheckName(n.Localpart); err != nil {
+	check := func() error { return a.CheckName(n.Localpart) }
+	if n.Hub {
+		n.Localpart = HubName
+		check = func() error { return a.checkFree(op, HubName) }
+	}
+	if err := check(); err != nil {
 		return 0, err
 	}
 	hashed, err := a.newHash(n.Password)
@@ -205,7 +225,7 @@ func (a *Accounts) Create(n NewUser) (uint32, error) {
 	row := userRow{created: a.millis(), password: hashed}
 	row.set(flagGuest, n.Guest)
 	row.set(flagAdmin, n.Admin)
-	return user, a.admit(user, &row, n.Token)
+	return user, a.admit(user, &row, &n)
 }
 
 // PutMachine makes a user that no person is: without a password, with one device
@@ -249,7 +269,7 @@ func (a *Accounts) Upgrade(guest uint32, n NewUser) error {
 	row.password = hashed
 	row.set(flagGuest, false)
 	defer a.Purge(guest)
-	return a.admit(guest, &row, n.Token)
+	return a.admit(guest, &row, &n)
 }
 
 // newHash is the hash of a new user's password; empty where there is none.
@@ -265,7 +285,8 @@ func (a *Accounts) newHash(password string) (string, error) {
 
 // admit writes the row of a user who is new, or new as what they are now, and
 // counts the registration token. The caller holds the user.
-func (a *Accounts) admit(user uint32, row *userRow, token string) error {
+func (a *Accounts) admit(user uint32, row *userRow, n *NewUser) error {
+	token := n.Token
 	if token != "" || row.has(flagAdmin) {
 		a.regMu.Lock()
 		defer a.regMu.Unlock()
@@ -280,6 +301,11 @@ func (a *Accounts) admit(user uint32, row *userRow, token string) error {
 	}
 	_, err := a.log.Commit(func(tx *stream.Tx) error {
 		setUserRow(tx.Batch, user, row)
+		if n.Provider != "" { // in one batch: a user whom nobody could log in as would keep the name
+			if err := a.putThreepid(tx, user, Threepid{Medium: externalPrefix + n.Provider, Address: n.Subject, Validated: a.now()}); err != nil {
+				return err
+			}
+		}
 		tx.Put(&stream.Entry{Kind: stream.Account, User: user})
 		if reg != nil {
 			reg.Completed++
@@ -354,6 +380,7 @@ func (a *Accounts) Deactivate(tx *stream.Tx, user uint32, erase bool) error {
 	if err := a.DropDevices(tx, user, func(*Device) bool { return true }); err != nil {
 		return err
 	}
+	a.tickets.drop(user, openIDTicket)
 	if err := a.dropThreepids(tx, user); err != nil {
 		return err
 	}

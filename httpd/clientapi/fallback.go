@@ -126,6 +126,12 @@ func (a *API) stageForm(r *wire.Req) error {
 		}
 		return a.codeStage(r, x, f)
 	}
+	if stage == stageSSO {
+		if !a.uia.agreed(x, f.get("agree")) {
+			return show(r, page{status: 403, title: "The login did not work", body: paragraph("Begin again in your Matrix client.")})
+		}
+		return passedPage(r)
+	}
 	if stage == stageTerms && f.get("accept") != "yes" {
 		return a.askStage(r, x, 400, "Without this you cannot go on.")
 	}

@@ -124,6 +124,8 @@ func mayGoTo(s string) (*url.URL, bool) {
 		return nil, false
 	}
 	switch strings.ToLower(u.Scheme) {
+	case "https", "http":
+		return u, u.Host != "" // without slashes a browser finds a host where there is none
 	case "javascript", "data", "vbscript", "blob", "file", "about":
 		return nil, false
 	}
@@ -306,10 +308,33 @@ func (a *API) passSSO(r *wire.Req, s *signOn, who Identity) error {
 		return err
 	}
 	x := a.uia.session(s.session)
-	if x == nil || num == 0 || !a.uia.pass(x, stageSSO, num) {
+	code, ok := "", false
+	if x != nil && num != 0 {
+		code, ok = a.uia.asks(x, num)
+	}
+	if !ok {
 		return show(r, page{status: 403, title: "The login did not work", body: paragraph("This is not the account that the step is for, or it took too long.")})
 	}
-	return passedPage(r)
+	// Providers log people in without a word; what for is said here, for who has
+	// stolen a token may have sent them. Spec: client-server, single sign-on,
+	// confirming the operation.
+	return show(r, page{
+		status: 200, title: "Is this what you want?",
+		body: paragraph("A Matrix client wants to "+deed(x.q.op)+". If you did not expect this, close this page: somebody may have got into your account.") +
+			`<form method="post" action="` + v3 + `/auth/` + stageSSO + `/fallback/web"><input type="hidden" name="session" value="` + html.EscapeString(x.id) +
+			`"><input type="hidden" name="agree" value="` + code + `"><button>Yes, go on</button></form>`,
+	})
+}
+
+// deed says what an exchange is for.
+func deed(op string) string {
+	if id, ok := strings.CutPrefix(op, "delete device "); ok {
+		return "log out the device " + id
+	}
+	return map[string]string{
+		"delete devices": "log out devices of yours", "cross-signing keys": "replace the keys of your account", "login token": "log in another client",
+		"password": "change your password", "deactivate": "end your account for good", "add address": "give your account another address",
+	}[op]
 }
 
 // handOver gives the client its login token: at once to a page of the hub's
@@ -351,11 +376,7 @@ func (a *API) person(p *Provider, who Identity) (uint32, error) {
 	if err != nil || num != 0 {
 		return num, err
 	}
-	num, err = a.enrolAs(localpart(who))
-	if err != nil {
-		return 0, err
-	}
-	if err := a.accounts.LinkExternal(num, p.ID, who.Subject); err != nil {
+	if num, err = a.enrolAs(p, who); err != nil {
 		return 0, err
 	}
 	u, err := a.accounts.User(num)
@@ -377,14 +398,19 @@ func (a *API) person(p *Provider, who Identity) (uint32, error) {
 
 // enrolAs makes a user of that name, or of one near it: an account that is there
 // already may be another person's.
-func (a *API) enrolAs(name string) (uint32, error) {
+func (a *API) enrolAs(p *Provider, who Identity) (uint32, error) {
+	name := localpart(who)
 	for n := 1; ; n++ {
 		try := name
 		if n > 1 {
 			try += strconv.Itoa(n)
 		}
-		num, err := a.accounts.Create(account.NewUser{Localpart: try})
-		if err == nil || n == 100 || !fault.Is(err, fault.UserInUse) {
+		var num uint32
+		err := a.engine.Exclusive(a.accounts.ID(try), "")
+		if err == nil {
+			num, err = a.accounts.Create(account.NewUser{Localpart: try, Provider: p.ID, Subject: who.Subject})
+		}
+		if err == nil || n == 100 || !fault.Is(err, fault.UserInUse) && !fault.Is(err, fault.Exclusive) {
 			return num, err
 		}
 	}

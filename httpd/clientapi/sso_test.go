@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/valyala/fasthttp"
+
+	"hearth/engine/appservice"
 )
 
 // browser asks as one does: it keeps a cookie and tells where it is sent.
@@ -179,7 +181,17 @@ func TestSingleSignOnStage(t *testing.T) {
 	h.want(401, "", "DELETE", v3+"/devices/X", token, auth)
 	who.Subject = "42"
 	_, location = b.get(302, stage)
-	if p, _ := b.get(200, h.comesBack(location, "good")); !strings.Contains(p, told) {
+	// A provider may log people in without a word, so they are asked what for.
+	p, _ := b.get(200, h.comesBack(location, "good"))
+	agree := regexp.MustCompile(`name="agree" value="([^"]+)"`).FindStringSubmatch(p)
+	if agree == nil || !strings.Contains(p, "log out the device X") {
+		t.Fatal(p)
+	}
+	h.want(401, "", "DELETE", v3+"/devices/X", token, auth)
+	for _, guess := range []string{"", "guess"} {
+		h.page(403, stagePath(stageSSO, a.str("session")), url.Values{"agree": {guess}})
+	}
+	if p := h.page(200, stagePath(stageSSO, a.str("session")), url.Values{"agree": {agree[1]}}); !strings.Contains(p, told) {
 		t.Fatal(p)
 	}
 	h.want(200, "{}", "DELETE", v3+"/devices/X", token, auth)
@@ -215,5 +227,36 @@ func TestLocalpart(t *testing.T) {
 		if got := localpart(in); got != want {
 			t.Errorf("%+v: %q, want %q", in, got, want)
 		}
+	}
+}
+
+// Names that are a service's are not to be had by way of a provider either, and
+// what a browser takes for another host than it says is nowhere to go.
+func TestSingleSignOnTakesNoServiceName(t *testing.T) {
+	h, _ := startBridged(t)
+	who := Identity{Subject: "1", Username: "shopbot"}
+	h.provide(&who, "oidc")
+	b := &browser{h: h}
+	if a := b.signOn("https://client.example/?a=1"); a.str("user_id") != "@shopbot2:hub.test" {
+		t.Fatal(a.body)
+	}
+	service, err := appservice.Parse([]byte(strings.Replace(registrations[1], "@_shop_.*", "@tg.*", 1)), "hub.test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	set, err := appservice.NewSet([]*appservice.Service{service})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := h.e.SetServices(set); err != nil {
+		t.Fatal(err)
+	}
+	who = Identity{Subject: "2", Username: "tg1"}
+	_, location := b.get(302, v3+"/login/sso/redirect?redirectUrl=https://x.org")
+	if p, _ := b.get(403, h.comesBack(location, "good")); !strings.Contains(p, "reserved") {
+		t.Fatal(p)
+	}
+	for _, next := range []string{"https:evil.example", "http:/evil.example", "https:", "javascript:x", "//evil.example"} {
+		h.want(400, "M_INVALID_PARAM", "GET", v3+"/login/sso/redirect?"+url.Values{"redirectUrl": {next}}.Encode(), "", "")
 	}
 }

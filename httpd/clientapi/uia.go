@@ -43,6 +43,7 @@ type exchange struct {
 	q      question // what it began with, but for the body
 	done   []string // guarded by interactive.mu, as is all that follows
 	got    proof
+	agree  string // what the person who logged in at a provider agrees with; empty: nobody did
 	until  time.Time
 }
 

@@ -1,7 +1,9 @@
 package clientapi
 
 import (
+	"crypto/rand"
 	"crypto/subtle"
+	"encoding/base64"
 	"slices"
 	"strings"
 
@@ -76,16 +78,30 @@ func (u *interactive) stage(x *exchange, q *question, auth []byte) error {
 	return nil
 }
 
-// pass marks a stage as passed that the user has proved elsewhere; false where
-// it is not theirs to pass, or could not come now.
-func (u *interactive) pass(x *exchange, stage string, user uint32) bool {
+// asks says that the user has logged in at a provider for the stage of that, and
+// gives the code with which they agree to what it is for; false where it is not
+// theirs to pass, or could not come now.
+func (u *interactive) asks(x *exchange, user uint32) (code string, ok bool) {
+	var b [18]byte
+	_, _ = rand.Read(b[:]) // never fails
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if x.q.user != user || u.open[x.id] != x || !x.next(stage) {
+	if x.q.user != user || u.open[x.id] != x || !x.next(stageSSO) {
+		return "", false
+	}
+	x.agree = base64.RawURLEncoding.EncodeToString(b[:])
+	return x.agree, true
+}
+
+// agreed passes the stage of a login at a provider.
+func (u *interactive) agreed(x *exchange, code string) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if x.agree == "" || subtle.ConstantTimeCompare([]byte(code), []byte(x.agree)) != 1 || u.open[x.id] != x || !x.next(stageSSO) {
 		return false
 	}
-	x.done = append(x.done, stage)
-	x.got.who = user
+	x.done = append(x.done, stageSSO)
+	x.got.who, x.agree = x.q.user, ""
 	return true
 }
 
