@@ -35,7 +35,7 @@ test: ## all unit tests, those of store and rooms once more in 32 bits, e2e, e2e
 
 e2e: ## drive a hub process with an independent client library, and with pub and sub
 	$(GO) build -o $(BIN)/hearth ./cmd/hearth
-	HEARTH=$(CURDIR)/$(BIN)/hearth $(GO) test -C cmd/internal/e2e -count=1 -skip '^Test(JS|Web)' ./...
+	HEARTH=$(CURDIR)/$(BIN)/hearth $(GO) test -C cmd/internal/e2e -tags goolm -count=1 -skip '^Test(JS|Web)' ./...
 
 # -v, so that a machine without Node.js or without a registry says what it did not test.
 e2e-js: ## drive a hub process with matrix-js-sdk: encryption, verification, key backup; needs Node.js and npm

@@ -95,6 +95,12 @@ func (f *Federation) Receive(ctx context.Context, origin mxid.Server, id string,
 	if err := f.afford(one, origin, t); err != nil {
 		return nil, err
 	}
+	// Messages to devices come first: among them are the keys of what is said in the
+	// same transaction. The rest comes last: whom it is of may join in this one.
+	messages, rest := t.split()
+	if err := f.takeInEDUs(ctx, origin, messages); err != nil {
+		return nil, err
+	}
 	pdus := make([]pdu, len(t.pdus))
 	for i := range pdus {
 		pdus[i] = f.place(t.pdus[i])
@@ -102,11 +108,23 @@ func (f *Federation) Receive(ctx context.Context, origin mxid.Server, id string,
 	if err := f.takeIn(ctx, origin, pdus); err != nil {
 		return nil, err
 	}
-	if err := f.takeInEDUs(ctx, origin, t.edus); err != nil {
+	if err := f.takeInEDUs(ctx, origin, rest); err != nil {
 		return nil, err
 	}
 	one.id, one.answer = id, appendResults(nil, pdus)
 	return one.answer, nil
+}
+
+// split parts messages to devices from other EDUs.
+func (t *transaction) split() (messages, rest []edu) {
+	for _, e := range t.edus {
+		if e.typ == "m.direct_to_device" {
+			messages = append(messages, e)
+		} else {
+			rest = append(rest, e)
+		}
+	}
+	return messages, rest
 }
 
 // afford lets the EDUs of an origin in that has not told too much of late. What
