@@ -247,8 +247,14 @@ func (r *Records) Heard(user uint32, d *RemoteDevice, streamID int64, prev []int
 			l.Stale = true
 			tx.Set(remoteKey(user), l.append(newRow()))
 		default:
+			full, err := r.remoteFull(user, d)
+			if err != nil {
+				return err
+			}
 			l.Stream = streamID
-			if err := r.putRemoteDevice(tx, user, d); err != nil {
+			if full { // the whole list says which of them there are
+				stale, l.Stale = true, true
+			} else if err := r.putRemoteDevice(tx, user, d); err != nil {
 				return err
 			}
 			tx.Set(remoteKey(user), l.append(newRow()))
@@ -260,6 +266,22 @@ func (r *Records) Heard(user uint32, d *RemoteDevice, streamID int64, prev []int
 		return false, err
 	}
 	return stale, p.Wait()
+}
+
+// remoteFull says whether a device is one more than a user elsewhere may have.
+func (r *Records) remoteFull(user uint32, d *RemoteDevice) (bool, error) {
+	if d.keys == nil {
+		return false, nil
+	}
+	if has, err := r.st.Has(deviceKeysKey(user, d.ID)); has || err != nil {
+		return false, err
+	}
+	n := 0
+	err := r.st.ScanPrefix(store.U32(store.DeviceKeys.Prefix(), user), func(_, _ []byte) (bool, error) {
+		n++
+		return n < maxFetched, nil
+	})
+	return n >= maxFetched, err
 }
 
 // HeardCross takes in cross-signing keys that another server tells of.

@@ -342,9 +342,11 @@ func withOrientation(jpg []byte, order binary.AppendByteOrder, turn int) []byte 
 // A header that promises too much is judged before anything is decoded, and
 // rows that come one by one are not held.
 func TestMemory(t *testing.T) {
-	bomb := pngOf(60_000, 60_000, 6, nil)
-	if p, err := Look(bytes.NewReader(bomb), int64(len(bomb))); err != nil || p.Width*p.Height <= maxPixels {
-		t.Errorf("bomb: %+v, %v", p, err)
+	for _, side := range []uint32{60_000, maxSide} {
+		bomb := pngOf(side, side, 6, nil)
+		if p, err := Look(bytes.NewReader(bomb), int64(len(bomb))); err != nil || !p.huge() {
+			t.Errorf("bomb: %+v, %v", p, err)
+		}
 	}
 	var buf bytes.Buffer
 	if err := png.Encode(&buf, gradient(3000, 2000)); err != nil { // 24 MB of pixels

@@ -62,6 +62,10 @@ func largest(crop bool) (best size) {
 // a few megabytes of it may unpack to many gigabytes of rows.
 const maxPixels = 64 << 20
 
+// huge says whether a picture is more work than that. Its sides are multiplied in 64
+// bits also where an int has 32.
+func (p *Picture) huge() bool { return int64(p.Width)*int64(p.Height) > maxPixels }
+
 // Want is a thumbnail somebody asks for.
 type Want struct {
 	Width, Height  int
@@ -142,7 +146,7 @@ func (r *Records) makeThumb(m *Media, b *Blob, p *Picture, s size, stop <-chan s
 		return have, err
 	}
 	tooLarge := fault.E(fault.TooLarge, "media.Thumbnail", "the picture is too large for a thumbnail: %d by %d", p.Width, p.Height)
-	if p.Width*p.Height > maxPixels || p.bytes > int64(r.o.ImageBytes) && !p.simple {
+	if p.huge() || p.bytes > int64(r.o.ImageBytes) && !p.simple {
 		return nil, tooLarge
 	}
 	if err := r.turn(stop); err != nil {

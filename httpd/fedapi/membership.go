@@ -15,10 +15,10 @@ func (a *API) membershipRoutes() []wire.Route {
 	var list []wire.Route
 	for _, what := range [...]string{"join", "leave", "knock"} {
 		list = append(list,
-			wire.Route{Method: "GET", Pattern: v1 + "/make_" + what + "/{roomId}/{userId}", Handle: a.signed(a.makeFor(what))},
-			wire.Route{Method: "PUT", Pattern: v1 + "/send_" + what + "/{roomId}/{eventId}", Handle: a.signed(a.sendFor(what, what != "knock"))})
+			wire.Route{Method: "GET", Pattern: v1 + "/make_" + what + "/{roomId}/{userId}", Handle: a.signed(a.makeFor(what)), Class: wire.Create},
+			wire.Route{Method: "PUT", Pattern: v1 + "/send_" + what + "/{roomId}/{eventId}", Handle: a.signed(a.sendFor(what, what != "knock")), Class: wire.Create})
 		if what != "knock" {
-			list = append(list, wire.Route{Method: "PUT", Pattern: v2 + "/send_" + what + "/{roomId}/{eventId}", Handle: a.signed(a.sendFor(what, false))})
+			list = append(list, wire.Route{Method: "PUT", Pattern: v2 + "/send_" + what + "/{roomId}/{eventId}", Handle: a.signed(a.sendFor(what, false)), Class: wire.Create})
 		}
 	}
 	return list

@@ -57,7 +57,9 @@ func disposition(typ, name string) string {
 
 // contentType is what is served of what the uploader said: that, if it is one.
 func contentType(said string) string {
-	if _, _, err := mime.ParseMediaType(said); err != nil || !strings.Contains(said, "/") {
+	// A line's end passes for space there, and would end the line here.
+	control := strings.ContainsFunc(said, func(c rune) bool { return c < ' ' || c == 0x7f })
+	if _, _, err := mime.ParseMediaType(said); err != nil || control || !strings.Contains(said, "/") {
 		return "application/octet-stream"
 	}
 	return said
