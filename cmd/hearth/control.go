@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -66,6 +67,7 @@ type report struct {
 	Faults   []string         `json:",omitempty"`
 
 	Backup *backup.Note `json:",omitempty"`
+	Bundle []byte       `json:",omitempty"` // support
 }
 
 // admin carries out orders on an open engine.
@@ -185,7 +187,8 @@ type control struct {
 	file  string
 	admin admin
 	log   *slog.Logger
-	one   sync.Mutex // orders are carried out one at a time
+	help  func(io.Writer) error // writes the file of hearth support
+	one   sync.Mutex            // orders are carried out one at a time
 	over  chan struct{}
 
 	backing sync.Mutex // held while a backup is made, which takes longer than others want to wait
@@ -195,7 +198,7 @@ type control struct {
 
 // listenControl opens the socket. The caller has the data folder to itself, so
 // that a socket that is there was left by a hub that was killed.
-func listenControl(dir string, a admin, log *slog.Logger) (*control, error) {
+func listenControl(dir string, a admin, help func(io.Writer) error, log *slog.Logger) (*control, error) {
 	file := filepath.Join(dir, socketName)
 	if err := os.Remove(file); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
@@ -212,7 +215,7 @@ func listenControl(dir string, a admin, log *slog.Logger) (*control, error) {
 		return nil, err
 	}
 	ln.(*net.UnixListener).SetUnlinkOnClose(false) // close removes it by its own name
-	c := &control{ln: ln, file: file, admin: a, log: log, over: make(chan struct{})}
+	c := &control{ln: ln, file: file, admin: a, help: help, log: log, over: make(chan struct{})}
 	c.life, c.end = context.WithCancel(context.Background())
 	go c.accept()
 	return c, nil
@@ -248,6 +251,10 @@ func (c *control) serve(conn net.Conn) {
 	switch {
 	case err == nil && o.Do == "backup":
 		r = c.backup(conn, o)
+	case err == nil && o.Do == "support" && c.help != nil:
+		var b bytes.Buffer
+		err = c.help(&b)
+		r.Bundle = b.Bytes()
 	case err == nil:
 		c.one.Lock()
 		r, err = c.admin.do(o)

@@ -65,6 +65,10 @@ type hub struct {
 	mdns     *mdns.Responder // nil: nothing is
 	fresh    bool            // the data folder was made by this start
 	asked    chan struct{}
+	began    time.Time
+	kept     *logTail // the end of log
+	wearing  *wearing
+	serving  atomic.Bool // all of it is there
 
 	context context.Context // of what runs beside the listeners; end cancels it
 	end     context.CancelFunc
@@ -81,7 +85,9 @@ func startHub(c *config.Config, log *slog.Logger) (h *hub, err error) {
 		return nil, err
 	}
 	shares.Apply()
-	h = &hub{config: c, log: log, asked: make(chan struct{}, 1)}
+	h = &hub{config: c, asked: make(chan struct{}, 1), began: time.Now(), kept: &logTail{}}
+	log = slog.New(slog.NewMultiHandler(log.Handler(), slog.NewTextHandler(h.kept, nil)))
+	h.log = log
 	h.context, h.end = context.WithCancel(context.Background())
 	defer func() {
 		if err == nil {
@@ -98,8 +104,12 @@ func startHub(c *config.Config, log *slog.Logger) (h *hub, err error) {
 	if h.engine, h.fresh, err = openEngine(c, shares, log, out); err != nil {
 		return h, err
 	}
-	if h.control, err = listenControl(c.DataDir, admin{h.engine, h.whereThings}, log); err != nil && !h.engine.ReadOnly() {
+	h.wearing = watchWear(c.DataDir)
+	if h.control, err = listenControl(c.DataDir, admin{h.engine, h.whereThings}, h.support, log); err != nil && !h.engine.ReadOnly() {
 		return h, fmt.Errorf("the socket for hearth user: %w", err)
+	}
+	if !h.engine.ReadOnly() {
+		h.running.Go(func() { h.wearing.run(h.context, log) })
 	}
 	return h, h.open(shares)
 }
@@ -250,7 +260,7 @@ func (h *hub) open(shares budget.Shares) error {
 	if err != nil {
 		return err
 	}
-	tables := [][]wire.Route{lookups, api.Routes(), files.Routes(), admin.Routes(), hubapi.New(h.engine).Routes(), h.proofs(), gate}
+	tables := [][]wire.Route{lookups, api.Routes(), files.Routes(), admin.Routes(), hubapi.New(h.engine).Routes(), hubapi.Owner{Support: h.support, Metrics: h.metrics}.Routes(), h.proofs(), gate}
 	if h.servers != nil {
 		servers := fedapi.New(fedapi.Options{Engine: h.engine, Version: version()})
 		tables = append(tables, servers.Routes(), files.Federated(servers.Signed))
@@ -289,6 +299,7 @@ func (h *hub) open(shares budget.Shares) error {
 		h.running.Go(func() { h.acme.Run(h.context) })
 	}
 	h.announce()
+	h.serving.Store(true)
 	return nil
 }
 

@@ -40,6 +40,7 @@ func commands() []command {
 		{"export", "print what sensors said, for other programs", export},
 		{"bridges", "say where bridges and other application services stand", bridges},
 		{"key", "list the hub's signing keys, or renew them", key},
+		{"support", "write a file for who helps, without secrets", supportCmd},
 		{"pub", "send events into a room", pub},
 		{"sub", "print the events of a room as they come", sub},
 	}

@@ -216,7 +216,7 @@ func check(args []string, s streams) int {
 		})
 		fmt.Fprintln(s.out, "\nThe hub:")
 		seen, notes := outside(c, peer.NewServers(peer.ServersOptions{Allow: everywhere(), Agent: "Hearth"}))
-		for _, line := range append(forecast(c), seen...) {
+		for _, line := range append(append(forecast(c), worn(c.DataDir)...), seen...) {
 			fmt.Fprintf(s.out, "  %s\n", line)
 		}
 		problems := slices.Concat(c.Check(), inspect(c), notes)

@@ -21,6 +21,8 @@ type Program struct {
 	Caps []uintptr // what is left of root's power for another user
 	Out  io.Writer // what it prints; nil: nowhere
 	Over func(err error, printed []byte)
+
+	Patience time.Duration // how long it may take to end; 0: endTime
 }
 
 // Between two starts of a program; it doubles up to the longer one while the program ends at once.
@@ -60,7 +62,11 @@ func (p Program) once(ctx context.Context, kick <-chan struct{}, last *tail) err
 	cmd := exec.CommandContext(ctx, p.Path, p.Args...)
 	cmd.Env, cmd.Dir = p.Env, p.Dir
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
-	cmd.WaitDelay = endTime
+	patience := p.Patience
+	if patience == 0 {
+		patience = endTime
+	}
+	cmd.WaitDelay = patience
 	out := io.Writer(last)
 	if p.Out != nil {
 		out = io.MultiWriter(p.Out, last)
@@ -81,7 +87,7 @@ func (p Program) once(ctx context.Context, kick <-chan struct{}, last *tail) err
 			_ = cmd.Process.Signal(syscall.SIGQUIT)
 			select {
 			case <-ended:
-			case <-time.After(endTime):
+			case <-time.After(patience):
 				_ = cmd.Process.Kill()
 			}
 		}

@@ -88,6 +88,7 @@ func work() {
 		clock.Start()
 		busy.Go(func() { clock.Run(ctx) })
 		busy.Go(func() { tellTime(ctx, clock) })
+		busy.Go(func() { tellHub(ctx) })
 		busy.Go(func() { boot.Trims(ctx, data) })
 		busy.Go(func() { hub(ctx, dog) })
 	}
@@ -190,7 +191,7 @@ func hub(ctx context.Context, dog *boot.Watchdog) {
 	}()
 	boot.Program{
 		Path: "/bin/hearth", Args: []string{"serve", "--config", "/run/hearth.toml", "--data-dir", data + "/hearth"},
-		Env: []string{"NOTIFY_SOCKET=" + socket, fmt.Sprintf("WATCHDOG_USEC=%d", boot.Beat.Microseconds()), "HOME=" + data + "/hearth", "TMPDIR=/tmp"},
+		Env: []string{"NOTIFY_SOCKET=" + socket, "HEARTH_BOX_SOCKET=" + boxSocket, fmt.Sprintf("WATCHDOG_USEC=%d", boot.Beat.Microseconds()), "HOME=" + data + "/hearth", "TMPDIR=/tmp"},
 		Dir: data + "/hearth", User: hubUser, Caps: []uintptr{unix.CAP_NET_BIND_SERVICE}, Out: io.Writer(os.Stdout),
 		Over: func(err error, printed []byte) {
 			log.Printf("the hub ended: %v", err)
