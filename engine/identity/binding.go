@@ -220,6 +220,15 @@ func (s *Records) Bind(a Address, user mxid.UserID) ([]byte, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	key := s.key(a)
+	var old binding
+	if had, err := s.row(bindingKey(key), &old); err != nil {
+		return nil, err
+	} else if had && old.User == user { // it is said already, and so is what waited for it
+		return s.association(a, &old)
+	}
+	if s.untold.Load() >= maxNotices {
+		return nil, fault.Wait("identity.Bind", time.Hour)
+	}
 	row := binding{User: user, Time: s.millis(), Sealed: s.seal([]byte(a.query()))}
 	b := s.st.NewBatch()
 	if err := s.bind(b, key, a, &row); err != nil {

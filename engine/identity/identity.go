@@ -30,6 +30,7 @@ import (
 	"io/fs"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"hearth/engine/event"
@@ -64,6 +65,8 @@ type Records struct {
 	pepper pepper     // guarded by mu
 	next   uint64     // number of the next notice; guarded by mu
 
+	untold atomic.Int64 // notices on disk, at most about
+	tokens atomic.Int64 // access tokens on disk, at most about
 	proofs proofs
 	wake   chan struct{} // holds one when there is a notice
 }

@@ -357,3 +357,48 @@ func TestAccounts(t *testing.T) {
 	_, err = b.Account(token)
 	b.kind(err, fault.UnknownToken)
 }
+
+// Who has proved an address does not fill the disk by saying so again and again,
+// nor who makes up users.
+func TestWhatWaitsIsBounded(t *testing.T) {
+	b := open(t)
+	count := func(table store.Table) (n int) {
+		b.ok(b.st.ScanPrefix(table.Prefix(), func(_, _ []byte) (bool, error) { n++; return true, nil }))
+		return n
+	}
+	first, err := b.Bind(alice, "@alice:x.test")
+	b.ok(err)
+	for range 5 {
+		b.now = b.now.Add(time.Second)
+		again, err := b.Bind(alice, "@alice:x.test")
+		b.ok(err)
+		if !bytes.Equal(first, again) {
+			t.Errorf("%s, then %s", first, again)
+		}
+	}
+	if n := count(store.IdentityNotice); n != 1 {
+		t.Errorf("%d notices of one binding", n)
+	}
+	b.untold.Store(maxNotices)
+	_, err = b.Bind(alice, "@other:x.test")
+	b.kind(err, fault.Limit)
+	_, err = b.step(context.Background(), func(context.Context, mxid.Server, []byte) error { return errors.New("away") })
+	b.ok(err)
+	_, err = b.Bind(alice, "@other:x.test")
+	b.ok(err)
+
+	token, err := b.Register("@a:x.test")
+	b.ok(err)
+	b.tokens.Store(maxTokens)
+	_, err = b.Register("@b:x.test")
+	b.kind(err, fault.Limit)
+	b.now = b.now.Add(tokenLife + time.Second)
+	b.ok(b.sweep())
+	if n := count(store.IdentityToken); n != 0 {
+		t.Errorf("%d tokens stay", n)
+	}
+	_, err = b.Account(token)
+	b.kind(err, fault.UnknownToken)
+	_, err = b.Register("@b:x.test")
+	b.ok(err)
+}

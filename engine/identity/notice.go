@@ -21,6 +21,10 @@ type notice struct {
 	Fails  int         `json:"fails"`
 }
 
+// maxNotices bounds what waits for servers that may be there no more: whoever has
+// proved an address can say that it belongs to anybody.
+const maxNotices = 10_000
+
 const (
 	firstWait  = time.Minute
 	longWait   = 6 * time.Hour
@@ -38,6 +42,7 @@ func (s *Records) notify(b *store.Batch, to mxid.Server, body []byte) error {
 	if err != nil {
 		return fault.E(fault.Internal, "identity.Bind", "%w", err)
 	}
+	s.untold.Add(1) // counted anew by step
 	num := s.next
 	s.next++
 	now := s.millis()
@@ -67,7 +72,13 @@ func (s *Records) Run(stop <-chan struct{}, send Send) {
 		case <-ctx.Done():
 		}
 	}()
-	for {
+	for swept := s.o.Now(); ; {
+		if now := s.o.Now(); now.Sub(swept) >= longWait {
+			swept = now
+			if err := s.sweep(); err != nil {
+				s.o.Log("identity: what has expired stays: %v", err)
+			}
+		}
 		wait, err := s.step(ctx, send)
 		if err != nil {
 			s.o.Log("identity: servers are told of bindings later: %v", err)
@@ -89,21 +100,24 @@ func (s *Records) step(ctx context.Context, send Send) (wait time.Duration, err 
 	now := s.millis()
 	wait = longWait
 	var due []uint64
+	n := int64(0)
 	err = s.st.ScanPrefix(store.IdentityNotice.Prefix(), func(key, val []byte) (bool, error) {
-		var n notice
-		if err := json.Unmarshal(val, &n); err != nil {
+		var one notice
+		if err := json.Unmarshal(val, &one); err != nil {
 			return false, fault.E(fault.Corrupt, "identity.Run", "a notice cannot be read: %w", err)
 		}
-		if n.Due <= now {
+		n++
+		if one.Due <= now {
 			due = append(due, numberOf(key))
 		} else {
-			wait = min(wait, time.Duration(n.Due-now)*time.Millisecond)
+			wait = min(wait, time.Duration(one.Due-now)*time.Millisecond)
 		}
 		return true, nil
 	})
 	if err != nil {
 		return firstWait, err
 	}
+	s.untold.Store(n)
 	for _, num := range due {
 		if ctx.Err() != nil {
 			return 0, nil

@@ -20,6 +20,9 @@ type access struct {
 // themselves.
 const tokenLife = 90 * 24 * time.Hour
 
+// maxTokens bounds those of all users: servers can make up users.
+const maxTokens = 200_000
+
 func tokenKey(token string) []byte {
 	h := sha256.Sum256([]byte(token))
 	return append(store.IdentityToken.Prefix(), h[:]...)
@@ -27,7 +30,13 @@ func tokenKey(token string) []byte {
 
 // Register gives a user, who has proved to be that, an access token.
 // Spec: identity service, POST /account/register.
+//
+// Error: Limit where too many are given out.
 func (s *Records) Register(user mxid.UserID) (string, error) {
+	if s.tokens.Add(1) > maxTokens {
+		s.tokens.Add(-1)
+		return "", fault.Wait("identity.Register", longWait)
+	}
 	token := random(32)
 	b := s.st.NewBatch()
 	if err := put(b, tokenKey(token), &access{User: user, Time: s.millis()}); err != nil {
@@ -53,7 +62,11 @@ func (s *Records) Logout(token string) error {
 	b := s.st.NewBatch()
 	b.Frees()
 	b.Delete(tokenKey(token))
-	return s.st.Commit(b)
+	err := s.st.Commit(b)
+	if err == nil {
+		s.tokens.Add(-1)
+	}
+	return err
 }
 
 func termsKey(user mxid.UserID, url string) []byte {
@@ -80,13 +93,17 @@ func (s *Records) sweep() error {
 	now := s.millis()
 	b := s.st.NewBatch()
 	b.Frees()
+	tokens := int64(0)
 	err := s.st.ScanPrefix(store.IdentityToken.Prefix(), func(key, val []byte) (bool, error) {
 		var row access
-		if err := json.Unmarshal(val, &row); err != nil || now-row.Time > tokenLife.Milliseconds() {
+		if err := json.Unmarshal(val, &row); b.Bytes() < 1<<20 && (err != nil || now-row.Time > tokenLife.Milliseconds()) {
 			b.Delete(key)
+		} else {
+			tokens++
 		}
-		return b.Bytes() < 1<<20, nil
+		return true, nil
 	})
+	s.tokens.Store(tokens)
 	if err == nil {
 		err = s.st.ScanPrefix(store.IdentityInvite.Prefix(), func(key, val []byte) (bool, error) {
 			var row invite

@@ -54,6 +54,7 @@ type API struct {
 	o       Options
 	records *identity.Records
 	lookups allowance // addresses that a user looks up
+	servers allowance // and all users of a server, which can make up as many as it likes
 	invites allowance // mails of invites that a user has sent
 }
 
@@ -62,7 +63,7 @@ func New(o Options) *API {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	return &API{o: o, records: o.Records, lookups: allowance{now: o.Now, most: 10_000}, invites: allowance{now: o.Now, most: 50}}
+	return &API{o: o, records: o.Records, lookups: allowance{now: o.Now, most: 10_000}, servers: allowance{now: o.Now, most: 50_000}, invites: allowance{now: o.Now, most: 50}}
 }
 
 const (

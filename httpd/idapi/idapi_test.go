@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -290,5 +291,27 @@ func TestNextLink(t *testing.T) {
 	w.want(200, "sid", "", "POST", v1+"/validate/email/requestToken", `{"client_secret":"s","email":"a@x.test","send_attempt":1,"next_link":"https://app.test/done"}`)
 	if r := w.want(302, "", "", "GET", w.link(), ""); r.location != "https://app.test/done" {
 		t.Error(r.location)
+	}
+}
+
+// A server that makes up users does not look up more than all of one's may.
+func TestLookupsOfAServer(t *testing.T) {
+	w := build(t)
+	asked := `["` + strings.Repeat(`x","`, 998) + `x"]`
+	n := 0
+	for u := range 10 {
+		token := w.user(fmt.Sprint("u", u))
+		pepper := w.want(200, "", token, "GET", v2+"/hash_details", "").str("lookup_pepper")
+		for range 10 {
+			r := w.ask(token, "POST", v2+"/lookup", `{"algorithm":"sha256","pepper":"`+pepper+`","addresses":`+asked+`}`)
+			if r.status == 200 {
+				n++
+			} else if r.status != 429 {
+				t.Fatal(r)
+			}
+		}
+	}
+	if n != 50 {
+		t.Errorf("%d thousand addresses were looked up", n)
 	}
 }

@@ -33,6 +33,9 @@ func (a *API) lookup(r *wire.Req, user mxid.UserID) error {
 	if err := a.lookups.take(string(user), len(*q.Addresses)+1); err != nil {
 		return err
 	}
+	if err := a.servers.take(string(user.Server()), len(*q.Addresses)+1); err != nil {
+		return err
+	}
 	dst := append(r.Out(), `{"mappings":{`...)
 	first := true
 	err := a.records.Lookup(*q.Algorithm, *q.Pepper, *q.Addresses, func(asked string, user mxid.UserID) {
