@@ -17,8 +17,9 @@ const (
 	appleSandbox = "https://api.sandbox.push.apple.com"
 	// appleLife is how long a token serves: Apple takes none that is older than an
 	// hour, and no new one before twenty minutes.
-	appleLife = 50 * time.Minute
-	maxApple  = 4096
+	appleLife  = 50 * time.Minute
+	appleLeast = 20 * time.Minute
+	maxApple   = 4096
 )
 
 // appleToken makes the token that names the team. It asks nobody.

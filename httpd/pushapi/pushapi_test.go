@@ -46,10 +46,11 @@ type world struct {
 	server *httptest.Server
 	answer func(g *got) (status int, body string)
 
-	mu   sync.Mutex
-	seen []got
-	told []string // topic, space, payload
-	dead bool     // devices are gone
+	mu    sync.Mutex
+	seen  []got
+	told  []string      // topic, space, payload
+	dead  bool          // devices are gone
+	ahead time.Duration // of the gateway's clock
 }
 
 func (w *world) take() []got {
@@ -58,6 +59,19 @@ func (w *world) take() []got {
 	list := w.seen
 	w.seen = nil
 	return list
+}
+
+func (w *world) now() time.Time {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return time.Now().Add(w.ahead)
+}
+
+// pass lets time go by.
+func (w *world) pass(d time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.ahead += d
 }
 
 func build(t *testing.T, apps func(base string) []App) *world {
@@ -81,7 +95,7 @@ func build(t *testing.T, apps func(base string) []App) *world {
 	client := w.server.Client()
 	o := Options{
 		Server: "hub.test", PublicURL: "https://hub.test", Secret: bytes.Repeat([]byte{7}, 32), Contact: "mailto:owner@hub.test", Pause: time.Millisecond,
-		Log: t.Logf,
+		Log: t.Logf, Now: w.now,
 		Ask: func(ctx context.Context, r *Request) (*Answer, error) {
 			q, err := http.NewRequestWithContext(ctx, r.Method, r.URL, bytes.NewReader(r.Body))
 			if err != nil {

@@ -123,8 +123,11 @@ type vendor struct {
 	send func(ctx context.Context, n *notification, d *device, token string) error
 	mint func(ctx context.Context) (token string, until time.Time, err error)
 
+	least time.Duration // between two tokens; 0: they may be had at any time
+
 	mu    sync.Mutex // held while a token is made, so that one is
 	token string
+	made  time.Time
 	until time.Time
 }
 
@@ -132,7 +135,7 @@ func newVendor(a *App, g *Gateway) (*vendor, error) {
 	v := &vendor{g: g, app: a}
 	switch a.Kind {
 	case "apns":
-		v.send, v.mint = v.toApple, v.appleToken
+		v.send, v.mint, v.least = v.toApple, v.appleToken, appleLeast
 	case "fcm":
 		v.send, v.mint = v.toGoogle, v.googleToken
 	default:
@@ -159,7 +162,9 @@ func (v *vendor) deliver(ctx context.Context, n *notification, d *device) error 
 		if err = v.send(ctx, n, d, token); err != (staleError{}) || second == 1 {
 			return err
 		}
-		v.drop(token)
+		if wait := v.drop(token); wait > 0 {
+			return &laterError{"the push service refuses a fresh token of " + v.app.ID + "; is the clock right?", wait}
+		}
 	}
 	return nil
 }
@@ -174,14 +179,20 @@ func (v *vendor) current(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	v.token, v.until = token, until
+	v.token, v.made, v.until = token, v.g.o.Now(), until
 	return token, nil
 }
 
-func (v *vendor) drop(token string) {
+// drop forgets a token that is not taken; wait is how long another may not be
+// had yet.
+func (v *vendor) drop(token string) (wait time.Duration) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.token == token {
+	if v.token != token {
+		return 0 // there is another already
+	}
+	if wait = v.least - v.g.o.Now().Sub(v.made); wait <= 0 {
 		v.token = ""
 	}
+	return wait
 }

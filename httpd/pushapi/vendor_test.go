@@ -86,6 +86,7 @@ func TestAPNs(t *testing.T) {
 		tokens[token] = true
 		switch {
 		case reason == "once" && len(tokens) == 1:
+			w.pass(appleLeast)
 			return 403, `{"reason":"ExpiredProviderToken"}`
 		case reason != "" && reason != "once":
 			return 400, `{"reason":"` + reason + `"}`
