@@ -195,7 +195,7 @@ func (w *Writer) link(b *event.Draft, view *view) error {
 		b.Prev = append(b.Prev, x.id)
 		b.Depth = max(b.Depth, x.depth)
 	}
-	b.Depth = min(b.Depth+1, maxDepth)
+	b.Depth = min(b.Depth, maxDepth-1) + 1 // old rooms have events of greater depth
 	for _, k := range auth.Needed(w.head.Version, b.Type, b.StateKey, b.Sender, b.Content) {
 		if e := view.get(k.Type, k.StateKey); e != nil {
 			b.Auth = append(b.Auth, e.ID)

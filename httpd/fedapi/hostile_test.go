@@ -33,10 +33,16 @@ type villain struct {
 
 func newVillain(t *testing.T) (*villain, *simnet.User) {
 	t.Helper()
+	return newVillainIn(t, event.DefaultVersion)
+}
+
+// newVillainIn is newVillain in a room of some version.
+func newVillainIn(t *testing.T, version string) (*villain, *simnet.User) {
+	t.Helper()
 	n := simnet.NewWith(t, 1, simnet.Options{Quiet: true})
 	a := n.Hubs[0]
 	alice := a.User("alice")
-	id := mxid.RoomID(alice.Want(200, "", "POST", "/_matrix/client/v3/createRoom", `{"preset":"public_chat"}`).Str("room_id"))
+	id := mxid.RoomID(alice.Want(200, "", "POST", "/_matrix/client/v3/createRoom", `{"preset":"public_chat","room_version":"`+version+`"}`).Str("room_id"))
 	num, err := a.Rooms.Find(id)
 	if err != nil {
 		t.Fatal(err)

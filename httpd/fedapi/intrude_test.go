@@ -6,6 +6,7 @@ import (
 	"crypto/ed25519"
 	"encoding/base64"
 	"fmt"
+	"math"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -286,4 +287,55 @@ func TestMessageForManyDevices(t *testing.T) {
 	if n := waits(); n != 1 {
 		t.Errorf("%d copies of a short one wait for one device", n)
 	}
+}
+
+// The greatest depth that an event can have leaves room for one more.
+func TestGreatestDepth(t *testing.T) {
+	for _, version := range []string{"5", "12"} {
+		v, alice := newVillainIn(t, version)
+		for _, depth := range []int64{1<<53 - 1, math.MaxInt64} {
+			v.send(v.make(&event.Draft{Type: "m.room.message", Content: []byte(`{}`), Prev: ends(v.head()), Depth: depth}))
+			id := say(t, alice, v.num, "and on")
+			e, err := v.hub.Rooms.Lookup(id)
+			if err != nil || e.Depth < 1 || e.Depth > 1<<53-1 {
+				t.Errorf("version %s, after a depth of %d: %d, %v", version, depth, e.Depth, err)
+			}
+		}
+	}
+}
+
+func ends(h *room.Head) []mxid.EventID {
+	ids, _ := h.Extremities()
+	return ids
+}
+
+// A type with NUL in it, by which the hub parts the names of states, makes no state
+// that cannot be read.
+func TestForkOfOddType(t *testing.T) {
+	v, alice := newVillain(t)
+	alice.Want(200, "", "PUT", "/_matrix/client/v3/rooms/"+string(v.head().ID)+"/state/m.room.power_levels/",
+		fmt.Sprintf(`{"users":{%q:100},"state_default":0}`, v.user))
+	from := ends(v.head())
+	key := "k"
+	var forks []*event.Event
+	for i := range 4 {
+		e := v.make(&event.Draft{Type: "a\x00b", StateKey: &key, Content: fmt.Appendf(nil, `{"n":%d}`, i), Prev: from, Depth: 50})
+		v.send(e)
+		forks = append(forks, e)
+	}
+	odd := v.make(&event.Draft{Type: "a", StateKey: &[]string{"b\x00k"}[0], Content: []byte(`{"n":"odd"}`), Prev: from, Depth: 50})
+	v.send(odd)
+	say(t, alice, v.num, "and on")
+	h := v.head()
+	for i := 1; i < len(h.State); i++ {
+		if h.State[i-1].Key >= h.State[i].Key {
+			t.Errorf("the state is out of order: %v", h.State)
+		}
+	}
+	e, err := v.hub.Rooms.StateEvent(h.State, "a\x00b", key)
+	if err != nil || e == nil {
+		t.Errorf("of %d forks none is there: %v", len(forks), err)
+	}
+	v.hub.Restart()
+	say(t, alice, v.num, "after a restart")
 }
