@@ -40,6 +40,43 @@ func (e *Engine) FillPast(ctx context.Context, v *history.View, q *history.Query
 	}
 }
 
+// FillThreads fetches what a page of a room's threads lacks, as far as other servers
+// give it soon. Where there is more to fetch the page ends before it.
+func (e *Engine) FillThreads(ctx context.Context, v *history.View, q *history.ThreadQuery) error {
+	ctx, cancel := context.WithTimeout(ctx, pastTime)
+	defer cancel()
+	came := false
+	for round := 0; ; round++ {
+		hole, root, err := v.ThreadsLack(q)
+		if err != nil || hole == nil && root == "" {
+			return err
+		}
+		late := round >= pastRounds || ctx.Err() != nil
+		switch {
+		case hole == nil:
+			if !late {
+				if _, err := e.fetchPast(ctx, v, root); err != nil && !fault.Is(err, fault.NotFound) {
+					return err
+				}
+			}
+			q.Without(root)
+		case late && came:
+			q.End(*hole)
+			return nil
+		default:
+			filled := false
+			if !late {
+				if filled, err = e.Federation.Backfill(ctx, v.Room, *hole); err != nil {
+					return err
+				}
+			}
+			if came = came || filled; !filled {
+				v.Pass(*hole)
+			}
+		}
+	}
+}
+
 // NearTime finds the event of a room that is nearest to a time, also where others
 // have it: then the past is fetched as far as that event.
 // Spec: client-server, GET /rooms/{roomId}/timestamp_to_event.

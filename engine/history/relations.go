@@ -136,61 +136,6 @@ func (v *View) inPage(rel *room.Relation, q *RelationQuery) bool {
 	return (lower == nil || !rel.At.Before(*lower)) && (upper == nil || rel.At.Before(*upper)) && rel.At.Before(v.end)
 }
 
-// ThreadQuery asks for a page of a room's threads.
-// Spec: client-server, GET /rooms/{roomId}/threads.
-type ThreadQuery struct {
-	Mine  bool // those the user took part in
-	From  *room.Key
-	Limit int
-}
-
-// maxThreads bounds the threads one page looks at.
-const maxThreads = 1000
-
-// AppendThreads appends the first events of threads, those with the latest
-// replies first.
-func (v *View) AppendThreads(dst []byte, q *ThreadQuery) ([]byte, error) {
-	before := v.end
-	if q.From != nil {
-		before = earlier(*q.From, v.end)
-	}
-	var roots []*room.Event
-	next, more, looked := before, false, 0
-	err := v.rooms.Threads(v.Room, before, func(last room.Key, root mxid.EventID) (bool, error) {
-		if len(roots) == q.Limit || looked == maxThreads {
-			more = true
-			return false, nil
-		}
-		looked++
-		next = last
-		e, err := v.find(root)
-		if fault.Is(err, fault.NotFound) {
-			return true, nil
-		}
-		if err != nil || v.ignores(e.Sender) {
-			return err == nil, err
-		}
-		ok := !q.Mine || e.Sender == v.bundle.User
-		if !ok {
-			ok, err = v.tookPart(e)
-		}
-		if ok {
-			roots = append(roots, e)
-		}
-		return true, err
-	})
-	if err != nil {
-		return dst, err
-	}
-	if dst, err = v.appendList(append(dst, `{"chunk":`...), roots, v.append); err != nil {
-		return dst, err
-	}
-	if more {
-		dst = cjson.AppendString(append(dst, `,"next_batch":`...), next.String())
-	}
-	return append(dst, '}'), nil
-}
-
 // tookPart says whether the user has replied in a thread.
 func (v *View) tookPart(root *room.Event) (found bool, err error) {
 	user, err := v.rooms.User(v.bundle.User)

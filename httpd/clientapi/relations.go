@@ -89,6 +89,9 @@ func (a *API) threads(r *wire.Req) error {
 		return err
 	}
 	q.Limit = int(limit)
+	if err := a.engine.FillThreads(context.Background(), v, &q); err != nil {
+		return err
+	}
 	dst, err := v.AppendThreads(r.Out(), &q)
 	if err != nil {
 		return err
