@@ -14,7 +14,8 @@ const federationHelp = `hearth federation list
 hearth federation retry SERVER
 
 Servers that share a room with somebody here are brought what is said there. One that is not reached is waited for,
-longer each time, and gets all of it when it is back.
+longer each time, and gets all of it when it is back. While none at all is reached the hub's own link may be down: then
+one of them is tried every few seconds, whatever its time.
 
   list    prints each server: how many entries of the hub's log it is behind, some of which are not for it, how often
           in a row it was not reached, when it is tried next, and the last error
@@ -68,13 +69,18 @@ func federationCmd(args []string, s streams) int {
 		if err != nil {
 			return err
 		}
-		printServers(s.out, r.Servers, time.Now())
+		if o.Do == "servers" {
+			printServers(s.out, r.Servers, time.Now())
+		}
 		return nil
 	})
 }
 
 // printServers writes a line for each server.
 func printServers(w io.Writer, list []federation.Destination, now time.Time) {
+	if len(list) == 0 {
+		fmt.Fprintln(w, "no other server shares a room with anybody here")
+	}
 	for _, d := range list {
 		if d.Failures == 0 && d.Behind == 0 {
 			fmt.Fprintf(w, "%-40s in step\n", d.Server)

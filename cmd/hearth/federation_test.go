@@ -20,4 +20,8 @@ func TestPrintServers(t *testing.T) {
 	if b.String() != want {
 		t.Errorf("%q", b.String())
 	}
+	b.Reset()
+	if printServers(&b, nil, now); !strings.Contains(b.String(), "no other server") {
+		t.Errorf("%q", b.String())
+	}
 }
