@@ -20,7 +20,7 @@ import (
 const (
 	askTime     = 20 * time.Second
 	maxAnswer   = 6 << 20  // events of one answer
-	maxState    = 64 << 20 // a whole state
+	maxState    = 32 << 20 // a whole state
 	stateTime   = time.Minute
 	maxIDs      = 100_000 // ids of a state with its auth chain
 	maxSources  = 4       // servers that are asked for one thing

@@ -57,6 +57,7 @@ const (
 	maxSpooled   = 150_000   // events and ids that are referred to
 	maxSpool     = 512 << 20 // bytes
 	memSpool     = 1 << 20   // bytes that are kept in memory rather than in a file
+	spoolFree    = 128 << 20 // bytes of the disk that a file leaves free
 	verifyEvents = 1024      // events that are verified at once
 	verifyBytes  = 1 << 20
 	maxAside     = 4 << 20 // bytes of events whose signers do not answer
@@ -121,6 +122,9 @@ func (s *spool) verify(ctx context.Context) error {
 	if len(batch) == 0 {
 		return nil
 	}
+	if err := s.spacious(); err != nil {
+		return err
+	}
 	errs := s.f.o.VerifyEvents(ctx, s.v, batch)
 	if err := ctx.Err(); err != nil {
 		return fault.E(fault.Remote, "federation.Join", "it took too long: %w", err)
@@ -178,6 +182,18 @@ func (s *spool) witnesses() []mxid.Server {
 		return cmp.Or(cmp.Compare(s.residents[b], s.residents[a]), cmp.Compare(a, b))
 	})
 	return append([]mxid.Server{s.from}, others[:min(len(others), maxSources)]...)
+}
+
+// spacious refuses to write where little of the disk is left: what is spooled may be
+// large, and the database must never meet a full disk.
+func (s *spool) spacious() error {
+	if s.file == nil {
+		return nil
+	}
+	if free, known := store.Free(s.f.o.FS, s.f.o.Dir); known && free < spoolFree {
+		return fault.E(fault.Full, "federation.Join", "too little of the disk is left for the room's state")
+	}
+	return nil
 }
 
 // write appends one event and notes what it refers to.
