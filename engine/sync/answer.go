@@ -32,6 +32,10 @@ type answer struct {
 	ignored map[mxid.UserID]struct{} // whose events are not shown; nil where there are none
 	reader  unread.Reader
 
+	most     int // bytes that are written before the rest is left for later; 0: all
+	progress progress
+	over     bool // nothing is left for later
+
 	behind  stream.Pos // a row is newer than next: the answer has to wait for this position
 	entered bool       // the user came into a room
 	arrived []uint32   // users who are new in the user's rooms, or whose rooms are new to the user
@@ -86,20 +90,25 @@ func (a *answer) make() (behind stream.Pos, err error) {
 	if err := a.place(); err != nil || a.behind > 0 {
 		return a.behind, err
 	}
-	if err := a.appendRooms(); err != nil || a.behind > 0 {
-		return a.behind, err
+	return 0, a.goOn()
+}
+
+// goOn writes on behind the last room that is written; over is set at the end.
+func (a *answer) goOn() (err error) {
+	if a.over, err = a.appendRooms(); err != nil || !a.over {
+		return err
 	}
 	if err := a.appendPresence(); err != nil {
-		return 0, err
+		return err
 	}
 	if err := a.appendEncryption(); err != nil {
-		return 0, err
+		return err
 	}
 	a.comma()
 	a.dst = append(a.dst, `"next_batch":"`...)
 	a.dst = append(a.next.appendTo(a.dst), `"}`...)
 	a.news = a.news || a.initial
-	return 0, nil
+	return nil
 }
 
 // still refuses a device that was logged out while its request waited.

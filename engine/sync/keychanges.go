@@ -27,7 +27,7 @@ func (s *Sync) KeyChanges(dst []byte, user uint32, id mxid.UserID, from, to stri
 		return dst, err
 	}
 	// Device 0 is nobody's: what is told here is not told to the client's device.
-	a, err := s.answer(&Request{User: user, UserID: id, Filter: f}, since, true)
+	a, err := s.answer(&Request{User: user, UserID: id, Filter: f}, since, true, 0)
 	if err != nil {
 		return dst, err
 	}

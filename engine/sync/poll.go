@@ -91,7 +91,7 @@ func (p *Poll) look() {
 
 // answer ends the poll where there is news, or the time is over.
 func (p *Poll) answer(expired bool) (ended bool) {
-	a, err := p.s.answer(&p.req, p.since, true)
+	a, err := p.s.answer(&p.req, p.since, true, 0)
 	if err != nil {
 		p.end(nil, err)
 		return true

@@ -183,7 +183,7 @@ func BenchmarkDelivery(b *testing.B) {
 	req := c.req
 	b.ReportAllocs()
 	for b.Loop() {
-		a, err := h.answer(&req, since, true)
+		a, err := h.answer(&req, since, true, 0)
 		if err != nil || !a.news {
 			b.Fatal(err)
 		}

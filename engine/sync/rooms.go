@@ -7,76 +7,87 @@ import (
 	"hearth/engine/room"
 )
 
-// appendRooms writes the rooms, by how the user stands to them.
-func (a *answer) appendRooms() error {
-	mark := len(a.dst)
-	a.comma()
-	a.dst = append(a.dst, `"rooms":{`...)
-	start := len(a.dst)
-	for _, section := range [...]struct {
-		name string
-		is   func(t *touch) bool
-		add  func(t *touch, id mxid.RoomID) error
-	}{
+// section is the rooms of one standing. add writes a room's members behind its
+// opening brace, or nothing.
+type section struct {
+	name string
+	is   func(t *touch) bool
+	add  func(t *touch, id mxid.RoomID) error
+}
+
+func (a *answer) sections() [4]section {
+	return [...]section{
 		{`"join":{`, func(t *touch) bool { return t.member.Membership == room.Join }, a.appendJoined},
 		{`"invite":{`, func(t *touch) bool { return t.member.Membership == room.Invite }, a.appendInvite},
 		{`"knock":{`, func(t *touch) bool { return t.member.Membership == room.Knock }, a.appendKnock},
 		{`"leave":{`, func(t *touch) bool { return t.member.Membership == room.Leave || t.member.Membership == room.Ban }, a.appendLeft},
-	} {
-		if err := a.appendSection(section.name, section.is, section.add); err != nil {
-			return err
-		}
 	}
-	if len(a.dst) == start {
-		a.dst = a.dst[:mark]
-		return nil
-	}
-	a.dst = append(a.dst, '}')
-	a.news = true
-	return nil
 }
 
-// appendSection writes the rooms of one standing; add writes a room's members
-// behind its opening brace, or nothing.
-func (a *answer) appendSection(name string, is func(t *touch) bool, add func(t *touch, id mxid.RoomID) error) error {
-	mark := len(a.dst)
-	a.comma()
-	a.dst = append(a.dst, name...)
-	start := len(a.dst)
-	for i := range a.touched {
-		t := &a.touched[i]
-		if !is(t) {
-			continue
+// progress is how far the rooms are written.
+type progress struct {
+	section int  // the one under way
+	at      int  // the next in touched
+	some    bool // a room of it is written
+	any     bool // a room of any is
+}
+
+// appendRooms writes the rooms, by how the user stands to them. Where what is
+// written has become as long as a piece may be it stops behind a room, and goes
+// on with the next call; over says that it is through.
+func (a *answer) appendRooms() (over bool, err error) {
+	p, start := &a.progress, len(a.dst)
+	for sections := a.sections(); p.section < len(sections); p.section, p.at, p.some = p.section+1, 0, false {
+		one := &sections[p.section]
+		for ; p.at < len(a.touched); p.at++ {
+			if a.most > 0 && len(a.dst) >= max(a.most, start+1) {
+				return false, nil
+			}
+			if t := &a.touched[p.at]; one.is(t) {
+				if err := a.appendOne(one, t); err != nil {
+					return false, err
+				}
+			}
 		}
-		id, err := a.s.rooms.RoomID(t.room)
-		if err != nil {
-			return err
+		if p.some {
+			a.dst = append(a.dst, '}')
 		}
-		if !a.f.Room.Passes(id) {
-			continue
-		}
-		before := len(a.dst)
-		a.comma()
-		a.dst = append(cjson.AppendString(a.dst, id), `:{`...)
-		body, news := len(a.dst), a.news
-		a.news = false
-		if err := add(t, id); err != nil || a.behind > 0 {
-			return err
-		}
-		if !a.news { // what was written tells nothing
-			a.dst = a.dst[:body]
-		}
-		a.news = a.news || news
-		if len(a.dst) == body {
-			a.dst = a.dst[:before]
-			continue
-		}
-		a.dst = append(a.dst, '}')
 	}
-	if len(a.dst) == start {
-		a.dst = a.dst[:mark]
+	if p.any {
+		a.dst = append(a.dst, '}')
+		a.news = true
+	}
+	return true, nil
+}
+
+// appendOne writes one room of a section, with the section's beginning where it is
+// its first; nothing where it tells nothing.
+func (a *answer) appendOne(s *section, t *touch) error {
+	id, err := a.s.rooms.RoomID(t.room)
+	if err != nil || !a.f.Room.Passes(id) {
+		return err
+	}
+	p, before := &a.progress, len(a.dst)
+	a.comma()
+	if !p.any {
+		a.dst = append(a.dst, `"rooms":{`...)
+	}
+	if !p.some {
+		a.dst = append(a.dst, s.name...)
+	}
+	a.dst = append(cjson.AppendString(a.dst, id), `:{`...)
+	body, news := len(a.dst), a.news
+	a.news = false
+	if err := s.add(t, id); err != nil {
+		return err
+	}
+	told := a.news
+	a.news = a.news || news
+	if !told || len(a.dst) == body {
+		a.dst = a.dst[:before]
 		return nil
 	}
+	p.some, p.any = true, true
 	a.dst = append(a.dst, '}')
 	return nil
 }

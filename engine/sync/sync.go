@@ -108,33 +108,42 @@ const maxTries = 20
 // client would wait, ready is false and Wait is to follow. The body is to be
 // given back with Done when it has been written.
 func (s *Sync) Now(req *Request) (body []byte, ready bool, err error) {
+	body, _, ready, err = s.now(req, 0)
+	return body, ready, err
+}
+
+// now is Now and Start.
+func (s *Sync) now(req *Request, most int) (body []byte, rest *Rest, ready bool, err error) {
 	req.Timeout = min(req.Timeout, MaxTimeout)
 	if err := s.eph.Seen(req.User, req.Device, req.Presence, req.Timeout); err != nil {
-		return nil, false, err
+		return nil, nil, false, err
 	}
 	since, known := parseToken(req.Since)
 	if known = known && since.incarnation == s.incarnation && since.pos <= s.log.Tip(); !known {
 		since = token{}
 	}
 	if err := s.e2ee.Acknowledge(req.Device, stream.Pos(since.device)); err != nil {
-		return nil, false, err
+		return nil, nil, false, err
 	}
 	if known && req.Timeout > 0 && !req.FullState {
 		if quiet, err := s.quiet(req.Device, since); quiet || err != nil {
 			req.seen = since
-			return nil, false, err
+			return nil, nil, false, err
 		}
 	}
-	a, err := s.answer(req, since, known)
+	a, err := s.answer(req, since, known, most)
 	if err != nil {
-		return nil, false, err
+		return nil, nil, false, err
+	}
+	if !a.over {
+		return a.dst, &Rest{a}, true, nil
 	}
 	if a.news || req.Timeout <= 0 || req.FullState {
-		return a.dst, true, nil
+		return a.dst, nil, true, nil
 	}
 	s.Done(a.dst)
 	req.seen = a.next
-	return nil, false, nil
+	return nil, nil, false, nil
 }
 
 // quiet says whether nothing at all has happened since a token. Most requests
@@ -165,11 +174,12 @@ func (s *Sync) buffer() []byte {
 }
 
 // answer makes the answer to what is new since a token; where the token is not
-// known, everything is.
-func (s *Sync) answer(req *Request, since token, known bool) (*answer, error) {
+// known, everything is. Where most is not 0 and it becomes longer, the rest of it is
+// left for later.
+func (s *Sync) answer(req *Request, since token, known bool, most int) (*answer, error) {
 	buf := s.buffer()
 	for range maxTries {
-		a := &answer{s: s, req: req, since: since, initial: !known, dst: buf[:0]}
+		a := &answer{s: s, req: req, since: since, initial: !known, dst: buf[:0], most: most}
 		if a.f = req.Filter; a.f == nil {
 			a.f = &filter.Filter{}
 		}

@@ -27,9 +27,12 @@ func (a *API) sync(r *wire.Req) error {
 		return err
 	}
 	s := a.engine.Sync
-	body, ready, err := s.Now(req)
+	body, rest, ready, err := s.Start(req)
 	if err != nil {
 		return err
+	}
+	if rest != nil {
+		return r.Pieces(body, rest.Next)
 	}
 	if ready {
 		err := r.OK(append(r.Out(), body...))
