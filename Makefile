@@ -104,16 +104,27 @@ box-programs: cross-arm64
 	-$(BIN)/hearth-image e2fsck --to $(BIN)/box/e2fsck
 
 BOARD ?= virt
-IMAGE = $(BIN)/hearth-image image --board $(BOARD) --programs $(BIN)/box --version $(VERSION) --time $(STAMP) --to $(BIN)/images
+# KEY is the secret key of updates, which hearth-image key makes; an image without one takes no updates.
+KEY   ?=
+FROM   = --board $(BOARD) --programs $(BIN)/box --version $(VERSION) --time $(STAMP) --to $(BIN)/images $(if $(KEY),--update-key $(KEY).pub)
+IMAGE  = $(BIN)/hearth-image image $(FROM)
 
-image: box-programs ## the disk image of a board into bin/images (BOARD=rpi, SET='--set server_name=hub.example')
+image: box-programs ## the disk image of a board into bin/images (BOARD=rpi, KEY=release.key, SET='--set server_name=hub.example')
 	$(IMAGE) $(SET)
 
+archive: box-programs ## what updates boxes of a board, signed, into bin/images (BOARD=rpi, KEY=release.key)
+	$(BIN)/hearth-image archive $(FROM) --key $(KEY)
+
 image-test: BOARD = virt
-image-test: box-programs ## boot the image in QEMU, claim it, cut its power under load (CUTS=3); needs qemu-system-arm, qemu-efi-aarch64
-	rm -f $(BIN)/images/hearth-virt-*
+image-test: KEY = $(BIN)/images/test.key
+image-test: CUTS ?= 20
+image-test: box-programs ## boot the image in QEMU, claim it, update it, cut its power (CUTS=3, UPDATES=no); needs qemu-system-arm, qemu-efi-aarch64
+	mkdir -p $(BIN)/images
+	rm -f $(BIN)/images/hearth-virt-* $(KEY) $(KEY).pub
+	$(BIN)/hearth-image key --to $(KEY) > /dev/null
 	$(IMAGE) --raw
 	HEARTH_IMAGE=$$(ls $(CURDIR)/$(BIN)/images/hearth-virt-*.img) HEARTH_UEFI=/usr/share/qemu-efi-aarch64/QEMU_EFI.fd HEARTH_CUTS=$(CUTS) HEARTH_CHECKER=$$(ls $(BIN)/box/e2fsck 2>/dev/null) \
+		HEARTH_KEY=$(if $(filter no,$(UPDATES)),,$(CURDIR)/$(KEY)) HEARTH_PROGRAMS=$(CURDIR)/$(BIN)/box \
 		$(GO) test -C cmd/hearth-image -count=1 -v -timeout 30m -run TestBox ./image
 
 # The recording takes QEMU and half a minute of load; going through it mounts each disk, which needs root.
@@ -161,4 +172,4 @@ clean: ## remove what was built; data folders stay
 	rm -rf $(BIN)
 
 .PHONY: help run build test e2e e2e-js test-386 test-arm race check fmt vet staticcheck check-arm packages \
-	cross cross-amd64 cross-arm64 cross-armv7 cross-armv6 cross-riscv64 packages-os packages-test box-programs image image-test image-powercut bench fuzz clean
+	cross cross-amd64 cross-arm64 cross-armv7 cross-armv6 cross-riscv64 packages-os packages-test box-programs image archive image-test image-powercut bench fuzz clean

@@ -45,7 +45,9 @@ type Options struct {
 	MemTable    int   // bytes of one memtable; at most three are alive
 	RecordBytes int   // share of the parsed events and room states
 
-	Ballast  bool // keep a file to let go of when the disk is full; see package store
+	Ballast    bool // keep a file to let go of when the disk is full; see package store
+	KeepFormat bool // leave an older store as it is: the version before may have to read it again; see package store
+
 	ReadOnly bool // write nothing; a disk that cannot be written is opened so by itself
 
 	Things ThingOptions // mappings, and what is kept of samples

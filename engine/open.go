@@ -13,7 +13,7 @@ import (
 func openStore(o *Options) (*store.Store, error) {
 	so := store.Options{
 		Dir: o.FS.PathJoin(o.Dir, "store"), FS: o.FS, CacheBytes: o.CacheBytes, MemTable: o.MemTable, ReadOnly: o.ReadOnly,
-		Ballast: o.Ballast, Log: o.Log, Fatal: o.Fatal,
+		KeepFormat: o.KeepFormat, Ballast: o.Ballast, Log: o.Log, Fatal: o.Fatal,
 	}
 	log := o.Log
 	if log == nil {

@@ -122,7 +122,7 @@ func openEngine(c *config.Config, shares budget.Shares, log *slog.Logger, out wa
 	o := engine.Options{
 		Dir: c.DataDir, Server: mxid.Server(c.ServerName), RoomVersion: c.RoomVersion, Push: out.push, Things: engine.ThingOptions{Mappings: c.Mappings}, Federation: out.federation, Notaries: out.notaries, Witnesses: out.witnesses, AppServices: out.services, Identity: out.identity,
 		CacheBytes: shares.BlockCache, MemTable: int(shares.MemTable), RecordBytes: int(shares.Records),
-		Ballast:  true,
+		Ballast: true, KeepFormat: keepFormat(os.Getenv),
 		Accounts: account.Options{PasswordMin: c.PasswordMinLength},
 		Media: media.Options{
 			MaxUpload: int64(c.MediaMaxUpload), Quota: int64(c.MediaQuota), UserQuota: int64(c.MediaUserQuota),
@@ -248,7 +248,7 @@ func (h *hub) open(shares budget.Shares) error {
 	if err != nil {
 		return err
 	}
-	admin := adminapi.New(adminapi.Options{Engine: h.engine, Version: version()})
+	admin := adminapi.New(adminapi.Options{Engine: h.engine, Version: version(), Updates: h.updates(os.Getenv("HEARTH_BOX"))})
 	if err := h.serveThings(shares); err != nil {
 		return err
 	}

@@ -39,6 +39,7 @@ func commands() []command {
 		{"federation", "show how other servers stand with what the hub has for them", federationCmd},
 		{"export", "print what sensors said, for other programs", export},
 		{"bridges", "say where bridges and other application services stand", bridges},
+		{"update", "bring a new version onto a box, or say which one runs", updateCmd},
 		{"key", "list the hub's signing keys, or renew them", key},
 		{"support", "write a file for who helps, without secrets", supportCmd},
 		{"pub", "send events into a room", pub},

@@ -52,6 +52,10 @@ func open(opts Options) (*Store, error) {
 	if opts.MemTable == 0 {
 		opts.MemTable = defaultMemTable
 	}
+	opts.FS = s.fs
+	if err := opts.settle(); err != nil {
+		return nil, err
+	}
 	s.die = logger{opts: opts}.Fatalf
 	s.gate = newGate()
 	s.space = watch(s.fs, &opts, s.gate)
@@ -65,7 +69,7 @@ func open(opts Options) (*Store, error) {
 		s.cache.Unref()
 		return nil, err
 	}
-	if err := s.checkFormat(opts.ReadOnly); err != nil {
+	if err := s.checkFormat(opts); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil

@@ -110,6 +110,8 @@ func Recover(opts Options) (*Findings, error) {
 	if r.files == nil {
 		r.files = vfs.Default
 	}
+	r.opts.FS = r.files
+	_ = r.opts.settle() // what it cannot tell of a damaged store is as in a new one
 	r.aside = opts.Dir + damagedSuffix + r.report.Time.UTC().Format(stamp)
 	for base, n := r.aside, 2; ; n++ {
 		if _, err := r.files.Stat(r.aside); errors.Is(err, fs.ErrNotExist) {
@@ -520,7 +522,7 @@ func Renew(opts Options, drop ...Table) error {
 		err = s.raise(b)
 	}
 	if err == nil {
-		b.Set(metaFormat, binary.AppendUvarint(nil, Format))
+		b.Set(metaFormat, binary.AppendUvarint(nil, s.format))
 		err = s.Commit(b)
 	}
 	return errors.Join(err, s.Close())

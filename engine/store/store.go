@@ -34,9 +34,13 @@ type Options struct {
 	CacheBytes int64                            // Pebble's block cache
 	MemTable   int                              // bytes of one memtable; at most two are alive
 	ReadOnly   bool                             // nothing is written, not even the replay of the log
+	KeepFormat bool                             // leave an older store as it is, see Format: the version before may have to read it again
 	Ballast    bool                             // keep a file to let go of when the disk is full: 64 MiB, or 5% of the disk
 	Log        func(format string, args ...any) // lines worth an owner's eye; nil drops them
 	Fatal      func(format string, args ...any) // the store cannot go on (the disk refused a write); must not return
+
+	forms forms                     // none: the program's
+	files pebble.FormatMajorVersion // 0: the program's
 }
 
 const (
@@ -54,6 +58,7 @@ type Store struct {
 	space    *headroom    // nil: free space is not watched
 	gate     *gate
 	readOnly bool
+	format   uint64
 	marked   atomic.Bool                      // a damaged file was met
 	die      func(format string, args ...any) // ends the process
 	last     *lastWords

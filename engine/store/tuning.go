@@ -21,7 +21,7 @@ func (s *Store) tuning(opts Options, files FS, last *lastWords) *pebble.Options 
 		FS:                 newWalFS(s.space.wrap(files), opts.Dir),
 		Cache:              s.cache,
 		ReadOnly:           opts.ReadOnly,
-		FormatMajorVersion: format,
+		FormatMajorVersion: opts.files,
 
 		// One large memtable writes a third less than a quarter of it: rows
 		// that are overwritten (room rows, cursors) die before they are flushed.

@@ -92,7 +92,7 @@ func TestStages(t *testing.T) {
 	if h.judge(at.Add(59*time.Second), time.Time{}) != feed || h.judge(at.Add(kickAfter), time.Time{}) != kick {
 		t.Error("a silent hub is not ended after a minute")
 	}
-	h.restarted()
+	h.Ended()
 	kicked := at.Add(kickAfter)
 	if h.judge(kicked.Add(time.Minute), kicked) != feed {
 		t.Error("a hub that was just started anew was ended")

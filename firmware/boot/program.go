@@ -16,6 +16,7 @@ type Program struct {
 	Path string
 	Args []string
 	Env  []string
+	More func() []string // asked for at each start; nil: nothing beside Env
 	Dir  string
 	User uint32    // 0: root
 	Caps []uintptr // what is left of root's power for another user
@@ -61,6 +62,9 @@ func (p Program) Run(ctx context.Context, kick <-chan struct{}) {
 func (p Program) once(ctx context.Context, kick <-chan struct{}, last *tail) error {
 	cmd := exec.CommandContext(ctx, p.Path, p.Args...)
 	cmd.Env, cmd.Dir = p.Env, p.Dir
+	if p.More != nil {
+		cmd.Env = append(p.Env[:len(p.Env):len(p.Env)], p.More()...)
+	}
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	patience := p.Patience
 	if patience == 0 {

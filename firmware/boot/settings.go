@@ -17,10 +17,11 @@ const SettingsFile = "hearth.txt"
 
 // Settings are what the owner said of a box. Lines of the file that begin with box_ are the box's, all others the hub's.
 type Settings struct {
-	Hostname string // box_hostname
-	NTP      string // box_ntp: a server of the owner's; empty: public ones
-	Hub      []byte // the hub's settings, in TOML
-	Reset    string // box_reset: ResetOwner or ResetFactory, asked for at this start; never kept
+	Hostname  string // box_hostname
+	NTP       string // box_ntp: a server of the owner's; empty: public ones
+	UpdateURL string // box_update_url: where newer versions are looked for once a day; empty: nowhere
+	Hub       []byte // the hub's settings, in TOML
+	Reset     string // box_reset: ResetOwner or ResetFactory, asked for at this start; never kept
 }
 
 // What box_reset can ask for, with the card in hand.
@@ -54,6 +55,8 @@ func ParseSettings(text []byte) (*Settings, error) {
 				return nil, fmt.Errorf("%s: box_reset is %q or %q, not %q", SettingsFile, ResetOwner, ResetFactory, m[2])
 			}
 			s.Reset = m[2]
+		case "update_url":
+			s.UpdateURL = m[2]
 		default:
 			return nil, fmt.Errorf("%s: there is no setting box_%s", SettingsFile, m[1])
 		}

@@ -18,6 +18,7 @@ type Health struct {
 	mu    sync.Mutex // guards what follows
 	since time.Time  // of the last good word, or of the start
 	ready bool
+	beats int           // good words since it is ready
 	first chan struct{} // closed at the first READY=1
 	port  string        // at which clients reach the hub
 	claim string        // its claim code; empty: it has an owner, or has not said
@@ -50,7 +51,7 @@ func (h *Health) hear(text string, now time.Time) {
 		case key == "X_HEARTH_CLAIM" && len(value) < 65:
 			h.claim = value
 		case key == "READY" && value == "1":
-			h.ready, h.since = true, now
+			h.ready, h.since, h.beats = true, now, 0
 			select {
 			case <-h.first:
 			default:
@@ -58,15 +59,23 @@ func (h *Health) hear(text string, now time.Time) {
 			}
 		case key == "WATCHDOG" && value == "1":
 			h.since = now
+			h.beats++
 		}
 	}
 }
 
-// restarted is called when the hub is started anew.
-func (h *Health) restarted() {
+// Serving says whether the hub serves, and how often it has said since that a commit worked.
+func (h *Health) Serving() (ready bool, beats int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.ready = false
+	return h.ready, h.beats
+}
+
+// Ended is called when the hub has ended and is to be started anew.
+func (h *Health) Ended() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.ready, h.beats = false, 0
 }
 
 // Stages of a hub that no longer commits. They are counted from its last good word, whether it was restarted since or
@@ -186,7 +195,7 @@ func (h *Health) Guard(ctx context.Context, w *Watchdog, ending chan<- struct{})
 		case kick:
 			log.Printf("no commit worked for too long: the hub is ended")
 			kicked = now
-			h.restarted()
+			h.Ended()
 			select {
 			case ending <- struct{}{}:
 			default:

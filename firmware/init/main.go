@@ -73,10 +73,19 @@ func work() {
 	go boot.Cables(ctx, "/bin/dhcp")
 	waiting, ready := context.WithCancel(ctx)
 	go feed(waiting, dog) // a check of a large card takes minutes
-	settings, err := prepare()
+	disk, err := boot.FindDisk()
+	var settings *boot.Settings
+	var up *updates
+	if err == nil {
+		if up, err = newUpdates(disk); err != nil {
+			log.Printf("no updates: %v", err)
+		}
+		settings, err = prepare(disk)
+	}
 	ready()
 	if err != nil {
 		log.Printf("no hub: %v", err)
+		up.hopeless(err)
 		go feed(ctx, dog)
 		go boot.Announce(ctx, os.Stdout, boot.NewHealth(time.Now()).Said)
 		go func() { log.Printf("the page that says so: %v", boot.Rescue(ctx, page, err)) }()
@@ -90,22 +99,21 @@ func work() {
 		busy.Go(func() { tellTime(ctx, clock) })
 		busy.Go(func() { tellHub(ctx) })
 		busy.Go(func() { boot.Trims(ctx, data) })
-		busy.Go(func() { hub(ctx, dog) })
+		busy.Go(func() { hub(ctx, dog, up, settings.UpdateURL) })
 	}
-	switch <-told {
-	case syscall.SIGTERM:
-		halt(end, &busy, unix.LINUX_REBOOT_CMD_POWER_OFF)
-	default:
-		halt(end, &busy, unix.LINUX_REBOOT_CMD_RESTART)
+	trial, how := false, unix.LINUX_REBOOT_CMD_RESTART
+	select {
+	case trial = <-up.restarts():
+	case s := <-told:
+		if s == syscall.SIGTERM {
+			how = unix.LINUX_REBOOT_CMD_POWER_OFF
+		}
 	}
+	halt(end, &busy, func() error { return up.reboot(how, trial) })
 }
 
 // prepare makes the data partition ready and gives the owner's settings.
-func prepare() (*boot.Settings, error) {
-	disk, err := boot.FindDisk()
-	if err != nil {
-		return nil, err
-	}
+func prepare(disk *boot.Disk) (*boot.Settings, error) {
 	if grown, err := disk.GrowPartition(); err != nil {
 		log.Printf("the data partition stays as it is: %v", err)
 	} else if grown {
@@ -176,12 +184,13 @@ func takeSettings(disk *boot.Disk) (*boot.Settings, error) {
 }
 
 // hub keeps the hub running and the watchdog fed.
-func hub(ctx context.Context, dog *boot.Watchdog) {
+func hub(ctx context.Context, dog *boot.Watchdog, up *updates, url string) {
 	health := boot.NewHealth(time.Now())
 	if err := health.Listen(socket, hubUser); err != nil {
 		log.Printf("the hub cannot say how it is: %v", err)
 	}
 	go boot.Announce(ctx, os.Stdout, health.Said)
+	up.run(ctx, url, health)
 	kick := make(chan struct{}, 1)
 	go health.Guard(ctx, dog, kick)
 	go func() {
@@ -191,10 +200,13 @@ func hub(ctx context.Context, dog *boot.Watchdog) {
 	}()
 	boot.Program{
 		Path: "/bin/hearth", Args: []string{"serve", "--config", "/run/hearth.toml", "--data-dir", data + "/hearth"},
-		Env: []string{"NOTIFY_SOCKET=" + socket, "HEARTH_BOX_SOCKET=" + boxSocket, fmt.Sprintf("WATCHDOG_USEC=%d", boot.Beat.Microseconds()), "HOME=" + data + "/hearth", "TMPDIR=/tmp"},
-		Dir: data + "/hearth", User: hubUser, Caps: []uintptr{unix.CAP_NET_BIND_SERVICE}, Out: io.Writer(os.Stdout),
+		Env:  []string{"NOTIFY_SOCKET=" + socket, "HEARTH_BOX_SOCKET=" + boxSocket, fmt.Sprintf("WATCHDOG_USEC=%d", boot.Beat.Microseconds()), "HOME=" + data + "/hearth", "TMPDIR=/tmp"},
+		More: up.env,
+		Dir:  data + "/hearth", User: hubUser, Caps: []uintptr{unix.CAP_NET_BIND_SERVICE}, Out: io.Writer(os.Stdout),
 		Over: func(err error, printed []byte) {
 			log.Printf("the hub ended: %v", err)
+			health.Ended()
+			up.ended()
 			if err := boot.KeepCrash(data+"/crash", time.Now(), err, printed); err != nil {
 				log.Printf("keeping what it said: %v", err)
 			}
@@ -241,7 +253,7 @@ func state() (up time.Duration, left int) {
 }
 
 // halt ends all in order: the hub first, then the disk.
-func halt(end context.CancelFunc, busy *sync.WaitGroup, how int) {
+func halt(end context.CancelFunc, busy *sync.WaitGroup, reboot func() error) {
 	log.Printf("stopping")
 	end()
 	busy.Wait()
@@ -249,7 +261,7 @@ func halt(end context.CancelFunc, busy *sync.WaitGroup, how int) {
 	if err := unix.Unmount(data, 0); err != nil && !errors.Is(err, unix.EINVAL) {
 		log.Printf("unmounting the data partition: %v", err)
 	}
-	if err := unix.Reboot(how); err != nil {
+	if err := reboot(); err != nil {
 		log.Printf("%v", err)
 	}
 	for { // the kernel ends here; the first program must not

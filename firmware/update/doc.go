@@ -20,9 +20,9 @@
 //  7. Commit: one sector makes the slot the default. Either it is the old one or the new one that starts. Only then is
 //     the security floor raised, and only a hub started after that may change the form of the store.
 //
-// On UEFI boards the default is told by names. systemd-boot starts the entry with the highest version, but one whose
-// name says that no tries are left comes last, and one whose name says +1 becomes +0-1 before it is started. The folder
-// of entries is one sector: hearth-a.conf and hearth-b+0.conf become hearth-b+1.conf (Arm) and hearth-b.conf (Commit) by
+// On UEFI boards the default is told by names. systemd-boot starts the entry whose name is the highest, but one whose name
+// says that no tries are left comes last, and one whose name says +1 becomes +0-1 before it is started. The folder of
+// entries is one sector: hearth-1a.conf and hearth-1b+0.conf become hearth-2b+1.conf (Arm) and hearth-2b.conf (Commit) by
 // writing that sector. The text of an entry and a kernel lie where there is room for the largest, and are overwritten
 // where they lie; the size of the kernel's file, of a slot that nothing starts, is one more sector. On a Raspberry Pi the default is boot_partition= in autoboot.txt, one sector too; a trial
 // is a restart with the words "0 tryboot", which the firmware keeps nowhere.

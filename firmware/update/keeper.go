@@ -59,6 +59,9 @@ func (k *Keeper) Begin(now time.Time) (trial bool, err error) {
 	}
 }
 
+// Longest is the longest that a start on trial may take, from the first program on, whatever hangs in it.
+const Longest = trialTime + 2*time.Minute
+
 // OnTrial says whether another slot than the running one is the default.
 func (k *Keeper) OnTrial() (bool, error) {
 	def, err := k.Loader.Default()

@@ -22,9 +22,10 @@ const EntrySize = 2 * Sector
 // noCount is the number of tries left of an entry whose name counts none.
 const noCount = -1
 
-// EntryName is the file of a slot's entry. left and done are what is left of the tries and what was made of them.
-func EntryName(slot, left, done int) string {
-	name := "hearth-" + card.SlotName(slot)
+// EntryName is the file of a slot's entry. Of two entries that may be started the one with the higher order is. left and
+// done are what is left of the tries and what was made of them.
+func EntryName(slot int, order int64, left, done int) string {
+	name := fmt.Sprintf("hearth-%d%s", order, card.SlotName(slot))
 	switch {
 	case left == noCount:
 		return name + ".conf"
@@ -34,10 +35,9 @@ func EntryName(slot, left, done int) string {
 	return fmt.Sprintf("%s+%d-%d.conf", name, left, done)
 }
 
-// EntryText is the text of an entry. Of two entries that may be started, the one with the higher order is.
-func EntryText(slot int, m *Manifest, order int64, uuid string) ([]byte, error) {
-	name := card.SlotName(slot)
-	text := fmt.Sprintf("title Hearth %s\nsort-key hearth\nversion %d\nlinux /%s/vmlinuz\noptions root=PARTUUID=%s %s\n", m.Version, order, name, uuid, m.Cmdline)
+// EntryText is the text of an entry. systemd-boot 250 knows no sort-key yet and goes by the names of entries alone.
+func EntryText(slot int, m *Manifest, uuid string) ([]byte, error) {
+	text := fmt.Sprintf("title Hearth %s\nlinux /%s/vmlinuz\noptions root=PARTUUID=%s %s\n", m.Version, card.SlotName(slot), uuid, m.Cmdline)
 	if len(text) > EntrySize {
 		return nil, refused("its command line is too long")
 	}
@@ -62,7 +62,7 @@ type entry struct {
 	order      int64
 }
 
-var entryName = regexp.MustCompile(`^hearth-([ab])(?:\+(\d{1,3})(?:-(\d{1,3}))?)?\.conf$`)
+var entryName = regexp.MustCompile(`^hearth-(\d{1,9})([ab])(?:\+(\d{1,3})(?:-(\d{1,3}))?)?\.conf$`)
 
 // folder is the sector with both entries.
 type folder struct {
@@ -96,14 +96,15 @@ func (u *uefi) read() (*folder, error) {
 			return nil, fmt.Errorf("%w: %s in %s was not there", fat.ErrShape, file.Name, EntryFolder)
 		}
 		e := &entry{left: noCount}
-		if m[2] != "" {
-			e.left, _ = strconv.Atoi(m[2])
-			e.done, _ = strconv.Atoi(m[3])
+		e.order, _ = strconv.ParseInt(m[1], 10, 64)
+		if m[3] != "" {
+			e.left, _ = strconv.Atoi(m[3])
+			e.done, _ = strconv.Atoi(m[4])
 		}
 		if e.file, err = v.Find(EntryFolder + "/" + file.Name); err != nil {
 			return nil, err
 		}
-		slot := int(m[1][0] - 'a')
+		slot := int(m[2][0] - 'a')
 		if old := f.entries[slot]; old != nil && old.left < e.left && old.left != noCount {
 			continue // the firmware was renaming: the name with fewer tries is the newer one
 		}
@@ -123,24 +124,12 @@ func (u *uefi) read() (*folder, error) {
 		}
 		f.entries[slot] = &entry{file: file, left: 0, done: 1}
 	}
-	return f, u.orders(f)
-}
-
-// orders reads the texts.
-func (u *uefi) orders(f *folder) error {
 	for _, e := range f.entries {
 		if e.file.Size != EntrySize {
-			return fmt.Errorf("%w: %s has %d bytes", fat.ErrShape, e.file.Name, e.file.Size)
+			return nil, fmt.Errorf("%w: %s has %d bytes", fat.ErrShape, e.file.Name, e.file.Size)
 		}
-		text := make([]byte, EntrySize)
-		if _, err := u.s.Home.ReadAt(text, e.file.At); err != nil {
-			return err
-		}
-		_, after, _ := bytes.Cut(text, []byte("\nversion "))
-		line, _, _ := bytes.Cut(after, []byte("\n"))
-		e.order, _ = strconv.ParseInt(string(line), 10, 64) // a text that was cut has none
 	}
-	return nil
+	return f, nil
 }
 
 // Default is the slot with the highest order of those that count no tries.
@@ -162,15 +151,15 @@ func (u *uefi) Default() (int, error) {
 }
 
 // rename writes the folder's sector with another name for one entry.
-func (u *uefi) rename(slot, left, done int) error {
+func (u *uefi) rename(slot int, change func(e *entry, other *entry)) error {
 	f, err := u.read()
 	if err != nil {
 		return err
 	}
-	f.entries[slot].left, f.entries[slot].done = left, done
+	change(f.entries[slot], f.entries[1-slot])
 	b := append([]byte(nil), f.sector[:64]...) // . and ..
 	for s, e := range f.entries {
-		b = fat.AppendFile(b, EntryName(s, e.left, e.done), s, e.file, time.Unix(0, 0).UTC())
+		b = fat.AppendFile(b, EntryName(s, e.order, e.left, e.done), s, e.file, time.Unix(0, 0).UTC())
 	}
 	if len(b) > Sector-32 {
 		return fmt.Errorf("the entries take %d bytes", len(b))
@@ -178,9 +167,17 @@ func (u *uefi) rename(slot, left, done int) error {
 	return overwrite(u.s.Home, f.at, append(b, make([]byte, Sector-len(b))...))
 }
 
-func (u *uefi) Retire(slot int) error { return u.rename(slot, 0, 0) }
-func (u *uefi) Arm(slot int) error    { return u.rename(slot, 1, 0) }
-func (u *uefi) Commit(slot int) error { return u.rename(slot, noCount, 0) }
+func (u *uefi) Retire(slot int) error {
+	return u.rename(slot, func(e, _ *entry) { e.left, e.done = 0, 0 })
+}
+
+func (u *uefi) Arm(slot int) error {
+	return u.rename(slot, func(e, other *entry) { e.order, e.left, e.done = other.order+1, 1, 0 })
+}
+
+func (u *uefi) Commit(slot int) error {
+	return u.rename(slot, func(e, other *entry) { e.order, e.left, e.done = max(e.order, other.order+1), noCount, 0 })
+}
 
 func (u *uefi) Region(slot int, part string) (Region, error) {
 	switch part {
@@ -227,7 +224,7 @@ func (u *uefi) Finish(slot int, m *Manifest) error {
 	if err != nil {
 		return err
 	}
-	text, err := EntryText(slot, m, max(f.entries[0].order, f.entries[1].order)+1, u.s.UUIDs[slot])
+	text, err := EntryText(slot, m, u.s.UUIDs[slot])
 	if err != nil {
 		return err
 	}

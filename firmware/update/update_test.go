@@ -262,8 +262,8 @@ func newBox(t *testing.T, pi bool) *box {
 		spec.Size = 128 << 20 // clusters of two sectors, as on a card
 		spec.Room = map[string]int{KernelFile(0): kernel, KernelFile(1): kernel}
 		spec.Files[KernelFile(0)], spec.Files[KernelFile(1)] = b.parts("1")[PartKernel], nil
-		for slot, name := range []string{EntryName(0, -1, 0), EntryName(1, 0, 0)} {
-			text, err := EntryText(slot, &Manifest{Release: release("1", 10)}, int64(1-slot), fmt.Sprintf(testUUID, slot, slot))
+		for slot, name := range []string{EntryName(0, 1, -1, 0), EntryName(1, 1, 0, 0)} {
+			text, err := EntryText(slot, &Manifest{Release: release("1", 10)}, fmt.Sprintf(testUUID, slot, slot))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -314,7 +314,7 @@ func (b *box) start(t *testing.T, trial bool) (slot int) {
 		slot = 1
 	}
 	if e := f.entries[slot]; e.left > 0 {
-		if err := u.rename(slot, e.left-1, e.done+1); errors.Is(err, errCut) {
+		if err := u.rename(slot, func(e, _ *entry) { e.left, e.done = e.left-1, e.done+1 }); errors.Is(err, errCut) {
 			return -1
 		} else if err != nil {
 			t.Fatal(err)
@@ -461,9 +461,9 @@ func TestRename(t *testing.T) {
 	}
 	sector := b.home[f.at : f.at+Sector]
 	lost := bytes.Clone(sector)
-	clear(lost[4*32:])
-	both := fat.AppendFile(bytes.Clone(sector[:4*32]), EntryName(1, 1, 0), 1, f.entries[1].file, time.Unix(0, 0))
-	both = fat.AppendFile(both, EntryName(1, 0, 1), 2, f.entries[1].file, time.Unix(0, 0))
+	clear(lost[5*32:])
+	both := fat.AppendFile(bytes.Clone(sector[:5*32]), EntryName(1, 2, 1, 0), 1, f.entries[1].file, time.Unix(0, 0))
+	both = fat.AppendFile(both, EntryName(1, 2, 0, 1), 2, f.entries[1].file, time.Unix(0, 0))
 	for name, rows := range map[string][]byte{"lost": lost, "both": both} {
 		clear(sector)
 		copy(sector, rows)

@@ -35,6 +35,7 @@ type Options struct {
 	Engine  *engine.Engine
 	Version string           // of this program
 	Now     func() time.Time // nil: time.Now
+	Updates *Updates         // nil: the hub runs on no box
 }
 
 // API is the handlers and what they share.
@@ -43,6 +44,7 @@ type API struct {
 	accounts *account.Accounts
 	version  string
 	now      func() time.Time
+	updates  *Updates
 
 	mu     sync.Mutex
 	closed []closing // guarded by mu; see closeRoom
@@ -53,13 +55,13 @@ func New(o Options) *API {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	return &API{engine: o.Engine, accounts: o.Engine.Accounts, version: o.Version, now: o.Now}
+	return &API{engine: o.Engine, accounts: o.Engine.Accounts, version: o.Version, now: o.Now, updates: o.Updates}
 }
 
 // Routes is the whole table.
 func (a *API) Routes() []wire.Route {
 	var all []wire.Route
-	for _, part := range [...][]wire.Route{a.serverRoutes(), a.userRoutes(), a.deviceRoutes(), a.roomRoutes(), a.tokenRoutes(), a.reportRoutes(), a.mediaRoutes(), a.destinationRoutes(), a.bridgeRoutes()} {
+	for _, part := range [...][]wire.Route{a.serverRoutes(), a.userRoutes(), a.deviceRoutes(), a.roomRoutes(), a.tokenRoutes(), a.reportRoutes(), a.mediaRoutes(), a.destinationRoutes(), a.bridgeRoutes(), a.updateRoutes()} {
 		all = append(all, part...)
 	}
 	for i := range all {

@@ -65,8 +65,9 @@ func (o *Options) homeFiles(c *card.Card, p *parts) (map[string][]byte, error) {
 		return nil, fmt.Errorf("the kernel has %d bytes, and there is room for %d", len(kernel), card.KernelMax)
 	}
 	files[update.KernelFile(card.A)], files[update.KernelFile(card.B)] = kernel, nil
-	for slot, name := range []string{update.EntryName(card.A, -1, 0), update.EntryName(card.B, 0, 0)} {
-		text, err := update.EntryText(slot, &p.manifest, int64(1-slot), c.Part(c.Plan.Root[slot]).UUID)
+	// By their names A comes before B, and lies in front of it, which the box relies on.
+	for slot, name := range []string{update.EntryName(card.A, 1, -1, 0), update.EntryName(card.B, 1, 0, 0)} {
+		text, err := update.EntryText(slot, &p.manifest, c.Part(c.Plan.Root[slot]).UUID)
 		if err != nil {
 			return nil, err
 		}

@@ -59,7 +59,13 @@ func TestBox(t *testing.T) {
 	b.shown(regexp.MustCompile(`(█▀+▀█)`)) // the code for phones
 	b.claim(code)
 	room := b.ask("POST", "/createRoom", `{"room_alias_name":"porch"}`, 200)["room_id"].(string)
-	var sent []string
+	sent := b.load(room, -1)
+	b.mqtt()
+	if os.Getenv("HEARTH_KEY") != "" {
+		sent = append(sent, b.updates(room)...)
+		b.readAll(room, sent)
+		b.mqtt()
+	}
 	for cut := range cuts {
 		sent = append(sent, b.load(room, cut)...)
 		b.cut()
@@ -67,7 +73,6 @@ func TestBox(t *testing.T) {
 		b.readAll(room, sent)
 	}
 	t.Logf("%d power cuts, %d events acknowledged and there", cuts, len(sent))
-	b.mqtt()
 	if os.Getenv("HEARTH_CHECKER") != "" {
 		b.cut()
 		b.spoil(8 << 10) // what there are copies of
@@ -198,8 +203,9 @@ func (b *box) mqtt() {
 type box struct {
 	*testing.T
 	dir, disk, url, token string
-	things                string   // where MQTT is
-	drive                 []string // what QEMU is told of the disk d; nil: that it is the file
+	things                string    // where MQTT is
+	drive                 []string  // what QEMU is told of the disk d; nil: that it is the file
+	last                  time.Time // of the last update that ended
 	boots                 int
 	qemu                  *exec.Cmd
 }
@@ -229,7 +235,7 @@ func (b *box) boot(want int) {
 	if disk == nil {
 		disk = []string{"-drive", "if=none,id=d,format=raw,cache=writeback,file=" + b.disk}
 	}
-	b.qemu = exec.CommandContext(b.Context(), "qemu-system-aarch64", append(disk, "-M", "virt", "-cpu", "cortex-a53", "-smp", "2", "-m", "256", "-nographic", "-no-reboot",
+	b.qemu = exec.CommandContext(b.Context(), "qemu-system-aarch64", append(disk, "-M", "virt", "-cpu", "cortex-a53", "-smp", "2", "-m", "256", "-nographic",
 		"-bios", os.Getenv("HEARTH_UEFI"), "-device", "virtio-blk-pci,drive=d",
 		"-netdev", "user,id=n,restrict=on,hostfwd=tcp:"+addr+"-:8008,hostfwd=tcp:"+b.things+"-:1883", "-device", "virtio-net-pci,netdev=n,romfile=", "-device", "i6300esb", "-device", "virtio-rng-pci")...)
 	b.qemu.Stdout, b.qemu.Stderr = console, console
