@@ -33,6 +33,9 @@ import (
 	"hearth/engine/unread"
 )
 
+// StoreFormat is the newest format of a store that this program reads.
+const StoreFormat = store.Format
+
 // Options are what an engine is opened with.
 type Options struct {
 	Dir    string      // the data folder
