@@ -248,7 +248,7 @@ func (h *hub) open(shares budget.Shares) error {
 	if err != nil {
 		return err
 	}
-	admin := adminapi.New(adminapi.Options{Engine: h.engine, Version: version(), Updates: h.updates(os.Getenv("HEARTH_BOX"))})
+	admin := adminapi.New(adminapi.Options{Engine: h.engine, Version: version(), Updates: h.updates(os.Getenv("HEARTH_UPDATE_SOCKET"))})
 	if err := h.serveThings(shares); err != nil {
 		return err
 	}

@@ -156,7 +156,7 @@ func (u *updates) env() []string {
 	if u == nil {
 		return nil
 	}
-	more := []string{"HEARTH_BOX=" + updateSocket}
+	more := []string{"HEARTH_UPDATE_SOCKET=" + updateSocket}
 	if u.KeepFormat() {
 		more = append(more, "HEARTH_KEEP_FORMAT=1")
 	}
