@@ -271,6 +271,7 @@ func (f *Federation) letInBefore(h *room.Head, e *event.Event) (*room.Event, err
 	if old.Rejected() || old.SoftFailed() {
 		return nil, fault.E(fault.Forbidden, op, "the rules of the room do not allow it")
 	}
+	f.Rooms.SettledAt(old.At.Pos)
 	if auth.Membership(e) != "join" {
 		return old, nil
 	}

@@ -220,8 +220,9 @@ func (f *Federation) receipt(origin mxid.Server, head *room.Head, who mxid.UserI
 	if rc.Time <= 0 || rc.Time > now {
 		rc.Time = now
 	}
-	if rc.Thread, _ = cjson.LookupString(data, "thread_id"); len(rc.Thread) > 255 {
-		return nil, nil
+	rc.Thread, _ = cjson.LookupString(data, "thread_id")
+	if ok, err := f.threaded(head, rc.Thread); err != nil || !ok {
+		return nil, err
 	}
 	ev, err := f.Rooms.Lookup(id)
 	switch {
@@ -234,6 +235,19 @@ func (f *Federation) receipt(origin mxid.Server, head *room.Head, who mxid.UserI
 		rc.At = ev.At.Pos
 	}
 	return rc, nil
+}
+
+// threaded says whether a receipt may be of a thread: that of the room itself, or one
+// whose root is here. For each there is a row, and names are without number.
+func (f *Federation) threaded(head *room.Head, thread string) (bool, error) {
+	if thread == "" || thread == "main" {
+		return true, nil
+	}
+	root, err := f.Rooms.Lookup(mxid.EventID(thread))
+	if fault.Is(err, fault.NotFound) {
+		return false, nil
+	}
+	return err == nil && root.In == head.Room, err
 }
 
 // Spec: server-server, presence.

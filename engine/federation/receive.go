@@ -381,6 +381,8 @@ func (f *Federation) write(origin mxid.Server, num room.Num, list []*pdu) error 
 		}
 	}
 	if !changed && len(staged) == 0 {
+		w.End()
+		f.Rooms.Settled(w.Head()) // what is known came a moment ago, perhaps
 		return nil
 	}
 	extra := func(tx *stream.Tx) error {

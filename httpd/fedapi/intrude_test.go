@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"hearth/engine/account"
+	"hearth/engine/ephemeral"
 	"hearth/engine/event"
 	"hearth/engine/fault"
 	"hearth/engine/federation"
@@ -338,4 +339,25 @@ func TestForkOfOddType(t *testing.T) {
 	}
 	v.hub.Restart()
 	say(t, alice, v.num, "after a restart")
+}
+
+// Receipts in threads that nobody has seen leave no rows.
+func TestReceiptsInNoThread(t *testing.T) {
+	v, alice := newVillain(t)
+	root := say(t, alice, v.num, "root")
+	user, err := v.hub.Rooms.User(v.user)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, thread := range []string{"main", string(root), "$nowhere", "junk", strings.Repeat("x", 300)} {
+		body := fmt.Sprintf(`{"pdus":[],"edus":[{"edu_type":"m.receipt","content":{%q:{"m.read":{%q:{"event_ids":[%q],"data":{"ts":1,"thread_id":%q}}}}}}]}`,
+			v.head().ID, v.user, root, thread)
+		if _, err := v.hub.Federation.Receive(context.Background(), v.name, fmt.Sprint("r", i), []byte(body)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	n := 0
+	if err := v.hub.Ephemeral.ReceiptsOf(uint32(v.num), user, func(*ephemeral.Receipt) { n++ }); err != nil || n != 2 {
+		t.Errorf("%d receipts, %v", n, err)
+	}
 }
