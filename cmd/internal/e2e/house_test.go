@@ -47,14 +47,21 @@ func startHouse(t *testing.T, mappings ...string) *house {
 	h.args[slices.Index(h.args, "--mqtt-listen")+1] = h.door
 	h.args = append(h.args, "--federation-listen", "", "--config", file)
 	h.run()
-	h.command("user", "add", "owner", "--admin", "--password-file", h.secret)
-	h.owner = h.client()
-	must(h.owner.Login(t.Context(), &mautrix.ReqLogin{
-		Type: mautrix.AuthTypePassword, Identifier: mautrix.UserIdentifier{Type: mautrix.IdentifierTypeUser, User: "owner"},
-		Password: password, StoreCredentials: true,
-	}))(t)
+	h.owner = h.ownedBy("owner")
 	h.room = must(h.owner.CreateRoom(t.Context(), &mautrix.ReqCreateRoom{Preset: "private_chat", RoomAliasName: "house"}))(t).RoomID
 	return h
+}
+
+// ownedBy makes an admin by the command line, and gives a client of theirs.
+func (h *hub) ownedBy(name string) *mautrix.Client {
+	h.t.Helper()
+	h.command("user", "add", name, "--admin", "--password-file", h.secret)
+	c := h.client()
+	must(c.Login(h.t.Context(), &mautrix.ReqLogin{
+		Type: mautrix.AuthTypePassword, Identifier: mautrix.UserIdentifier{Type: mautrix.IdentifierTypeUser, User: name},
+		Password: password, StoreCredentials: true,
+	}))(h.t)
+	return c
 }
 
 // command runs a command of hearth on the hub's folder.

@@ -142,7 +142,12 @@ type member struct {
 // startPair starts two hubs that reach each other by TLS, each through its gate.
 func startPair(t *testing.T) (a, b *member) {
 	t.Helper()
-	ca := newAuthority(t)
+	return startPairWith(t, newAuthority(t), func(*member) {})
+}
+
+// startPairWith has each hub prepared before it starts.
+func startPairWith(t *testing.T, ca *authority, prepare func(m *member)) (a, b *member) {
+	t.Helper()
 	one := func(who string) *member {
 		g := &gate{t: t, addr: vacant(t), to: vacant(t), open: map[net.Conn]bool{}}
 		cert, key := ca.sign(who, &x509.Certificate{
@@ -154,8 +159,10 @@ func startPair(t *testing.T) (a, b *member) {
 		h.args = append(h.args, "--federation-listen", g.to, "--tls-cert", cert, "--tls-key", key, "--allow-networks", "127.0.0.0/8")
 		g.heal()
 		t.Cleanup(g.cut)
+		m := &member{h, g.addr, g}
+		prepare(m)
 		h.run()
-		return &member{h, g.addr, g}
+		return m
 	}
 	return one("a"), one("b")
 }
