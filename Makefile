@@ -101,7 +101,8 @@ box-programs: cross-arm64
 	GOOS=linux GOARCH=arm64 $(GO) build -C cmd/hearth-image $(STRIP) -o ../../$(BIN)/box/dhcp github.com/gokrazy/gokrazy/cmd/dhcp
 	cp $(BIN)/hearth-linux-arm64 $(BIN)/box/hearth
 	$(GO) build -C cmd/hearth-image -o ../../$(BIN)/hearth-image .
-	-$(BIN)/hearth-image e2fsck --to $(BIN)/box/e2fsck
+	-$(BIN)/hearth-image fetch e2fsck --to $(BIN)/box
+	-$(if $(filter rpi,$(BOARD)),$(BIN)/hearth-image fetch wifi --to $(BIN)/box)
 
 BOARD ?= virt
 # KEY is the secret key of updates, which hearth-image key makes; an image without one takes no updates.

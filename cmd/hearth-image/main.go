@@ -23,7 +23,7 @@ const overview = `hearth-image COMMAND [flags]
   archive   build and sign what updates boxes of a board
   key       make the pair of keys that archives are signed with
   boards    list the boards that there are images for
-  e2fsck    fetch the program by which a box mends its data partition
+  fetch     fetch what a box needs besides, from Debian: e2fsck, or wifi
   packages  wrap built hubs as deb, rpm, OpenWrt ipk and apk, and tar.gz
 
 hearth-image COMMAND --help explains one.
@@ -58,8 +58,8 @@ func run(args []string, out, complain io.Writer) int {
 		err = makeKey(args[1:], out)
 	case "boards":
 		err = boards(out)
-	case "e2fsck":
-		err = fetchChecker(args[1:], out)
+	case "fetch":
+		err = fetch(args[1:], out)
 	case "help", "-h", "--help":
 		io.WriteString(out, overview)
 		return exitDone

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"log"
 	"os"
@@ -17,19 +18,26 @@ import (
 // a card that does not answer must not keep the page away that says so.
 const checkTime = 30 * time.Minute
 
-// OpenData mounts the data partition at a folder, by way of checker, an e2fsck, where the file system says of itself that
-// it has errors, and where it cannot be mounted. What the checker said is given too; it is empty where there was no check.
+// OpenData mounts the data partition at a folder; see Open.
+func (d *Disk) OpenData(at, checker string) (said []byte, err error) {
+	return Open(d.Data(), at, checker)
+}
+
+// Open mounts an ext4 at a folder, by way of checker, an e2fsck, where the file system says of itself that it has errors,
+// and where it cannot be mounted. What the checker said is given too; it is empty where there was no check.
 //
 // A journal that is not empty is no reason for a check: every power cut leaves one, and mounting replays it.
-func (d *Disk) OpenData(at, checker string) (said []byte, err error) {
-	device := d.Data()
+func Open(device, at, checker string) (said []byte, err error) {
+	if err := joinSuper(device); err != nil {
+		log.Printf("the data partition: %v", err)
+	}
 	if why := flagged(device); why != "" {
 		log.Printf("the data partition %s: it is checked", why)
 		if said, err = Check(checker, device); err != nil && !errors.Is(err, errNoChecker) {
 			return said, err
 		}
 	}
-	err = d.MountData(at)
+	err = mountData(device, at)
 	if err == nil || said != nil {
 		return said, err
 	}
@@ -38,7 +46,7 @@ func (d *Disk) OpenData(at, checker string) (said []byte, err error) {
 	if bad != nil {
 		return said, fmt.Errorf("%w; %w", err, bad)
 	}
-	return said, d.MountData(at)
+	return said, mountData(device, at)
 }
 
 // Places in the first superblock of an ext4; see fs/ext4/ext4.h of the kernel.
@@ -46,9 +54,50 @@ const (
 	superAt     = 1024
 	superMagic  = 0x38
 	superState  = 0x3a
+	superCompat = 0x64 // features that a reader need not know
+	superSum    = 0x3fc
 	ext4Magic   = 0xef53
 	stateErrors = 2
+	sumsBlocks  = 0x400 // of superCompat: blocks have checksums
 )
+
+// readSuper reads it; nil where it is none.
+func readSuper(f io.ReaderAt) ([]byte, error) {
+	b := make([]byte, 1024)
+	if _, err := f.ReadAt(b, superAt); err != nil {
+		return nil, err
+	}
+	if binary.LittleEndian.Uint16(b[superMagic:]) != ext4Magic {
+		return nil, nil
+	}
+	return b, nil
+}
+
+// joinSuper makes a first superblock whole that a power cut has torn between its two sectors. It is the one block that is
+// written past the journal, at each mount and unmount, and its checksum then fits neither half: nothing would mount it,
+// and on a card that has not grown yet there is no copy. Both halves are good, since what differs between the two
+// writings are times and whether the journal is in use, which changes only while that is empty.
+func joinSuper(device string) error {
+	f, err := os.OpenFile(device, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	b, err := readSuper(f)
+	if err != nil || b == nil || binary.LittleEndian.Uint32(b[superCompat:])&sumsBlocks == 0 {
+		return err
+	}
+	sum := ^crc32.Checksum(b[:superSum], crc32.MakeTable(crc32.Castagnoli))
+	if sum == binary.LittleEndian.Uint32(b[superSum:]) {
+		return nil
+	}
+	log.Printf("the first block of the data partition was torn; it is made whole")
+	binary.LittleEndian.PutUint32(b[superSum:], sum)
+	if _, err := f.WriteAt(b, superAt); err != nil {
+		return err
+	}
+	return f.Sync()
+}
 
 // flagged says what is wrong with a file system by its own word; empty: nothing.
 func flagged(device string) string {
@@ -57,12 +106,10 @@ func flagged(device string) string {
 		return ""
 	}
 	defer f.Close()
-	b := make([]byte, 1024)
-	if _, err := io.ReadFull(io.NewSectionReader(f, superAt, 1024), b); err != nil {
+	switch b, err := readSuper(f); {
+	case err != nil:
 		return "cannot be read"
-	}
-	switch {
-	case binary.LittleEndian.Uint16(b[superMagic:]) != ext4Magic:
+	case b == nil:
 		return "has lost its first block"
 	case binary.LittleEndian.Uint16(b[superState:])&stateErrors != 0:
 		return "is marked as having errors"
@@ -70,7 +117,7 @@ func flagged(device string) string {
 	return ""
 }
 
-// fsckFixed are the bits of e2fsck's exit code that say that errors were corrected, and 4, 8 and so on that it is not well.
+// fsckFixed are the bits of e2fsck's exit code that say that errors were corrected; 4, 8 and so on say that it is not well.
 const fsckFixed = 1 | 2
 
 var errNoChecker = errors.New("this image has no e2fsck")

@@ -1,6 +1,7 @@
 package boot
 
 import (
+	"bytes"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -95,6 +96,40 @@ func TestCheck(t *testing.T) {
 	}
 	if _, err := Check(filepath.Join(t.TempDir(), "none"), well); err == nil || !strings.Contains(err.Error(), "no e2fsck") {
 		t.Errorf("without a checker: %v", err)
+	}
+}
+
+// TestTorn: a first block of two writings is made whole, with and without copies of it, and one that is well stays as it is.
+func TestTorn(t *testing.T) {
+	image := ext4(t)
+	head := func() []byte {
+		f, err := os.Open(image)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		b := make([]byte, 4096)
+		if _, err := f.ReadAt(b, 0); err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	before := head()
+	if err := joinSuper(image); err != nil || !bytes.Equal(before, head()) {
+		t.Errorf("a whole one was changed, %v", err)
+	}
+	old := before[1024:1536]
+	run(t, hostTool(t, "tune2fs"), "-L", "another", "-T", "20260101000000", image)
+	spoil(t, image, 1024, old) // the first sector of before, the second of after
+	if out, err := exec.Command(hostTool(t, "dumpe2fs"), "-h", image).CombinedOutput(); err == nil {
+		t.Fatalf("what was torn is whole: %s", out)
+	}
+	if err := joinSuper(image); err != nil {
+		t.Fatal(err)
+	}
+	run(t, hostTool(t, "e2fsck"), "-f", "-n", image)
+	if err := joinSuper(filepath.Join(t.TempDir(), "none")); err == nil {
+		t.Error("a disk that there is none of")
 	}
 }
 

@@ -50,11 +50,11 @@ func (d *Disk) MountBoot(at string, write bool) (unmount func(), err error) {
 	return nil, fmt.Errorf("mounting the boot partition %s: %w", d.Device(1), err)
 }
 
-// MountData mounts the data partition at a folder, so that an error stops writing at once.
-func (d *Disk) MountData(at string) error {
+// mountData mounts a data partition at a folder, so that an error stops writing at once.
+func mountData(device, at string) error {
 	flags := uintptr(unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC | unix.MS_NOATIME)
-	if err := unix.Mount(d.Data(), at, "ext4", flags, "errors=remount-ro"); err != nil {
-		return fmt.Errorf("mounting the data partition %s: %w", d.Data(), err)
+	if err := unix.Mount(device, at, "ext4", flags, "errors=remount-ro"); err != nil {
+		return fmt.Errorf("mounting the data partition %s: %w", device, err)
 	}
 	return nil
 }

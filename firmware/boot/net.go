@@ -14,13 +14,16 @@ import (
 )
 
 // LoopbackUp brings up lo, to which the kernel gives its address by itself.
-func LoopbackUp() error {
+func LoopbackUp() error { return linkUp("lo") }
+
+// linkUp brings up an interface.
+func linkUp(name string) error {
 	s, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(s)
-	r, err := unix.NewIfreq("lo")
+	r, err := unix.NewIfreq(name)
 	if err != nil {
 		return err
 	}

@@ -21,6 +21,7 @@ type Settings struct {
 	NTP       string // box_ntp: a server of the owner's; empty: public ones
 	UpdateURL string // box_update_url: where newer versions are looked for once a day; empty: nowhere
 	Hub       []byte // the hub's settings, in TOML
+	Wifi      Wifi   // box_wifi_ssid, box_wifi_password, box_wifi_country
 	Reset     string // box_reset: ResetOwner or ResetFactory, asked for at this start; never kept
 }
 
@@ -43,13 +44,20 @@ func ParseSettings(text []byte) (*Settings, error) {
 		}
 		m := boxLine.FindStringSubmatch(line)
 		if m == nil {
-			return nil, fmt.Errorf("%s: %q is not of the form box_hostname = \"name\"", SettingsFile, line)
+			key, _, _ := strings.Cut(strings.TrimSpace(line), "=") // what stands behind it may be a password
+			return nil, fmt.Errorf("%s: the line of %q is not of the form box_hostname = \"name\"", SettingsFile, strings.TrimSpace(key))
 		}
 		switch m[1] {
 		case "hostname":
 			s.Hostname = m[2]
 		case "ntp":
 			s.NTP = m[2]
+		case "wifi_ssid":
+			s.Wifi.SSID = m[2]
+		case "wifi_password":
+			s.Wifi.Password = m[2]
+		case "wifi_country":
+			s.Wifi.Country = m[2]
 		case "reset":
 			if m[2] != ResetOwner && m[2] != ResetFactory {
 				return nil, fmt.Errorf("%s: box_reset is %q or %q, not %q", SettingsFile, ResetOwner, ResetFactory, m[2])
@@ -60,6 +68,9 @@ func ParseSettings(text []byte) (*Settings, error) {
 		default:
 			return nil, fmt.Errorf("%s: there is no setting box_%s", SettingsFile, m[1])
 		}
+	}
+	if err := s.Wifi.check(); err != nil {
+		return nil, fmt.Errorf("%s: %w", SettingsFile, err)
 	}
 	return s, nil
 }

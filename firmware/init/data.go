@@ -59,3 +59,13 @@ func tellHub(ctx context.Context) {
 		log.Printf("the hub hears nothing of the box: %v", err)
 	}
 }
+
+// radio keeps the box in the owner's Wi-Fi.
+func radio(ctx context.Context, w boot.Wifi) {
+	if w.SSID == "" {
+		return
+	}
+	if err := w.Run(ctx, "/lib/drivers/list", "/bin/dhcp"); err != nil {
+		log.Printf("Wi-Fi: %v", err)
+	}
+}

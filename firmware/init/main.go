@@ -97,6 +97,7 @@ func work() {
 		clock.Start()
 		busy.Go(func() { clock.Run(ctx) })
 		busy.Go(func() { tellTime(ctx, clock) })
+		go radio(ctx, settings.Wifi)
 		busy.Go(func() { tellHub(ctx) })
 		busy.Go(func() { boot.Trims(ctx, data) })
 		busy.Go(func() { hub(ctx, dog, up, settings.UpdateURL) })

@@ -21,6 +21,7 @@ type Board struct {
 	FirmwareFiles []string `json:"firmware_files"` // of that, what the boot partition gets
 	HomeFiles     []string `json:"home_files"`     // of the firmware, what the partition HEARTH gets, which is never updated
 	Loader        string   `json:"loader"`         // uefi or raspberry
+	Drivers       []string `json:"drivers"`        // of the kernel's module, what the box loads for a radio, in order
 	Config        string   `json:"config"`         // config.txt of a raspberry
 	Cmdline       string   `json:"cmdline"`        // what the kernel is told besides where its root is
 }

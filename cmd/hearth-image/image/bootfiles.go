@@ -118,6 +118,11 @@ const intro = `# The settings of this hub. Take the # away in front of what you 
 #box_hostname = "hearth"
 #box_ntp = "192.168.1.1"
 
+# A Wi-Fi for the box, with WPA2 or without a password, and the country whose channels it may use (Raspberry Pi).
+#box_wifi_ssid = "my network"
+#box_wifi_password = "its password"
+#box_wifi_country = "DE"
+
 # "owner": the box shows a new claim code, for a new password. "factory": it deletes the hub and everything that it keeps.
 #box_reset = "owner"
 `

@@ -42,6 +42,9 @@ func (o *Options) root(image, dir string) error {
 	} else {
 		o.Say("no e2fsck: a damaged data partition will not be mended by the box")
 	}
+	if err := o.radio(dir); err != nil {
+		return err
+	}
 	certs, err := text(o.Certs)
 	if err != nil {
 		return err
