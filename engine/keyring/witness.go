@@ -93,7 +93,7 @@ func (k *Keys) hear(ctx context.Context, in mxid.RoomID, of map[mxid.Server]*nee
 			continue
 		}
 		n.err = fault.E(fault.Remote, "keyring", "it does not answer, and too few others know its keys")
-		if len(n.set) > 0 || k.remembered(in, n) {
+		if len(n.set) > 0 || k.remembered(in, n) || !k.silent(server) {
 			continue
 		}
 		strangers = append(strangers, n)
@@ -108,6 +108,16 @@ func (k *Keys) hear(ctx context.Context, in mxid.RoomID, of map[mxid.Server]*nee
 	for part := range slices.Chunk(strangers, notaryServers) {
 		k.question(ctx, in, part, witnesses)
 	}
+}
+
+// silent says whether a server was asked for its keys and did not tell them. One that
+// there was no time to ask may be well: who tells of a room can fill it with servers
+// that take long.
+func (k *Keys) silent(server mxid.Server) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	t := k.tries[server]
+	return t != nil && t.failures > 0
 }
 
 // remembered takes what was said a moment ago.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -116,6 +117,26 @@ func TestWitnesses(t *testing.T) {
 		if k.VerifyJSON(t.Context(), "gone", obj, w.now) == nil {
 			t.Errorf("%s: a request of it is believed", tt.name)
 		}
+	}
+}
+
+// A server that there was no time to ask is not taken to be gone.
+func TestWitnessesOfTheUnasked(t *testing.T) {
+	w := newPast(t)
+	k := w.fresh(Options{Witnesses: true, LongTime: 100 * time.Millisecond})
+	for range forMany {
+		k.many <- struct{}{} // those before it are slow
+	}
+	events := []*event.Event{message(t, "10", w.forged, w.at)}
+	for i := range batchFrom {
+		name := mxid.Server(fmt.Sprintf("slow%d", i))
+		events = append(events, message(t, "10", w.server(name), w.at))
+	}
+	if err := k.VerifyPast(t.Context(), event.LookupVersion("10"), events, []mxid.Server{"l1", "l2"})[0]; !fault.Is(err, fault.Remote) {
+		t.Errorf("a lie about a server that nobody asked is believed: %v", err)
+	}
+	for range forMany {
+		<-k.many
 	}
 }
 
