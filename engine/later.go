@@ -52,6 +52,13 @@ func (e *Engine) SendDelayed(id string) error {
 // this and dropping it, it is sent again, and the transaction makes it one. The
 // caller holds sending.
 func (e *Engine) sendDelayed(d *delay.Event) error {
+	u, err := e.Accounts.User(d.User)
+	switch {
+	case err != nil:
+		return err
+	case u.Suspended || u.Locked || u.Deactivated: // since it was asked for
+		return fault.E(fault.Forbidden, "engine.SendDelayed", "%s may not send any more", d.Sender)
+	}
 	num, err := e.Rooms.Find(d.Room)
 	if err != nil {
 		return err

@@ -26,6 +26,9 @@ const (
 	MaxDelay = 7 * 24 * time.Hour
 	maxUser  = 100
 	maxAll   = 5000
+	// The contents are in memory: bytes of one user's, and of all.
+	maxUserBytes = 512 << 10
+	maxAllBytes  = 8 << 20
 )
 
 // Event is an event that waits. Shared and not written to.
@@ -104,13 +107,15 @@ func (q *Queue) Moved() <-chan struct{} { return q.moved }
 func (q *Queue) Add(e *Event) (string, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	mine := 0
+	mine, myBytes, bytes := 0, len(e.Content), len(e.Content)
 	for _, other := range q.byID {
+		bytes += len(other.Content)
 		if other.User == e.User {
 			mine++
+			myBytes += len(other.Content)
 		}
 	}
-	if mine >= maxUser || len(q.byID) >= maxAll {
+	if mine >= maxUser || len(q.byID) >= maxAll || myBytes > maxUserBytes || bytes > maxAllBytes {
 		return "", fault.Wait("delay.Add", time.Minute)
 	}
 	var raw [18]byte
