@@ -29,6 +29,7 @@ type farm struct {
 	mappings []string
 	clock    *farmClock
 	secret   string
+	early    func() // called before the broker is there; nil: not
 }
 
 type farmClock struct {
@@ -54,7 +55,7 @@ func (f *farm) start() {
 		own = append(own, m)
 	}
 	e, err := Open(Options{
-		Dir: "data", FS: f.fs, Server: "hub", Now: f.clock.now, Things: ThingOptions{Mappings: own},
+		Dir: "data", FS: f.fs, Server: "hub", Now: f.clock.now, Things: ThingOptions{Served: true, Mappings: own},
 		Accounts: account.Options{Cost: account.Cost{KiB: 64, Passes: 1}},
 	})
 	if err != nil {
@@ -62,6 +63,9 @@ func (f *farm) start() {
 	}
 	f.Engine = e
 	f.ok(e.verifyThings(func(format string, args ...any) { f.t.Errorf(format, args...) }))
+	if f.early != nil {
+		f.early()
+	}
 	if f.broker, err = e.ServeThings(mqtt.Limits{}); err != nil {
 		f.t.Fatal(err)
 	}

@@ -6,10 +6,12 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"hearth/engine/account"
 	"hearth/engine/fault"
 	"hearth/engine/mqtt"
+	"hearth/engine/room"
 )
 
 // come connects as somebody; gone says whether the hub ended the connection.
@@ -131,4 +133,32 @@ func TestFaultsDoNotFillTheControlRoom(t *testing.T) {
 	if n := told(); n > 25 {
 		t.Errorf("%d faults were told within a moment", n)
 	}
+}
+
+// A command that came before the broker was there, as those do that were written
+// when the power failed, reaches its thing.
+func TestCommandBeforeTheBroker(t *testing.T) {
+	f, num := newFarm(t, `{"topic":"lamp/do","room":"#house:hub","mode":"command"}`)
+	w := f.connect(kept)
+	done := make(chan struct{})
+	w.c.Subscribe([]mqtt.Request{{Filter: "lamp/do", QoS: 1}}, 0, func([]mqtt.Reason) { close(done) })
+	<-done
+	f.early = func() {
+		before, err := f.log.Cursor("mqtt")
+		f.ok(err)
+		_, err = f.Send(num, &room.Draft{Type: "m.room.message", Sender: "@a:hub", Content: []byte(`{"msgtype":"m.text","body":"on"}`)})
+		f.ok(err)
+		for range 40 { // it must not be read yet, however long that is
+			now, err := f.log.Cursor("mqtt")
+			f.ok(err)
+			if now != before {
+				t.Error("the command was passed over")
+				break
+			}
+			time.Sleep(5 * time.Millisecond)
+		}
+	}
+	f.powerCut()
+	w = f.connect(kept)
+	f.waitFor("the command", func() bool { return strings.Contains(strings.Join(w.heard(), "\n"), "lamp/do on") })
 }

@@ -22,6 +22,7 @@ import (
 
 // ThingOptions are what the hub does for things.
 type ThingOptions struct {
+	Served         bool                  // ServeThings will be called: commands wait for it
 	Mappings       []*mqttbridge.Mapping // of the owner's file
 	TelemetryDays  int                   // 0: telemetry's own
 	TelemetryBytes int64                 // 0: telemetry's own
@@ -53,7 +54,7 @@ func (e *Engine) openThings(o *Options) (err error) {
 	}
 	e.Bridge, err = mqttbridge.Open(mqttbridge.Parts{
 		Store: e.st, Log: e.log, Rooms: e.Rooms, Accounts: e.Accounts, E2EE: e.E2EE, Things: e.Things, Shadows: e.Shadows,
-		Telemetry: e.Telemetry, Hub: e.Accounts.ID(noticesName), Now: e.clock.now, Note: o.Log,
+		Telemetry: e.Telemetry, Served: o.Things.Served, Hub: e.Accounts.ID(noticesName), Now: e.clock.now, Note: o.Log,
 		Deeds: mqttbridge.Deeds{
 			Send: e.Send, State: e.State, Enter: e.enter, Crown: e.crownHub, Alerts: e.alerts, Resolve: e.Resolve, Create: e.createFor,
 			Control: e.controlRoom, Tell: func(text string) { e.note(e.TellControl(text)) }, Order: e.orderThing,

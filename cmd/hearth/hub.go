@@ -120,7 +120,7 @@ func openEngine(c *config.Config, shares budget.Shares, log *slog.Logger, out wa
 		return nil, false, err
 	}
 	o := engine.Options{
-		Dir: c.DataDir, Server: mxid.Server(c.ServerName), RoomVersion: c.RoomVersion, Push: out.push, Things: engine.ThingOptions{Mappings: c.Mappings}, Federation: out.federation, Notaries: out.notaries, Witnesses: out.witnesses, AppServices: out.services, Identity: out.identity,
+		Dir: c.DataDir, Server: mxid.Server(c.ServerName), RoomVersion: c.RoomVersion, Push: out.push, Things: engine.ThingOptions{Served: len(c.MQTTListen) > 0, Mappings: c.Mappings}, Federation: out.federation, Notaries: out.notaries, Witnesses: out.witnesses, AppServices: out.services, Identity: out.identity,
 		CacheBytes: shares.BlockCache, MemTable: int(shares.MemTable), RecordBytes: int(shares.Records),
 		Ballast: true, KeepFormat: keepFormat(os.Getenv),
 		Accounts: account.Options{PasswordMin: c.PasswordMinLength},

@@ -65,6 +65,7 @@ type Parts struct {
 	Telemetry *telemetry.Log
 	Hub       mxid.UserID // the hub's own user
 	Deeds     Deeds
+	Served    bool // there will be a broker: what is for things waits for it
 	Now       func() time.Time
 	Note      func(format string, args ...any) // lines worth an owner's eye; nil: dropped
 }
@@ -78,6 +79,7 @@ const cursorName = "mqtt"
 type Bridge struct {
 	p      Parts
 	broker atomic.Pointer[mqtt.Broker]
+	there  chan struct{} // closed when broker is set
 	table  atomic.Pointer[table]
 	rights rights
 	rooms  resolved
@@ -111,7 +113,7 @@ func Open(p Parts, own []*Mapping) (*Bridge, error) {
 	if p.Note == nil {
 		p.Note = func(string, ...any) {}
 	}
-	b := &Bridge{p: p, own: own, told: map[string]bool{}, show: map[string]*showing{}, seed: maphash.MakeSeed(), tolls: map[string]toll{}}
+	b := &Bridge{p: p, there: make(chan struct{}), own: own, told: map[string]bool{}, show: map[string]*showing{}, seed: maphash.MakeSeed(), tolls: map[string]toll{}}
 	b.rooms.num = map[string]found{}
 	b.rights.rooms = map[room.Num]*roomRights{}
 	for i := range b.work {
@@ -159,7 +161,11 @@ func (b *Bridge) begin() (err error) {
 }
 
 // Attach gives the bridge the broker, which was made with its Tap and May.
-func (b *Bridge) Attach(broker *mqtt.Broker) { b.broker.Store(broker) }
+func (b *Bridge) Attach(broker *mqtt.Broker) {
+	if b.broker.Swap(broker) == nil {
+		close(b.there)
+	}
+}
 
 // Run does the bridge's work until stop is closed. fail is told what goes wrong.
 func (b *Bridge) Run(stop <-chan struct{}, fail func(error)) {

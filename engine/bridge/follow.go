@@ -19,6 +19,13 @@ const followStep = 200
 // follow reads the log from its cursor on until stop is closed.
 func (b *Bridge) follow(stop <-chan struct{}, fail func(error)) {
 	at := b.from
+	if b.p.Served { // a command that was read before there is a broker would be nobody's
+		select {
+		case <-stop:
+			return
+		case <-b.there:
+		}
+	}
 	if err := b.takeUpShadows(); err != nil {
 		fail(err)
 	}
