@@ -133,6 +133,11 @@ func (e *Engine) Bound(ctx context.Context, invite []byte) error {
 	if err1 != nil || err2 != nil || err3 != nil || !ok || cjson.KindOf(signed) != cjson.ObjectKind || user.Server() != e.Server {
 		return nil
 	}
+	// Anybody may say that an address is somebody's: nobody is asked for the sake of a
+	// user who is not here.
+	if num, err := e.Accounts.Find(user); err != nil || num == 0 {
+		return nil
+	}
 	err := e.exchange(ctx, id, [2]mxid.UserID{sender, user}, signed)
 	if err != nil {
 		e.say("a third-party invite of %s came to nothing: %v", user, err)

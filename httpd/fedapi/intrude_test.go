@@ -361,3 +361,26 @@ func TestReceiptsInNoThread(t *testing.T) {
 		t.Errorf("%d receipts, %v", n, err)
 	}
 }
+
+// Anybody may say that an address has found its user, and makes the hub ask nobody
+// with that, where there is no such user.
+func TestBoundToNobody(t *testing.T) {
+	v, alice := newVillain(t)
+	var asked atomic.Int64
+	v.answers(func(path string) (int, string) {
+		if strings.Contains(path, "exchange") {
+			asked.Add(1)
+		}
+		return 200, `{}`
+	})
+	for user, want := range map[mxid.UserID]int64{"@nobody:a.test": 0, alice.ID: 1} {
+		before := asked.Load()
+		invite := fmt.Sprintf(`{"invites":[{"mxid":%q,"sender":%q,"room_id":"!x:evil.test","signed":{"token":"t"}}]}`, user, v.user)
+		if r := alice.Ask("PUT", "/_matrix/federation/v1/3pid/onbind", invite); r.Status != 200 {
+			t.Error(r.Status, r.Body)
+		}
+		if got := asked.Load() - before; got != want {
+			t.Errorf("%s: %d questions, want %d", user, got, want)
+		}
+	}
+}

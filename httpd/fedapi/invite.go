@@ -1,6 +1,9 @@
 package fedapi
 
 import (
+	"context"
+	"time"
+
 	"hearth/engine/cjson"
 	"hearth/engine/fault"
 	"hearth/engine/federation"
@@ -108,8 +111,12 @@ func (a *API) exchange(r *wire.Req, origin mxid.Server) error {
 	return r.Empty()
 }
 
-// maxBound bounds the invites that one address brings.
-const maxBound = 50
+// Bounds of the invites that one address brings: how many they are, and how long the
+// servers of those who have invited may take together.
+const (
+	maxBound  = 50
+	boundTime = time.Minute
+)
 
 // bound hears from an identity server that an address has found its user: those
 // who invited the address have invited the user. The invites prove themselves.
@@ -123,7 +130,8 @@ func (a *API) bound(r *wire.Req) error {
 	if cjson.KindOf(list) != cjson.ArrayKind {
 		return fault.E(fault.BadJSON, "fedapi.bound", "invites must be a list")
 	}
-	ctx := r.Context()
+	ctx, cancel := context.WithTimeout(r.Context(), boundTime)
+	defer cancel()
 	n := 0
 	var away error
 	err = cjson.Array(list, func(invite []byte) bool {
