@@ -28,6 +28,8 @@ type answer struct {
 	news    bool // something is told
 
 	touched []touch
+	plain   filter.Filter            // f where the client has none
+	buf     [2]touch                 // touched, mostly
 	data    []datum                  // account data of rooms that changed
 	ignored map[mxid.UserID]struct{} // whose events are not shown; nil where there are none
 	reader  unread.Reader

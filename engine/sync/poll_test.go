@@ -260,3 +260,25 @@ func TestPollOfADeviceThatIsGone(t *testing.T) {
 		t.Fatalf("%s, %v", got.body, got.err)
 	}
 }
+
+// What one message costs in allocations for each client that waits.
+func TestDeliveryAllocs(t *testing.T) {
+	h := start(t)
+	r := h.create(alice, "")
+	h.join(r, bob)
+	c := h.client(bob, "")
+	c.sync()
+	h.say(r, alice, "m")
+	since, _ := parseToken(c.req.Since)
+	req := c.req
+	const most = 14
+	if n := testing.AllocsPerRun(100, func() {
+		a, err := h.answer(&req, since, true, 0)
+		if err != nil || !a.news {
+			t.Fatal(err)
+		}
+		h.Done(a.dst)
+	}); n > most {
+		t.Errorf("%v allocations", n)
+	}
+}

@@ -12,15 +12,15 @@ import (
 type section struct {
 	name string
 	is   func(t *touch) bool
-	add  func(t *touch, id mxid.RoomID) error
+	add  func(a *answer, t *touch, id mxid.RoomID) error
 }
 
-func (a *answer) sections() [4]section {
+func sections() [4]section {
 	return [...]section{
-		{`"join":{`, func(t *touch) bool { return t.member.Membership == room.Join }, a.appendJoined},
-		{`"invite":{`, func(t *touch) bool { return t.member.Membership == room.Invite }, a.appendInvite},
-		{`"knock":{`, func(t *touch) bool { return t.member.Membership == room.Knock }, a.appendKnock},
-		{`"leave":{`, func(t *touch) bool { return t.member.Membership == room.Leave || t.member.Membership == room.Ban }, a.appendLeft},
+		{`"join":{`, func(t *touch) bool { return t.member.Membership == room.Join }, (*answer).appendJoined},
+		{`"invite":{`, func(t *touch) bool { return t.member.Membership == room.Invite }, (*answer).appendInvite},
+		{`"knock":{`, func(t *touch) bool { return t.member.Membership == room.Knock }, (*answer).appendKnock},
+		{`"leave":{`, func(t *touch) bool { return t.member.Membership == room.Leave || t.member.Membership == room.Ban }, (*answer).appendLeft},
 	}
 }
 
@@ -37,7 +37,7 @@ type progress struct {
 // on with the next call; over says that it is through.
 func (a *answer) appendRooms() (over bool, err error) {
 	p, start := &a.progress, len(a.dst)
-	for sections := a.sections(); p.section < len(sections); p.section, p.at, p.some = p.section+1, 0, false {
+	for sections := sections(); p.section < len(sections); p.section, p.at, p.some = p.section+1, 0, false {
 		one := &sections[p.section]
 		for ; p.at < len(a.touched); p.at++ {
 			if a.most > 0 && len(a.dst) >= max(a.most, start+1) {
@@ -78,7 +78,7 @@ func (a *answer) appendOne(s *section, t *touch) error {
 	a.dst = append(cjson.AppendString(a.dst, id), `:{`...)
 	body, news := len(a.dst), a.news
 	a.news = false
-	if err := s.add(t, id); err != nil {
+	if err := s.add(a, t, id); err != nil {
 		return err
 	}
 	told := a.news

@@ -180,8 +180,9 @@ func (s *Sync) answer(req *Request, since token, known bool, most int) (*answer,
 	buf := s.buffer()
 	for range maxTries {
 		a := &answer{s: s, req: req, since: since, initial: !known, dst: buf[:0], most: most}
+		a.touched = a.buf[:0]
 		if a.f = req.Filter; a.f == nil {
-			a.f = &filter.Filter{}
+			a.f = &a.plain
 		}
 		// The counter is read before what it counts: what changes meanwhile is told
 		// twice rather than never.

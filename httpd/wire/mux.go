@@ -43,6 +43,7 @@ type Mux struct {
 	bodies  allowance              // for long bodies
 	crew    *crew.Crew             // serves the connections that waited
 	waiting atomic.Int32           // connections that wait for an answer
+	heads   sync.Pool              // of *[]byte, for what they are answered
 	resume  func(net.Conn, []byte) // gives one back to the server; nil until Attach
 }
 

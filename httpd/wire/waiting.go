@@ -31,6 +31,9 @@ const maxWaiting = 8192
 // it costs less than a second packet.
 const joinBody = 32 << 10
 
+// keepHead is how long an answer may be for its buffer to be used again.
+const keepHead = 8 << 10
+
 // writeWait bounds how long a peer may take to accept an answer.
 const writeWait = 30 * time.Second
 
@@ -96,12 +99,11 @@ func (w *Waiting) take(c net.Conn) {
 func (w *Waiting) Reply(status int, body []byte) {
 	defer w.mux.waiting.Add(-1)
 	joined := len(body) <= joinBody
-	room := 384
-	if joined {
-		room += len(body)
+	buf, _ := w.mux.heads.Get().(*[]byte)
+	if buf == nil {
+		buf = new([]byte)
 	}
-	head := make([]byte, 0, room)
-	head = append(head, "HTTP/1.1 "...)
+	head := append((*buf)[:0], "HTTP/1.1 "...)
 	head = strconv.AppendInt(head, int64(status), 10)
 	head = append(append(head, ' '), fasthttp.StatusMessage(status)...)
 	head = append(head, "\r\nContent-Type: "+contentJSON+
@@ -117,12 +119,16 @@ func (w *Waiting) Reply(status int, body []byte) {
 	if joined {
 		head, body = append(head, body...), nil
 	}
+	*buf = head
 	// The deadline stays: the server sets its own before it writes again.
 	err := w.conn.SetWriteDeadline(time.Now().Add(writeWait))
 	for _, part := range [...][]byte{head, body} {
 		if err == nil && len(part) > 0 {
 			_, err = w.conn.Write(part)
 		}
+	}
+	if cap(*buf) <= keepHead {
+		w.mux.heads.Put(buf)
 	}
 	if err != nil || w.close || w.mux.stopping() {
 		_ = w.conn.Close() // the peer is gone or told to go
