@@ -359,7 +359,7 @@ func offer(answer []byte) (token string, content []byte, err error) {
 		Keys    []key  `json:"public_keys"`
 		Public  string `json:"public_key"`
 	}
-	if json.Unmarshal(answer, &got) != nil || !opaque(got.Token) || len(got.Display) > 255 || len(got.Keys) > maxKeys {
+	if json.Unmarshal(answer, &got) != nil || !wire.Opaque(got.Token) || len(got.Display) > 255 || len(got.Keys) > maxKeys {
 		return "", nil, bad
 	}
 	if len(got.Keys) == 0 {

@@ -30,39 +30,18 @@ type tokenRequest struct {
 	Next    string  `json:"next_link"`
 }
 
-// opaque holds an id or secret of a client to its grammar.
-// Spec: client-server, POST /register/email/requestToken.
-func opaque(s string) bool {
-	if s == "" || len(s) > 255 {
-		return false
-	}
-	for i := range len(s) {
-		switch c := s[i]; {
-		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '.', c == '=', c == '_', c == '-':
-		default:
-			return false
-		}
-	}
-	return true
-}
-
 // check holds the request to its grammar; address says whether what it is about is there.
 func (q *tokenRequest) check(address bool) error {
 	const op = "clientapi.requestToken"
 	switch {
 	case q.Secret == nil || q.Attempt == nil || !address:
 		return fault.E(fault.Missing, op, "client_secret, send_attempt and an address are needed")
-	case !opaque(*q.Secret):
+	case !wire.Opaque(*q.Secret):
 		return fault.E(fault.Invalid, op, "client_secret has 1 to 255 characters of A-Z, a-z, 0-9 and .=_-")
-	case q.Next != "" && !webLink(q.Next):
+	case q.Next != "" && !wire.WebLink(q.Next):
 		return fault.E(fault.Invalid, op, "next_link must be a link")
 	}
 	return nil
-}
-
-func webLink(s string) bool {
-	u, err := url.Parse(s)
-	return err == nil && len(s) <= 2048 && (u.Scheme == "https" || u.Scheme == "http") && u.Host != ""
 }
 
 // unsupported is the answer where the hub cannot prove addresses of a kind.

@@ -13,21 +13,6 @@ import (
 	"hearth/httpd/wire"
 )
 
-// opaque holds an id or secret of a client to its grammar.
-func opaque(s string) bool {
-	if s == "" || len(s) > 255 {
-		return false
-	}
-	for i := range len(s) {
-		switch c := s[i]; {
-		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '.', c == '=', c == '_', c == '-':
-		default:
-			return false
-		}
-	}
-	return true
-}
-
 // proofRequest is what the requests for a proof have in common.
 type proofRequest struct {
 	Secret  *string `json:"client_secret"`
@@ -43,17 +28,12 @@ func (q *proofRequest) check(address bool) error {
 	switch {
 	case q.Secret == nil || q.Attempt == nil || !address:
 		return missing("client_secret, send_attempt and an address")
-	case !opaque(*q.Secret):
+	case !wire.Opaque(*q.Secret):
 		return fault.E(fault.Invalid, op, "client_secret has 1 to 255 characters of A-Z, a-z, 0-9 and .=_-")
-	case q.Next != "" && !webLink(q.Next):
+	case q.Next != "" && !wire.WebLink(q.Next):
 		return fault.E(fault.Invalid, op, "next_link must be a link")
 	}
 	return nil
-}
-
-func webLink(s string) bool {
-	u, err := url.Parse(s)
-	return err == nil && len(s) <= 2048 && (u.Scheme == "https" || u.Scheme == "http") && u.Host != ""
 }
 
 // Spec: identity service, POST /validate/email/requestToken.
@@ -144,7 +124,7 @@ func (c *credentials) check() error {
 	if c.SID == nil || c.Secret == nil {
 		return missing("sid and client_secret")
 	}
-	if !opaque(*c.SID) || !opaque(*c.Secret) {
+	if !wire.Opaque(*c.SID) || !wire.Opaque(*c.Secret) {
 		return fault.E(fault.Invalid, "idapi", "sid and client_secret have 1 to 255 characters of A-Z, a-z, 0-9 and .=_-")
 	}
 	return nil
