@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"hearth/engine/fault"
+	"hearth/engine/fields"
 	"hearth/engine/store"
 )
 
@@ -33,7 +34,7 @@ func (a *Accounts) AddBound(user uint32, b Bound) error {
 		return fault.E(fault.Forbidden, op, "a user has at most %d addresses bound", maxThreepids)
 	}
 	batch := a.st.NewBatch()
-	batch.Set(boundKey(user, b.Medium, b.Address), append(newRow(), b.Server...))
+	batch.Set(boundKey(user, b.Medium, b.Address), append(fields.New(), b.Server...))
 	return a.st.Commit(batch)
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"hearth/engine/cjson"
 	"hearth/engine/fault"
+	"hearth/engine/fields"
 	"hearth/engine/store"
 	"hearth/engine/stream"
 )
@@ -31,34 +32,34 @@ func deviceNum(user uint32, n uint64) uint64 { return uint64(user)<<32 | n&0xfff
 
 func (d *Device) append(dst []byte) []byte {
 	dst = binary.AppendUvarint(dst, d.Num)
-	dst = appendText(dst, d.Name)
+	dst = fields.AppendText(dst, d.Name)
 	var seen uint64
 	if !d.Seen.IsZero() {
 		seen = uint64(d.Seen.UnixMilli())
 	}
 	dst = binary.AppendUvarint(dst, seen)
-	dst = appendText(dst, string(d.SeenFrom.AsSlice()))
+	dst = fields.AppendText(dst, string(d.SeenFrom.AsSlice()))
 	for _, h := range [...]*tokenHash{&d.now.access, &d.now.refresh, &d.next.access, &d.next.refresh} {
 		if *h == (tokenHash{}) {
-			dst = appendText(dst, "")
+			dst = fields.AppendText(dst, "")
 		} else {
-			dst = appendText(dst, string(h[:]))
+			dst = fields.AppendText(dst, string(h[:]))
 		}
 	}
 	return dst
 }
 
 func parseDevice(id string, row []byte) (Device, error) {
-	r := readRow(row)
-	d := Device{ID: id, Num: r.num(), Name: r.text()}
-	if seen := r.num(); seen != 0 {
+	r := fields.Open(row)
+	d := Device{ID: id, Num: r.Uint(), Name: r.Text()}
+	if seen := r.Uint(); seen != 0 {
 		d.Seen = time.UnixMilli(int64(seen))
 	}
-	d.SeenFrom, _ = netip.AddrFromSlice(r.bytes())
+	d.SeenFrom, _ = netip.AddrFromSlice(r.Bytes())
 	for _, h := range [...]*tokenHash{&d.now.access, &d.now.refresh, &d.next.access, &d.next.refresh} {
-		copy(h[:], r.bytes())
+		copy(h[:], r.Bytes())
 	}
-	return d, r.err("a device")
+	return d, rowErr(&r, "a device")
 }
 
 // has says whether a token of the kind is one of the device's.
@@ -74,7 +75,7 @@ func deviceKey(user uint32, id string) []byte {
 }
 
 func setDevice(b *store.Batch, user uint32, d *Device) {
-	b.Set(deviceKey(user, d.ID), d.append(newRow()))
+	b.Set(deviceKey(user, d.ID), d.append(fields.New()))
 }
 
 // Devices lists a user's devices in the order of their ids.

@@ -8,6 +8,7 @@ import (
 
 	"hearth/engine/cjson"
 	"hearth/engine/fault"
+	"hearth/engine/fields"
 	"hearth/engine/store"
 	"hearth/engine/stream"
 )
@@ -121,7 +122,7 @@ func pusherUserKey(id PusherID, user uint32) []byte {
 
 func (p *Pusher) append(dst []byte) []byte {
 	for _, s := range [...]string{p.Kind, p.App, p.Key, p.AppName, p.DeviceName, p.Tag, p.Lang, string(p.Data)} {
-		dst = appendText(dst, s)
+		dst = fields.AppendText(dst, s)
 	}
 	dst = binary.AppendUvarint(dst, p.Device)
 	dst = binary.AppendUvarint(dst, uint64(p.Set.UnixMilli()))
@@ -129,11 +130,11 @@ func (p *Pusher) append(dst []byte) []byte {
 }
 
 func parsePusher(row []byte) (Pusher, error) {
-	r := readRow(row)
-	p := Pusher{Kind: r.text(), App: r.text(), Key: r.text(), AppName: r.text(), DeviceName: r.text(), Tag: r.text(), Lang: r.text()}
-	p.Data = []byte(r.text())
-	p.Device, p.Set, p.Since = r.num(), time.UnixMilli(int64(r.num())), stream.Pos(r.num())
-	return p, r.err("a pusher")
+	r := fields.Open(row)
+	p := Pusher{Kind: r.Text(), App: r.Text(), Key: r.Text(), AppName: r.Text(), DeviceName: r.Text(), Tag: r.Text(), Lang: r.Text()}
+	p.Data = []byte(r.Text())
+	p.Device, p.Set, p.Since = r.Uint(), time.UnixMilli(int64(r.Uint())), stream.Pos(r.Uint())
+	return p, rowErr(&r, "a pusher")
 }
 
 // PutPusher sets a pusher that CheckPusher let pass. Where alone is set, other
@@ -165,7 +166,7 @@ func (a *Accounts) PutPusher(tx *stream.Tx, user uint32, p Pusher, alone bool) e
 	} else if len(list) >= maxPushers {
 		return fault.E(fault.Forbidden, "account.PutPusher", "a user has at most %d pushers", maxPushers)
 	}
-	tx.Set(pusherKey(user, id), p.append(newRow()))
+	tx.Set(pusherKey(user, id), p.append(fields.New()))
 	tx.Set(pusherUserKey(id, user), nil)
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"hearth/engine/fault"
+	"hearth/engine/fields"
 	"hearth/engine/store"
 )
 
@@ -32,7 +33,7 @@ func registrationKey(token string) []byte {
 }
 
 func setRegistration(b *store.Batch, t *RegistrationToken) {
-	row := binary.AppendUvarint(newRow(), uint64(t.Uses))
+	row := binary.AppendUvarint(fields.New(), uint64(t.Uses))
 	row = binary.AppendUvarint(row, uint64(t.Completed))
 	var expires, claim uint64
 	if !t.Expires.IsZero() {
@@ -46,13 +47,13 @@ func setRegistration(b *store.Batch, t *RegistrationToken) {
 }
 
 func parseRegistration(token string, row []byte) (RegistrationToken, error) {
-	r := readRow(row)
-	t := RegistrationToken{Token: token, Uses: uint32(r.num()), Completed: uint32(r.num())}
-	if ms := r.num(); ms != 0 {
+	r := fields.Open(row)
+	t := RegistrationToken{Token: token, Uses: uint32(r.Uint()), Completed: uint32(r.Uint())}
+	if ms := r.Uint(); ms != 0 {
 		t.Expires = time.UnixMilli(int64(ms))
 	}
-	t.Claim = r.num() == 1
-	return t, r.err("a registration token")
+	t.Claim = r.Uint() == 1
+	return t, rowErr(&r, "a registration token")
 }
 
 // isRegistrationToken holds a token to the grammar.

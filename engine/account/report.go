@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"hearth/engine/fault"
+	"hearth/engine/fields"
 	"hearth/engine/mxid"
 	"hearth/engine/store"
 )
@@ -48,16 +49,16 @@ func (r *Report) append(dst []byte) []byte {
 		dst = binary.AppendUvarint(dst, v)
 	}
 	for _, s := range [...]string{string(r.Room), string(r.Event), string(r.User), r.Reason} {
-		dst = appendText(dst, s)
+		dst = fields.AppendText(dst, s)
 	}
 	return dst
 }
 
 func parseReport(num uint64, row []byte) (Report, error) {
-	r := readRow(row)
-	p := Report{Num: num, Kind: ReportKind(r.num()), At: time.UnixMilli(int64(r.num())), By: uint32(r.num()), Score: -int64(r.num())}
-	p.Room, p.Event, p.User, p.Reason = mxid.RoomID(r.text()), mxid.EventID(r.text()), mxid.UserID(r.text()), r.text()
-	return p, r.err("a report")
+	r := fields.Open(row)
+	p := Report{Num: num, Kind: ReportKind(r.Uint()), At: time.UnixMilli(int64(r.Uint())), By: uint32(r.Uint()), Score: -int64(r.Uint())}
+	p.Room, p.Event, p.User, p.Reason = mxid.RoomID(r.Text()), mxid.EventID(r.Text()), mxid.UserID(r.Text()), r.Text()
+	return p, rowErr(&r, "a report")
 }
 
 // AddReport keeps a report. When there are too many the oldest goes.
@@ -84,7 +85,7 @@ func (a *Accounts) AddReport(p Report) error {
 	if num > maxReports {
 		b.DeleteRange(reportKey(0), reportKey(num-maxReports+1))
 	}
-	b.Set(reportKey(num), p.append(newRow()))
+	b.Set(reportKey(num), p.append(fields.New()))
 	return a.st.Commit(b)
 }
 

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 
 	"hearth/engine/fault"
+	"hearth/engine/fields"
 	"hearth/engine/mxid"
 	"hearth/engine/store"
 	"hearth/engine/stream"
@@ -30,11 +31,11 @@ func (a *Accounts) Subscription(user, room uint32, root mxid.EventID) (s Subscri
 	if err != nil || !ok {
 		return s, false, err
 	}
-	r := readRow(row)
-	s.Pos = stream.Pos(r.num())
-	flags := r.num()
+	r := fields.Open(row)
+	s.Pos = stream.Pos(r.Uint())
+	flags := r.Uint()
 	s.Automatic, s.Ended = flags&1 != 0, flags&2 != 0
-	return s, true, r.err("a thread subscription")
+	return s, true, rowErr(&r, "a thread subscription")
 }
 
 // Subscribe has a user hear of a thread. cause is where the reply lies that had
@@ -80,7 +81,7 @@ func (a *Accounts) putSubscription(user, room uint32, root mxid.EventID, s Subsc
 		if s.Ended {
 			flags |= 2
 		}
-		row := binary.AppendUvarint(newRow(), uint64(tx.Next()-1))
+		row := binary.AppendUvarint(fields.New(), uint64(tx.Next()-1))
 		tx.Set(subscriptionKey(user, room, root), append(row, flags))
 		tx.Wake(user)
 		return nil

@@ -8,6 +8,7 @@ import (
 	"unicode"
 
 	"hearth/engine/fault"
+	"hearth/engine/fields"
 	"hearth/engine/store"
 	"hearth/engine/stream"
 )
@@ -99,9 +100,9 @@ func (a *Accounts) allThreepids(user uint32) ([]Threepid, error) {
 	var list []Threepid
 	err := a.st.ScanPrefix(threepidKey(user, "", "")[:5], func(key, val []byte) (bool, error) {
 		medium, address, _ := strings.Cut(string(key[5:]), "\x00")
-		r := readRow(val)
-		list = append(list, Threepid{medium, address, time.UnixMilli(int64(r.num())), time.UnixMilli(int64(r.num()))})
-		return true, r.err("an address")
+		r := fields.Open(val)
+		list = append(list, Threepid{medium, address, time.UnixMilli(int64(r.Uint())), time.UnixMilli(int64(r.Uint()))})
+		return true, rowErr(&r, "an address")
 	})
 	return list, err
 }
@@ -161,7 +162,7 @@ func (a *Accounts) putThreepid(tx *stream.Tx, user uint32, t Threepid) error {
 	if other != 0 && other != user {
 		return fault.E(fault.ThreepidInUse, op, "the address belongs to another user")
 	}
-	val := binary.AppendUvarint(newRow(), uint64(t.Validated.UnixMilli()))
+	val := binary.AppendUvarint(fields.New(), uint64(t.Validated.UnixMilli()))
 	tx.Set(threepidKey(user, t.Medium, t.Address), binary.AppendUvarint(val, uint64(a.millis())))
 	tx.Set(threepidUserKey(t.Medium, t.Address), store.U32(nil, user))
 	return nil

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"hearth/engine/fault"
+	"hearth/engine/fields"
 	"hearth/engine/store"
 )
 
@@ -37,14 +38,14 @@ func (t *tokenRow) append(dst []byte) []byte {
 	dst = binary.AppendUvarint(dst, t.kind)
 	dst = binary.AppendUvarint(dst, uint64(t.user))
 	dst = binary.AppendUvarint(dst, t.num)
-	dst = appendText(dst, t.device)
+	dst = fields.AppendText(dst, t.device)
 	return binary.AppendUvarint(dst, uint64(t.until))
 }
 
 func parseTokenRow(row []byte) (t tokenRow, err error) {
-	r := readRow(row)
-	t.kind, t.user, t.num, t.device, t.until = r.num(), uint32(r.num()), r.num(), r.text(), int64(r.num())
-	return t, r.err("a token")
+	r := fields.Open(row)
+	t.kind, t.user, t.num, t.device, t.until = r.Uint(), uint32(r.Uint()), r.Uint(), r.Text(), int64(r.Uint())
+	return t, rowErr(&r, "a token")
 }
 
 func tokenKey(h *tokenHash) []byte { return append(store.Token.Prefix(), h[:]...) }
@@ -105,7 +106,7 @@ func (a *Accounts) issue(b *store.Batch, user uint32, d *Device, refresh bool, l
 	if life > 0 {
 		row.until = a.millis() + life.Milliseconds()
 	}
-	b.Set(tokenKey(&p.access), row.append(newRow()))
+	b.Set(tokenKey(&p.access), row.append(fields.New()))
 	if !refresh {
 		return t, p, nil
 	}
@@ -113,7 +114,7 @@ func (a *Accounts) issue(b *store.Batch, user uint32, d *Device, refresh bool, l
 		return t, p, err
 	}
 	row.kind, row.until = tokenRefresh, 0
-	b.Set(tokenKey(&p.refresh), row.append(newRow()))
+	b.Set(tokenKey(&p.refresh), row.append(fields.New()))
 	return t, p, nil
 }
 

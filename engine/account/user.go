@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"hearth/engine/fault"
+	"hearth/engine/fields"
 	"hearth/engine/mxid"
 	"hearth/engine/store"
 	"hearth/engine/stream"
@@ -46,7 +47,7 @@ func (u *userRow) append(dst []byte) []byte {
 	dst = binary.AppendUvarint(dst, u.flags)
 	dst = binary.AppendUvarint(dst, uint64(u.created))
 	dst = binary.AppendUvarint(dst, u.devices)
-	return appendText(dst, u.password)
+	return fields.AppendText(dst, u.password)
 }
 
 func (u *userRow) has(flag uint64) bool { return u.flags&flag != 0 }
@@ -59,14 +60,16 @@ func (u *userRow) set(flag uint64, on bool) {
 }
 
 func parseUserRow(row []byte) (u userRow, err error) {
-	r := readRow(row)
-	u.flags, u.created, u.devices, u.password = r.num(), int64(r.num()), r.num(), r.text()
-	return u, r.err("a user")
+	r := fields.Open(row)
+	u.flags, u.created, u.devices, u.password = r.Uint(), int64(r.Uint()), r.Uint(), r.Text()
+	return u, rowErr(&r, "a user")
 }
 
 func userKey(user uint32) []byte { return store.U32(store.User.Prefix(), user) }
 
-func setUserRow(b *store.Batch, user uint32, u *userRow) { b.Set(userKey(user), u.append(newRow())) }
+func setUserRow(b *store.Batch, user uint32, u *userRow) {
+	b.Set(userKey(user), u.append(fields.New()))
+}
 
 // row reads a user's row. ok is false where the number is no user of this hub.
 func (a *Accounts) row(user uint32) (u userRow, ok bool, err error) {

@@ -8,6 +8,7 @@ import (
 
 	"hearth/engine/cjson"
 	"hearth/engine/fault"
+	"hearth/engine/fields"
 	"hearth/engine/store"
 )
 
@@ -43,20 +44,20 @@ func (v *Backup) append(dst []byte) []byte {
 	if v.deleted {
 		deleted = 1
 	}
-	dst = appendText(appendText(dst, v.Algorithm), v.AuthData)
+	dst = fields.AppendText(fields.AppendText(dst, v.Algorithm), v.AuthData)
 	dst = binary.AppendUvarint(binary.AppendUvarint(dst, v.Etag), v.Count)
 	return binary.AppendUvarint(dst, deleted)
 }
 
 func parseBackup(version uint32, row []byte) (Backup, error) {
-	d := read(row)
-	v := Backup{Version: version, Algorithm: string(d.bytes()), AuthData: bytes.Clone(d.bytes()), Etag: d.num(), Count: d.num()}
-	v.deleted = d.num() != 0
-	return v, d.err("a key backup")
+	d := fields.Open(row)
+	v := Backup{Version: version, Algorithm: string(d.Bytes()), AuthData: bytes.Clone(d.Bytes()), Etag: d.Uint(), Count: d.Uint()}
+	v.deleted = d.Uint() != 0
+	return v, rowErr(&d, "a key backup")
 }
 
 func setBackup(b *store.Batch, user uint32, v *Backup) {
-	b.Set(backupKey(user, v.Version), v.append(newRow()))
+	b.Set(backupKey(user, v.Version), v.append(fields.New()))
 }
 
 func (r *Records) holdBackups(user uint32) *sync.Mutex {

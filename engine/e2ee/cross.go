@@ -7,6 +7,7 @@ import (
 
 	"hearth/engine/cjson"
 	"hearth/engine/fault"
+	"hearth/engine/fields"
 	"hearth/engine/mxid"
 	"hearth/engine/store"
 	"hearth/engine/stream"
@@ -121,9 +122,9 @@ func (r *Records) crossKey(user uint32, u Usage) (*crossKey, error) {
 	if err != nil || !ok {
 		return nil, err
 	}
-	d := read(row)
-	k := &crossKey{id: string(d.bytes()), object: d.object()}
-	if err := d.err("a cross-signing key"); err != nil {
+	d := fields.Open(row)
+	k := &crossKey{id: string(d.Bytes()), object: objectOf(&d)}
+	if err := rowErr(&d, "a cross-signing key"); err != nil {
 		return nil, err
 	}
 	if k.pub, ok = publicKey(k.core, k.id); !ok {
@@ -224,7 +225,7 @@ func (r *Records) PutCrossKeys(tx *stream.Tx, user uint32, c *CrossKeys) error {
 			}
 		}
 		if k != nil {
-			tx.Set(crossKeyKey(user, u), k.append(appendText(newRow(), k.id)))
+			tx.Set(crossKeyKey(user, u), k.append(fields.AppendText(fields.New(), k.id)))
 		}
 	}
 	return nil

@@ -5,6 +5,7 @@ import (
 
 	"hearth/engine/cjson"
 	"hearth/engine/fault"
+	"hearth/engine/fields"
 	"hearth/engine/store"
 	"hearth/engine/stream"
 )
@@ -25,9 +26,9 @@ func (r *Records) dehydrated(user uint32) (d Dehydrated, ok bool, err error) {
 	if err != nil || !ok {
 		return d, false, err
 	}
-	p := read(row)
-	d.Num, d.ID, d.Data = p.num(), string(p.bytes()), p.bytes()
-	return d, true, p.err("a dehydrated device")
+	p := fields.Open(row)
+	d.Num, d.ID, d.Data = p.Uint(), string(p.Bytes()), p.Bytes()
+	return d, true, rowErr(&p, "a dehydrated device")
 }
 
 // Dehydrated reads a user's dehydrated device. NotFound where there is none.
@@ -60,6 +61,6 @@ func ParseDehydrated(body []byte) (d Dehydrated, err error) {
 // PutDehydrated makes a device the user's dehydrated one. The caller has dropped
 // the one before.
 func (r *Records) PutDehydrated(tx *stream.Tx, user uint32, d *Dehydrated) {
-	row := binary.AppendUvarint(newRow(), d.Num)
-	tx.Set(dehydratedKey(user), appendText(appendText(row, d.ID), d.Data))
+	row := binary.AppendUvarint(fields.New(), d.Num)
+	tx.Set(dehydratedKey(user), fields.AppendText(fields.AppendText(row, d.ID), d.Data))
 }

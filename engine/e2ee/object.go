@@ -7,6 +7,7 @@ import (
 
 	"hearth/engine/cjson"
 	"hearth/engine/fault"
+	"hearth/engine/fields"
 	"hearth/engine/mxid"
 )
 
@@ -150,7 +151,7 @@ func (o *object) verified(sig string, pub ed25519.PublicKey) bool {
 }
 
 func (o *object) append(dst []byte) []byte {
-	return appendText(appendText(dst, o.core), o.sigs)
+	return fields.AppendText(fields.AppendText(dst, o.core), o.sigs)
 }
 
-func (r *reader) object() object { return object{core: r.bytes(), sigs: r.bytes()} }
+func objectOf(r *fields.Reader) object { return object{core: r.Bytes(), sigs: r.Bytes()} }

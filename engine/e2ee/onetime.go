@@ -9,6 +9,7 @@ import (
 
 	"hearth/engine/cjson"
 	"hearth/engine/fault"
+	"hearth/engine/fields"
 	"hearth/engine/mxid"
 	"hearth/engine/store"
 )
@@ -87,11 +88,11 @@ func (r *Records) load(device uint64) (*supply, error) {
 func (r *Records) loadFallback(device uint64, s *supply) error {
 	prefix := store.U64(store.FallbackKey.Prefix(), device)
 	return r.st.ScanPrefix(prefix, func(key, row []byte) (bool, error) {
-		d := read(row)
-		if d.num() == 0 {
+		d := fields.Open(row)
+		if d.Uint() == 0 {
 			s.unused = append(s.unused, string(key[len(prefix):]))
 		}
-		return true, d.err("a fallback key")
+		return true, rowErr(&d, "a fallback key")
 	})
 }
 
@@ -105,8 +106,8 @@ func (r *Records) place(u *Upload) (after *supply, fresh []oneTime, err error) {
 	err = r.eachOneTime(u.Num, func(algorithm, row []byte, num uint64) error {
 		after.next = max(after.next, num+1)
 		after.add(string(algorithm), 1)
-		d := read(row)
-		id, json := d.bytes(), d.bytes()
+		d := fields.Open(row)
+		id, json := d.Bytes(), d.Bytes()
 		i, same := slices.BinarySearchFunc(u.oneTime, struct{}{}, func(k oneTime, _ struct{}) int {
 			return compareName(k.name, algorithm, id)
 		})
@@ -116,7 +117,7 @@ func (r *Records) place(u *Upload) (after *supply, fresh []oneTime, err error) {
 		if same {
 			known[i] = true
 		}
-		return d.err("a one-time key")
+		return rowErr(&d, "a one-time key")
 	})
 	if err != nil {
 		return nil, nil, err
@@ -149,9 +150,9 @@ func (r *Records) placeFallback(u *Upload, after *supply) error {
 			return err
 		}
 		if ok {
-			d := read(row)
-			d.num()
-			if string(d.bytes()) == k.id() && bytes.Equal(d.bytes(), k.json) {
+			d := fields.Open(row)
+			d.Uint()
+			if string(d.Bytes()) == k.id() && bytes.Equal(d.Bytes(), k.json) {
 				continue
 			}
 		}
@@ -177,7 +178,7 @@ func compareName(name string, algorithm, id []byte) int {
 func putOneTime(b *store.Batch, device uint64, fresh []oneTime, next uint64) {
 	for i := range fresh {
 		k := &fresh[i]
-		row := appendText(appendText(newRow(), k.id()), k.json)
+		row := fields.AppendText(fields.AppendText(fields.New(), k.id()), k.json)
 		b.Set(store.U64(oneTimePrefix(device, k.algorithm()), next+uint64(i)), row)
 	}
 }
@@ -194,7 +195,7 @@ func fallbackRow[S ~string | ~[]byte](used bool, id S, json []byte) []byte {
 	if used {
 		flag = 1
 	}
-	return appendText(appendText(binary.AppendUvarint(newRow(), flag), id), json)
+	return fields.AppendText(fields.AppendText(binary.AppendUvarint(fields.New(), flag), id), json)
 }
 
 // AppendCounts appends how many one-time keys a device has left, by algorithm.
@@ -332,11 +333,11 @@ func (r *Records) claim(list []Claim) (*store.Batch, error) {
 func (r *Records) take(b *store.Batch, c *Claim) error {
 	s := r.supply[c.Num]
 	err := r.st.ScanPrefix(oneTimePrefix(c.Num, c.Algorithm), func(key, row []byte) (bool, error) {
-		d := read(row)
-		c.KeyID = c.Algorithm + ":" + string(d.bytes())
-		c.Key = slices.Clone(d.bytes())
+		d := fields.Open(row)
+		c.KeyID = c.Algorithm + ":" + string(d.Bytes())
+		c.Key = slices.Clone(d.Bytes())
 		b.Delete(key)
-		return false, d.err("a one-time key")
+		return false, rowErr(&d, "a one-time key")
 	})
 	if err != nil {
 		return err
@@ -352,16 +353,16 @@ func (r *Records) take(b *store.Batch, c *Claim) error {
 	if err != nil || !ok {
 		return err
 	}
-	d := read(row)
-	used, id := d.num() != 0, d.bytes()
-	c.KeyID, c.Key = c.Algorithm+":"+string(id), d.bytes()
+	d := fields.Open(row)
+	used, id := d.Uint() != 0, d.Bytes()
+	c.KeyID, c.Key = c.Algorithm+":"+string(id), d.Bytes()
 	if !used {
 		b.Set(key, fallbackRow(true, id, c.Key))
 		if s != nil {
 			s.use(c.Algorithm)
 		}
 	}
-	return d.err("a fallback key")
+	return rowErr(&d, "a fallback key")
 }
 
 // AppendClaimed appends what was claimed, by user and device. The list is in the

@@ -5,6 +5,7 @@ import (
 
 	"hearth/engine/cjson"
 	"hearth/engine/fault"
+	"hearth/engine/fields"
 	"hearth/engine/mxid"
 	"hearth/engine/store"
 	"hearth/engine/stream"
@@ -42,18 +43,16 @@ func (r *Records) Remote(user uint32) (l Remote, ok bool, err error) {
 	if err != nil || !ok {
 		return l, false, err
 	}
-	d := read(row)
-	l.Stale = d.num() != 0
-	if !d.bad {
-		l.Stream, _ = binary.Varint(d.rest)
-	}
-	return l, true, d.err("a list of devices elsewhere")
+	d := fields.Open(row)
+	l.Stale = d.Uint() != 0
+	l.Stream = d.Int()
+	return l, true, rowErr(&d, "a list of devices elsewhere")
 }
 
 // Stale calls f for the users whose lists have to be fetched anew.
 func (r *Records) Stale(f func(user uint32)) error {
 	return r.each(store.RemoteList, func(key, row []byte) error {
-		if d := read(row); len(key) == 4 && d.num() != 0 {
+		if d := fields.Open(row); len(key) == 4 && d.Uint() != 0 {
 			f(binary.BigEndian.Uint32(key))
 		}
 		return nil
@@ -63,14 +62,14 @@ func (r *Records) Stale(f func(user uint32)) error {
 // RemoteDevices lists a user's devices elsewhere that have keys.
 func (r *Records) RemoteDevices(user uint32) (list []Device, err error) {
 	err = r.st.ScanPrefix(store.U32(store.DeviceKeys.Prefix(), user), func(key, row []byte) (bool, error) {
-		d := read(row)
-		num := d.num()
-		d.object()
-		name := string(d.bytes())
+		d := fields.Open(row)
+		num := d.Uint()
+		objectOf(&d)
+		name := string(d.Bytes())
 		if num == remoteNum(user) {
 			list = append(list, Device{ID: string(key[5:]), Num: num, Name: name})
 		}
-		return true, d.err("a device's keys")
+		return true, rowErr(&d, "a device's keys")
 	})
 	return list, err
 }
@@ -178,7 +177,7 @@ func (r *Records) PutRemote(user uint32, f *Fetched, wake []uint32) error {
 			return err
 		}
 		l := Remote{Stream: f.Stream}
-		tx.Set(remoteKey(user), l.append(newRow()))
+		tx.Set(remoteKey(user), l.append(fields.New()))
 		return r.told(tx, user, wake)
 	})
 	r.remote.Unlock()
@@ -195,8 +194,8 @@ func (r *Records) putRemoteDevice(tx *stream.Tx, user uint32, d *RemoteDevice) e
 		dropSignatures(tx.Batch, user, d.ID)
 		return nil
 	}
-	row := d.keys.append(binary.AppendUvarint(newRow(), remoteNum(user)))
-	tx.Set(key, appendText(row, d.name))
+	row := d.keys.append(binary.AppendUvarint(fields.New(), remoteNum(user)))
+	tx.Set(key, fields.AppendText(row, d.name))
 	return nil
 }
 
@@ -218,7 +217,7 @@ func (r *Records) putRemoteCross(tx *stream.Tx, user uint32, c *CrossKeys, all b
 		if k == nil {
 			tx.Delete(crossKeyKey(user, u))
 		} else {
-			tx.Set(crossKeyKey(user, u), k.append(appendText(newRow(), k.id)))
+			tx.Set(crossKeyKey(user, u), k.append(fields.AppendText(fields.New(), k.id)))
 		}
 	}
 	return nil
@@ -245,7 +244,7 @@ func (r *Records) Heard(user uint32, d *RemoteDevice, streamID int64, prev []int
 		case l.Stale || !follows:
 			stale = true
 			l.Stale = true
-			tx.Set(remoteKey(user), l.append(newRow()))
+			tx.Set(remoteKey(user), l.append(fields.New()))
 		default:
 			full, err := r.remoteFull(user, d)
 			if err != nil {
@@ -257,7 +256,7 @@ func (r *Records) Heard(user uint32, d *RemoteDevice, streamID int64, prev []int
 			} else if err := r.putRemoteDevice(tx, user, d); err != nil {
 				return err
 			}
-			tx.Set(remoteKey(user), l.append(newRow()))
+			tx.Set(remoteKey(user), l.append(fields.New()))
 		}
 		return r.told(tx, user, wake)
 	})
@@ -314,7 +313,7 @@ func (r *Records) MarkStale(user uint32) error {
 	}
 	l.Stale = true
 	b := r.st.NewBatch()
-	b.Set(remoteKey(user), l.append(newRow()))
+	b.Set(remoteKey(user), l.append(fields.New()))
 	return r.st.Apply(b)
 }
 

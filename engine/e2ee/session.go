@@ -9,6 +9,7 @@ import (
 
 	"hearth/engine/cjson"
 	"hearth/engine/fault"
+	"hearth/engine/fields"
 	"hearth/engine/store"
 )
 
@@ -108,13 +109,13 @@ func (k *SessionKey) append(dst []byte) []byte {
 		verified = 1
 	}
 	dst = binary.AppendUvarint(binary.AppendUvarint(binary.AppendUvarint(dst, verified), k.first), k.forwarded)
-	return appendText(dst, k.data)
+	return fields.AppendText(dst, k.data)
 }
 
 func (k *SessionKey) parse(row []byte) error {
-	d := read(row)
-	k.verified, k.first, k.forwarded, k.data = d.num() != 0, d.num(), d.num(), d.bytes()
-	return d.err("a backed-up key")
+	d := fields.Open(row)
+	k.verified, k.first, k.forwarded, k.data = d.Uint() != 0, d.Uint(), d.Uint(), d.Bytes()
+	return rowErr(&d, "a backed-up key")
 }
 
 // better says whether k replaces a key that is there: one from a verified device
@@ -177,7 +178,7 @@ func (r *Records) PutSessionKeys(user, version uint32, list []SessionKey) (Backu
 			v.Count++
 		}
 		put[string(key)] = true
-		b.Set(key, k.append(newRow()))
+		b.Set(key, k.append(fields.New()))
 	}
 	if v.Count > maxBackup {
 		b.Drop()

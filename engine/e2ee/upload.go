@@ -9,6 +9,7 @@ import (
 
 	"hearth/engine/cjson"
 	"hearth/engine/fault"
+	"hearth/engine/fields"
 	"hearth/engine/store"
 	"hearth/engine/stream"
 )
@@ -115,9 +116,9 @@ func (r *Records) deviceKeys(user uint32, id string) (k deviceKeys, ok bool, err
 	if err != nil || !ok {
 		return k, false, err
 	}
-	d := read(row)
-	k.num, k.object = d.num(), d.object()
-	return k, true, d.err("a device's keys")
+	d := fields.Open(row)
+	k.num, k.object = d.Uint(), objectOf(&d)
+	return k, true, rowErr(&d, "a device's keys")
 }
 
 // HasKeys says whether a device has keys, so that others see it.
@@ -218,7 +219,7 @@ func (r *Records) putDevice(tx *stream.Tx, u *Upload) error {
 	if ok && !bytes.Equal(old.core, u.keys.core) {
 		dropSignatures(tx.Batch, u.User, u.Device)
 	}
-	row := binary.AppendUvarint(newRow(), u.Num)
+	row := binary.AppendUvarint(fields.New(), u.Num)
 	tx.Set(deviceKeysKey(u.User, u.Device), u.keys.append(row))
 	return nil
 }

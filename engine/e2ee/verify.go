@@ -3,6 +3,7 @@ package e2ee
 import (
 	"encoding/binary"
 
+	"hearth/engine/fields"
 	"hearth/engine/store"
 	"hearth/engine/stream"
 )
@@ -27,9 +28,9 @@ func (r *Records) each(t store.Table, f func(key, row []byte) error) error {
 
 func (r *Records) verifyKeys(bad func(format string, args ...any)) error {
 	err := r.each(store.DeviceKeys, func(key, row []byte) error {
-		d := read(row)
-		num, o := d.num(), d.object()
-		if len(key) < 4 || d.bad || len(o.core) < 2 || len(o.sigs) < 2 {
+		d := fields.Open(row)
+		num, o := d.Uint(), objectOf(&d)
+		if len(key) < 4 || d.Cut() || len(o.core) < 2 || len(o.sigs) < 2 {
 			bad("the keys of device %x cannot be read", key)
 		} else if user := binary.BigEndian.Uint32(key); num>>32 != uint64(user) {
 			bad("the keys of device %q of user %d are those of device %x", key[4:], user, num)
@@ -54,9 +55,9 @@ func (r *Records) verifyKeys(bad func(format string, args ...any)) error {
 		return err
 	}
 	return r.each(store.OneTimeKey, func(key, row []byte) error {
-		d := read(row)
-		d.bytes()
-		if d.bytes(); d.bad {
+		d := fields.Open(row)
+		d.Bytes()
+		if d.Bytes(); d.Cut() {
 			bad("the one-time key %x cannot be read", key)
 		}
 		return nil

@@ -3,6 +3,7 @@ package mqtt
 import (
 	"slices"
 
+	"hearth/engine/fields"
 	"hearth/engine/store"
 )
 
@@ -153,7 +154,7 @@ func (s *session) replayRow(batch *store.Batch, q *queued) {
 	if !s.kept {
 		return
 	}
-	row := appendEntry(nil, entry{qos: q.qos, retain: true, ids: q.ids, inline: appendMessage(appendText(nil, q.m.Topic), q.m)})
+	row := appendEntry(nil, entry{qos: q.qos, retain: true, ids: q.ids, inline: appendMessage(fields.AppendText(nil, q.m.Topic), q.m)})
 	q.size = int32(len(row) + 32)
 	s.onDisk += int64(q.size)
 	s.count++

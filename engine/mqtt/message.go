@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"time"
+
+	"hearth/engine/fields"
 )
 
 // The optional fields of a stored message, as bits of its first byte.
@@ -35,137 +37,82 @@ func appendMessage(dst []byte, m *Message) []byte {
 	}
 	if m.ContentType != "" {
 		dst[at] |= hasContentType
-		dst = appendText(dst, m.ContentType)
+		dst = fields.AppendText(dst, m.ContentType)
 	}
 	if m.ResponseTopic != "" {
 		dst[at] |= hasResponseTopic
-		dst = appendText(dst, m.ResponseTopic)
+		dst = fields.AppendText(dst, m.ResponseTopic)
 	}
 	if m.Correlation != nil {
 		dst[at] |= hasCorrelation
-		dst = appendText(dst, string(m.Correlation))
+		dst = fields.AppendText(dst, m.Correlation)
 	}
 	if len(m.User) > 0 {
 		dst[at] |= hasUser
 		dst = binary.AppendUvarint(dst, uint64(len(m.User)))
 		for _, p := range m.User {
-			dst = appendText(appendText(dst, p.Key), p.Value)
+			dst = fields.AppendText(fields.AppendText(dst, p.Key), p.Value)
 		}
 	}
 	if m.From.Name != "" {
 		dst[at] |= hasFrom
-		dst = appendText(dst, m.From.Name)
+		dst = fields.AppendText(dst, m.From.Name)
 	}
 	return append(dst, m.Payload...)
 }
 
-func appendText(dst []byte, s string) []byte {
-	dst = binary.AppendUvarint(dst, uint64(len(s)))
-	return append(dst, s...)
-}
-
-// cutter takes a row apart; after a first mistake everything is empty.
-type cutter struct {
-	b   []byte
-	bad bool
-}
-
-func (c *cutter) uvarint() uint64 {
-	v, n := binary.Uvarint(c.b)
-	if n <= 0 {
-		c.b, c.bad = nil, true
-		return 0
-	}
-	c.b = c.b[n:]
-	return v
-}
-
-func (c *cutter) varint() int64 {
-	v, n := binary.Varint(c.b)
-	if n <= 0 {
-		c.b, c.bad = nil, true
-		return 0
-	}
-	c.b = c.b[n:]
-	return v
-}
-
-func (c *cutter) byte() byte {
-	if len(c.b) == 0 {
-		c.bad = true
-		return 0
-	}
-	v := c.b[0]
-	c.b = c.b[1:]
-	return v
-}
-
-func (c *cutter) text() string { return string(c.skip()) }
-
-// skip is a text that is not kept.
-func (c *cutter) skip() []byte {
-	n := c.uvarint()
-	if n > uint64(len(c.b)) {
-		c.b, c.bad = nil, true
-		return nil
-	}
-	s := c.b[:n]
-	c.b = c.b[n:]
-	return s
-}
-
 // senderOf reads who published a stored message; empty: the hub itself.
 func senderOf(b []byte) string {
-	c := cutter{b: b}
-	has, _ := c.byte(), c.byte()
+	c := fields.Of(b)
+	has, _ := c.Byte(), c.Byte()
 	if has&hasExpiry != 0 {
-		c.varint()
+		c.Int()
 	}
 	for _, field := range [...]byte{hasContentType, hasResponseTopic, hasCorrelation} {
 		if has&field != 0 {
-			c.skip()
+			c.Bytes()
 		}
 	}
 	if has&hasUser != 0 {
-		for range 2 * min(c.uvarint(), uint64(len(c.b))) {
-			c.skip()
+		for range 2 * min(c.Uint(), uint64(len(c.Rest))) {
+			c.Bytes()
 		}
 	}
 	if has&hasFrom == 0 {
 		return ""
 	}
-	return c.text()
+	return c.Text()
 }
 
 // readMessage reads what appendMessage wrote. It keeps nothing of b.
 func readMessage(topic string, b []byte) (*Message, error) {
-	c := cutter{b: b}
-	has, flags := c.byte(), c.byte()
+	c := fields.Of(b)
+	has, flags := c.Byte(), c.Byte()
 	m := &Message{Topic: topic, QoS: flags & 3, Retain: flags&4 != 0, Text: has&hasText != 0}
 	if has&hasExpiry != 0 {
-		m.Expires = time.UnixMilli(c.varint())
+		m.Expires = time.UnixMilli(c.Int())
 	}
 	if has&hasContentType != 0 {
-		m.ContentType = c.text()
+		m.ContentType = c.Text()
 	}
 	if has&hasResponseTopic != 0 {
-		m.ResponseTopic = c.text()
+		m.ResponseTopic = c.Text()
 	}
 	if has&hasCorrelation != 0 {
-		m.Correlation = []byte(c.text())
+		m.Correlation = []byte(c.Text())
 	}
 	if has&hasUser != 0 {
-		for range min(c.uvarint(), uint64(len(c.b))) {
-			m.User = append(m.User, Pair{c.text(), c.text()})
+		for range min(c.Uint(), uint64(len(c.Rest))) {
+			m.User = append(m.User, Pair{c.Text(), c.Text()})
 		}
 	}
 	if has&hasFrom != 0 {
-		m.From.Name = c.text()
+		m.From.Name = c.Text()
 	}
-	if c.bad || m.QoS > 2 {
+	if c.Cut() || m.QoS > 2 {
 		return nil, errRow
 	}
-	m.Payload = append([]byte(nil), c.b...)
+	m.Payload = append([]byte(nil), c.Rest...)
 	return m, nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 
 	"hearth/engine/fault"
+	"hearth/engine/fields"
 	"hearth/engine/store"
 )
 
@@ -212,7 +213,7 @@ func (p *publication) add(b *Broker, batch *store.Batch) {
 	}
 	var text []byte
 	if waits > 0 {
-		text = appendMessage(appendText(nil, p.m.Topic), p.m)
+		text = appendMessage(fields.AppendText(nil, p.m.Topic), p.m)
 	}
 	if waits > 1 {
 		p.body = b.bodies.make(waits)
@@ -358,7 +359,7 @@ func (s *session) spill(q *queued) {
 	if s.num == 0 {
 		s.num = s.b.spillNum.Add(1)
 	}
-	row := appendEntry(nil, entry{qos: q.qos, retain: q.retain, ids: q.ids, inline: appendMessage(appendText(nil, q.m.Topic), q.m)})
+	row := appendEntry(nil, entry{qos: q.qos, retain: q.retain, ids: q.ids, inline: appendMessage(fields.AppendText(nil, q.m.Topic), q.m)})
 	size := int64(len(row) + 32)
 	if s.onDisk+size > s.b.limits.Queue || s.b.queued.Load()+size > s.b.limits.AllQueues {
 		s.b.do(func() { s.b.endHeavy(s) })

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"hearth/engine/fields"
 	"hearth/engine/store"
 )
 
@@ -64,19 +65,19 @@ func appendEntry(dst []byte, e entry) []byte {
 }
 
 func readEntry(b []byte) (entry, error) {
-	c := cutter{b: b}
-	flags := c.byte()
+	c := fields.Of(b)
+	flags := c.Byte()
 	e := entry{qos: flags & 3, retain: flags&entryRetain != 0, released: flags&entryReleased != 0}
 	if flags&entryIDs != 0 {
-		for range min(c.uvarint(), uint64(len(c.b))) {
-			e.ids = append(e.ids, uint32(c.uvarint()))
+		for range min(c.Uint(), uint64(len(c.Rest))) {
+			e.ids = append(e.ids, uint32(c.Uint()))
 		}
 	}
 	if flags&entryBody != 0 {
-		e.body = c.uvarint()
+		e.body = c.Uint()
 	}
-	e.inline = c.b
-	if c.bad {
+	e.inline = c.Rest
+	if c.Cut() {
 		return e, errRow
 	}
 	return e, nil
@@ -96,12 +97,12 @@ func (b *Broker) message(e *entry) (*Message, error) {
 			return nil, errRow
 		}
 	}
-	c := cutter{b: text}
-	topic := c.text()
-	if c.bad {
+	c := fields.Of(text)
+	topic := c.Text()
+	if c.Cut() {
 		return nil, errRow
 	}
-	return readMessage(topic, c.b)
+	return readMessage(topic, c.Rest)
 }
 
 // sessionRow is a session as the store keeps it.
@@ -118,7 +119,7 @@ type sessionRow struct {
 
 func appendSession(dst []byte, r *sessionRow) []byte {
 	dst = append(dst, r.version)
-	dst = appendText(appendText(dst, r.key), r.token)
+	dst = fields.AppendText(fields.AppendText(dst, r.key), r.token)
 	dst = binary.AppendUvarint(dst, uint64(r.expiry))
 	dst = binary.AppendVarint(dst, r.left)
 	dst = binary.AppendUvarint(dst, r.sent)
@@ -127,26 +128,26 @@ func appendSession(dst []byte, r *sessionRow) []byte {
 	}
 	dst = binary.AppendUvarint(append(dst, 1), uint64(r.willWait))
 	dst = binary.AppendUvarint(dst, uint64(r.will.lasts))
-	return appendMessage(appendText(dst, r.will.Topic), r.will)
+	return appendMessage(fields.AppendText(dst, r.will.Topic), r.will)
 }
 
 func readSession(b []byte) (*sessionRow, error) {
-	c := cutter{b: b}
-	r := &sessionRow{version: c.byte(), key: c.text(), token: c.text(), expiry: uint32(c.uvarint()), left: c.varint(), sent: c.uvarint()}
-	if c.byte() == 1 {
-		r.willWait = uint32(c.uvarint())
-		lasts := uint32(c.uvarint())
-		topic := c.text()
-		if c.bad {
+	c := fields.Of(b)
+	r := &sessionRow{version: c.Byte(), key: c.Text(), token: c.Text(), expiry: uint32(c.Uint()), left: c.Int(), sent: c.Uint()}
+	if c.Byte() == 1 {
+		r.willWait = uint32(c.Uint())
+		lasts := uint32(c.Uint())
+		topic := c.Text()
+		if c.Cut() {
 			return nil, errRow
 		}
 		var err error
-		if r.will, err = readMessage(topic, c.b); err != nil {
+		if r.will, err = readMessage(topic, c.Rest); err != nil {
 			return nil, err
 		}
 		r.will.Will, r.will.lasts = true, lasts
 	}
-	if c.bad || !strings.Contains(r.key, "\x00") {
+	if c.Cut() || !strings.Contains(r.key, "\x00") {
 		return nil, errRow
 	}
 	return r, nil
@@ -176,12 +177,12 @@ func appendFilter(dst []byte, u *subscription) []byte {
 }
 
 func readFilter(name string, b []byte) (*subscription, error) {
-	c := cutter{b: b}
-	flags := c.byte()
+	c := fields.Of(b)
+	flags := c.Byte()
 	u := &subscription{qos: flags & 3, handling: flags >> 2 & 3, noLocal: flags&(1<<4) != 0, asPublished: flags&(1<<5) != 0, replay: flags&(1<<6) != 0}
-	u.id = uint32(c.uvarint())
+	u.id = uint32(c.Uint())
 	u.group, u.filter, _ = SplitShared(name)
-	if c.bad || !ValidFilter(name) {
+	if c.Cut() || !ValidFilter(name) {
 		return nil, errRow
 	}
 	return u, nil
