@@ -51,6 +51,7 @@ func (h *hub) updates(socket string) *adminapi.Updates {
 		return nil
 	}
 	var one sync.Mutex // held while an archive is brought
+	incoming := filepath.Join(h.config.DataDir, "update.incoming")
 	return &adminapi.Updates{
 		Order: func(order string) ([]byte, error) {
 			s, err := update.Ask(socket, order)
@@ -64,7 +65,15 @@ func (h *hub) updates(socket string) *adminapi.Updates {
 				return fault.E(fault.Unknown, "hearth.update", "another archive is on its way")
 			}
 			defer one.Unlock()
-			return bring(archive, filepath.Join(h.config.DataDir, "update.incoming"))
+			switch s, err := update.Ask(socket, "status"); {
+			case err != nil:
+				return fault.E(fault.Unknown, "hearth.update", "the box does not answer: %v", err)
+			case s.Doing != "":
+				return fault.E(fault.Unknown, "hearth.update", "an update is under way: %s", s.Doing)
+			case s.Trial:
+				return fault.E(fault.Unknown, "hearth.update", "version %s is on trial; that takes some minutes", s.Version)
+			}
+			return bring(archive, incoming)
 		},
 	}
 }

@@ -16,10 +16,10 @@ import (
 	"hearth/firmware/update"
 )
 
-// cmdline is what the kernel is told besides where its root is. A kernel that fails starts the board anew, which ends a
-// trial.
+// cmdline is what the kernel is told besides where its root is. A kernel that fails, or finds no root for a minute,
+// starts the board anew, which ends a trial.
 func (o *Options) cmdline() string {
-	return o.Board.Cmdline + " ro rootfstype=ext4 rootwait init=/init panic=10 oops=panic loglevel=5 printk.devkmsg=on"
+	return o.Board.Cmdline + " ro rootfstype=ext4 rootwait=60 init=/init panic=10 oops=panic loglevel=5 printk.devkmsg=on"
 }
 
 // startFiles gives all that starts a root: kernel, firmware, and the words for both.
@@ -122,6 +122,9 @@ const intro = `# The settings of this hub. Take the # away in front of what you 
 #box_wifi_ssid = "my network"
 #box_wifi_password = "its password"
 #box_wifi_country = "DE"
+
+# Where the box looks for a newer version of itself once a day.
+#box_update_url = "https://example.org/hearth-rpi.update"
 
 # "owner": the box shows a new claim code, for a new password. "factory": it deletes the hub and everything that it keeps.
 #box_reset = "owner"
