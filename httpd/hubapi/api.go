@@ -45,8 +45,8 @@ func (a *API) Routes() []wire.Route {
 	return []wire.Route{
 		{Method: "GET", Pattern: base + "/things/{name}/shadow", Handle: a.shadows, Flags: wire.Auth},
 		{Method: "GET", Pattern: one, Handle: a.shadow, Flags: wire.Auth},
-		{Method: "PUT", Pattern: one + "/desired", Handle: a.desire, Flags: wire.Auth, Body: shadow.MaxValue},
-		{Method: "DELETE", Pattern: one, Handle: a.deleteShadow, Flags: wire.Auth | wire.EmptyBody},
+		{Method: "PUT", Pattern: one + "/desired", Handle: a.desire, Flags: wire.Auth | wire.Active, Body: shadow.MaxValue},
+		{Method: "DELETE", Pattern: one, Handle: a.deleteShadow, Flags: wire.Auth | wire.Active | wire.EmptyBody},
 		{Method: "GET", Pattern: base + "/telemetry", Handle: a.topics, Flags: wire.Auth},
 		{Method: "GET", Pattern: base + "/telemetry/{topic}", Handle: a.points, Flags: wire.Auth},
 		{Method: "GET", Pattern: base + "/export", Handle: a.export, Flags: wire.Auth},

@@ -98,6 +98,29 @@ func TestShadowAPI(t *testing.T) {
 	}
 }
 
+// Who is suspended reads, and sets nothing.
+func TestShadowsOfTheSuspended(t *testing.T) {
+	h := start(t)
+	alice := h.user("alice", false)
+	_, err := h.e.CreateRoom(&engine.NewRoom{Creator: "@alice:hub.test", Alias: "house"})
+	h.ok(err)
+	_, err = h.e.AddThing("lamp", nil)
+	h.ok(err)
+	_, _, err = h.e.Shadows.Report("lamp", "lamp/state", []byte(`{"on":false}`), false)
+	h.ok(err)
+	num, err := h.e.Accounts.Find("@alice:hub.test")
+	h.ok(err)
+	h.ok(h.e.Accounts.SetSuspended(num, true))
+	const one = "/things/lamp/shadow/lamp%2Fstate"
+	for _, c := range []struct{ method, path, body, want string }{
+		{"GET", one, "", "200 "}, {"PUT", one + "/desired", `{"on":true}`, "403 "}, {"DELETE", one, "", "403 "},
+	} {
+		if got := h.ask(alice, c.method, c.path, c.body); !strings.HasPrefix(got, c.want) {
+			t.Errorf("%s %s: %s", c.method, c.path, got)
+		}
+	}
+}
+
 func TestTelemetryAPI(t *testing.T) {
 	h := start(t)
 	bob, root := h.user("bob", false), h.user("root", true)

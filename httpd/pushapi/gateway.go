@@ -75,6 +75,8 @@ type Gateway struct {
 	order   [maxTold][16]byte     // the same in the order in which it goes; guarded by mu
 	next    int
 	servers map[string]bool // hosts that take UnifiedPush; guarded by mu
+
+	misses misses
 }
 
 const (
@@ -147,9 +149,14 @@ func (g *Gateway) notify(r *wire.Req) error {
 	if err != nil {
 		return err
 	}
+	from, now := network(r.Remote()), g.o.Now()
+	if err := g.misses.admit(from, now); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), notifyTime)
 	defer cancel()
-	answer, err := g.Notify(ctx, body)
+	answer, missed, err := g.deliver(ctx, body)
+	g.misses.add(from, missed, now)
 	if err != nil {
 		return err
 	}
@@ -162,16 +169,22 @@ func (g *Gateway) notify(r *wire.Req) error {
 // Errors: BadJSON, Missing, Busy where some device could not be told and the
 // whole is to be sent again; who was told then is not told twice.
 func (g *Gateway) Notify(ctx context.Context, body []byte) ([]byte, error) {
+	answer, _, err := g.deliver(ctx, body)
+	return answer, err
+}
+
+// deliver is Notify; missed is how many devices were not told.
+func (g *Gateway) deliver(ctx context.Context, body []byte) (answer []byte, missed int, err error) {
 	const op = "pushapi.Notify"
 	n, err := parse(body)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	select {
 	case g.places <- struct{}{}:
 		defer func() { <-g.places }()
 	default:
-		return nil, fault.E(fault.Busy, op, "too many notifications are on their way")
+		return nil, 0, fault.E(fault.Busy, op, "too many notifications are on their way")
 	}
 	outcomes := make([]error, len(n.Devices))
 	turn := make(chan struct{}, atOnce)
@@ -186,8 +199,14 @@ func (g *Gateway) Notify(ctx context.Context, body []byte) ([]byte, error) {
 	all.Wait()
 	dst := []byte(`{"rejected":[`)
 	first := true
+	for _, err := range outcomes {
+		if err != nil {
+			missed++
+		}
+	}
 	for i, err := range outcomes {
 		switch {
+		case errors.Is(err, errUseless): // to try again would be of no use
 		case errors.Is(err, errRejected):
 			if !first {
 				dst = append(dst, ',')
@@ -196,10 +215,10 @@ func (g *Gateway) Notify(ctx context.Context, body []byte) ([]byte, error) {
 			dst = cjson.AppendString(dst, n.Devices[i].Key)
 		case err != nil:
 			g.o.Log("push gateway: a notification for %s was not delivered: %v", n.Devices[i].App, err)
-			return nil, fault.E(fault.Busy, op, "a push service does not take the notification now: %w", err)
+			return nil, missed, fault.E(fault.Busy, op, "a push service does not take the notification now: %w", err)
 		}
 	}
-	return append(dst, `]}`...), nil
+	return append(dst, `]}`...), missed, nil
 }
 
 // errRejected says that a pushkey is good for nothing and will never be.
@@ -255,11 +274,11 @@ func (g *Gateway) once(ctx context.Context, n *notification, d *device) error {
 		}
 	}
 	err := g.again(ctx, func() error { return deliver(ctx, n, d) })
-	if errors.Is(err, errUseless) {
+	useless := errors.Is(err, errUseless)
+	if useless {
 		g.o.Log("push gateway: a notification for %s: %v", d.App, err)
-		err = nil
 	}
-	if err == nil && n.Event != "" {
+	if (err == nil || useless) && n.Event != "" {
 		g.tell(mark)
 	}
 	return err

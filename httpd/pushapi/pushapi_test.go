@@ -427,3 +427,43 @@ func keyFile(t *testing.T) ([]byte, *ecdsa.PrivateKey) {
 	}
 	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), key
 }
+
+// Who names devices that are none does not have the gateway ask on and on.
+func TestMissesAreCounted(t *testing.T) {
+	w := build(t, nil)
+	w.answer = func(*got) (int, string) { return 405, "" }
+	key, err := ecdh.P256().GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	point := base64.RawURLEncoding.EncodeToString(key.PublicKey().Bytes())
+	auth := base64.RawURLEncoding.EncodeToString(make([]byte, 16))
+	notify := func(n int) int {
+		var devices []string
+		for i := range 50 {
+			devices = append(devices, fmt.Sprintf(`{"app_id":"a","pushkey":%q,"data":{"endpoint":"%s/%d/%d","auth":%q}}`, point, w.server.URL, n, i, auth))
+		}
+		mux := wire.New(wire.Options{Log: slog.New(slog.DiscardHandler)})
+		if err := mux.Add(w.gate.Routes()); err != nil {
+			t.Fatal(err)
+		}
+		var req fasthttp.Request
+		req.Header.SetMethod("POST")
+		req.SetRequestURI(NotifyPath)
+		req.SetBodyString(`{"notification":{"devices":[` + strings.Join(devices, ",") + `]}}`)
+		var ctx fasthttp.RequestCtx
+		ctx.Init(&req, &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 1}, nil)
+		mux.Serve(&ctx)
+		return ctx.Response.StatusCode()
+	}
+	n := 0
+	for ; n < 30 && notify(n) == 200; n++ {
+	}
+	if asked := len(w.take()); n != 10 || asked != 500 {
+		t.Errorf("%d notifications were taken, and %d requests made", n, asked)
+	}
+	w.pass(time.Hour)
+	if status := notify(n); status != 200 {
+		t.Errorf("an hour later: %d", status)
+	}
+}
