@@ -139,11 +139,11 @@ image-powercut: box-programs ## record all that a loaded box writes, cut its pow
 	HEARTH_RECORD=$(RECORD) HEARTH_POINTS=$(or $(POINTS),1000) $(GO) test -count=1 -v -timeout 30m -run TestReplay ./cmd/internal/powercut
 
 # Another architecture: DEBARCH=arm64, where the kernel knows qemu-user for it.
-packages-test: cross-$(patsubst armhf,armv6,$(DEBARCH)) ## install, start, renew and remove the deb in a Debian root; needs root and debootstrap
+packages-test: cross-$(patsubst armhf,armv6,$(DEBARCH)) ## install, start, renew and remove deb, rpm, ipk and apk in roots; needs root, debootstrap, rpm, busybox
 	$(GO) run ./cmd/hearth example-config > $(BIN)/example.toml
 	[ -e $(DEBROOT)/etc/passwd ] || debootstrap --arch=$(DEBARCH) --variant=minbase --include=systemd bookworm $(DEBROOT)
 	HEARTH_DEBROOT=$(DEBROOT) HEARTH_DEBARCH=$(DEBARCH) HEARTH_PROGRAMS=$(CURDIR)/$(BIN) HEARTH_SETTINGS=$(CURDIR)/$(BIN)/example.toml \
-		$(GO) test -C cmd/hearth-image -count=1 -v -run TestDebian ./pack
+		$(GO) test -C cmd/hearth-image -count=1 -v -run 'TestDebian|TestRPM|TestOpenWrtRoot' ./pack
 
 cross: cross-amd64 cross-arm64 cross-armv7 cross-armv6 cross-riscv64 ## static programs for all machines into bin/
 	@ls -l $(BIN)/hearth-linux-*

@@ -24,7 +24,66 @@ import (
 //	HEARTH_PROGRAMS     folder with hearth-linux-…
 //	HEARTH_SETTINGS     file with what hearth example-config prints
 func TestDebian(t *testing.T) {
-	d := debian{T: t, root: os.Getenv("HEARTH_DEBROOT"), arch: os.Getenv("HEARTH_DEBARCH")}
+	d := newDebian(t)
+	d.Cleanup(func() { d.in("dpkg", "--purge", "hearth") })
+	d.live(&system{
+		suffix:  "_" + d.arch + ".deb",
+		install: func(path string) string { return d.in("dpkg", "-i", path) },
+		remove:  func() string { return d.in("dpkg", "-r", "hearth") },
+		purge:   func() { d.in("dpkg", "--purge", "hearth") },
+	})
+	if _, err := os.Stat(filepath.Join(d.root, "/etc/hearth/hearth.toml")); err == nil {
+		t.Error("the settings are there after the purge")
+	}
+}
+
+// TestRPM does the same with the package for RPM systems: in the same root, which has what its scripts need, by an rpm
+// that stands outside of it. What the root is of that rpm does not know, so that dependencies are not looked at.
+func TestRPM(t *testing.T) {
+	d := newDebian(t)
+	arch, known := map[string]string{"amd64": "x86_64", "arm64": "aarch64", "riscv64": "riscv64"}[d.arch]
+	if _, err := exec.LookPath("rpm"); err != nil || !known {
+		t.Skip("rpm is not there, or has no name for the machine")
+	}
+	rpm := func(words ...string) string {
+		t.Helper()
+		cmd := exec.Command("rpm", append([]string{"--root", d.root}, words...)...)
+		cmd.Env = append(os.Environ(), "LC_ALL=C")
+		b, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("rpm %q: %v\n%s", words, err, b)
+		}
+		return string(b)
+	}
+	if err := os.RemoveAll(filepath.Join(d.root, "var/lib/rpm")); err != nil {
+		t.Fatal(err)
+	}
+	rpm("--initdb")
+	d.live(&system{
+		suffix:  "_" + arch + ".rpm",
+		install: func(path string) string { return rpm("-U", "--force-debian", "--nodeps", "--ignorearch", filepath.Join(d.root, path)) },
+		remove:  func() string { return rpm("-e", "--nodeps", "hearth") },
+		purge:   func() {},
+	})
+	if kept := d.read("/etc/hearth/hearth.toml.rpmsave"); !strings.Contains(kept, "deb.example") {
+		t.Error("the owner's settings have gone")
+	}
+	if err := os.RemoveAll(filepath.Join(d.root, "etc/hearth")); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// system is how packages come and go.
+type system struct {
+	suffix  string // of the package's file
+	install func(path string) string
+	remove  func() string
+	purge   func()
+}
+
+// newDebian readies the root.
+func newDebian(t *testing.T) *debian {
+	d := &debian{T: t, root: os.Getenv("HEARTH_DEBROOT"), arch: os.Getenv("HEARTH_DEBARCH")}
 	if d.root == "" {
 		t.Skip("make packages-test runs this in a Debian root")
 	}
@@ -32,15 +91,20 @@ func TestDebian(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = syscall.Unmount(filepath.Join(d.root, "proc"), syscall.MNT_DETACH) })
-
 	d.in("dpkg", "--purge", "hearth") // what a test that failed left
 	if err := os.RemoveAll(filepath.Join(d.root, "var/lib/hearth")); err != nil {
 		t.Fatal(err)
 	}
-	old, renewed := d.build("0.1.0-git20260101000000"), d.build("0.1.0-git20260102000000")
-	said := d.in("dpkg", "-i", old)
+	return d
+}
+
+// live is the life of a package.
+func (d *debian) live(s *system) {
+	d.Helper()
+	old, renewed := d.build("0.1.0-git20260101000000", s.suffix), d.build("0.1.0-git20260102000000", s.suffix)
+	said := s.install(old)
 	if !strings.Contains(said, "Set server_name in /etc/hearth/hearth.toml") {
-		t.Errorf("installing does not say what to do next:\n%s", said)
+		d.Errorf("installing does not say what to do next:\n%s", said)
 	}
 	d.in("systemd-analyze", "verify", "/usr/lib/systemd/system/hearth.service")
 	d.in("systemd-analyze", "security", "--offline=yes", "--threshold=20", "/usr/lib/systemd/system/hearth.service")
@@ -52,23 +116,23 @@ func TestDebian(t *testing.T) {
 	d.say(append([]string{"pub", "--create", "-m", "before the upgrade"}, reach...)...)
 	hub.stop()
 
-	d.in("dpkg", "-i", renewed)
+	s.install(renewed)
 	if got := d.read("/etc/hearth/hearth.toml"); got != conf {
-		t.Error("the upgrade changed the owner's settings")
+		d.Error("the upgrade changed the owner's settings")
 	}
 	hub = d.start()
 	if got := d.say(append([]string{"sub", "--past", "1", "-n", "1"}, reach...)...); !strings.HasSuffix(got, "\nbefore the upgrade\n") {
-		t.Errorf("after the upgrade the room has %q", got)
+		d.Errorf("after the upgrade the room has %q", got)
 	}
 	hub.stop()
 
-	if said := d.in("dpkg", "-r", "hearth"); !strings.Contains(said, "data stays in /var/lib/hearth") {
-		t.Errorf("removing does not say where the data is:\n%s", said)
+	if said := s.remove(); !strings.Contains(said, "data stays in /var/lib/hearth") {
+		d.Errorf("removing does not say where the data is:\n%s", said)
 	}
-	d.in("dpkg", "--purge", "hearth")
-	for name, there := range map[string]bool{"/usr/bin/hearth": false, "/etc/hearth/hearth.toml": false, "/var/lib/hearth/signing.key": true} {
+	s.purge()
+	for name, there := range map[string]bool{"/usr/bin/hearth": false, "/usr/lib/systemd/system/hearth.service": false, "/var/lib/hearth/signing.key": true, "/var/lib/hearth/store": true} {
 		if _, err := os.Stat(filepath.Join(d.root, name)); (err == nil) != there {
-			t.Errorf("after the removal: %s: %v", name, err)
+			d.Errorf("after the removal: %s: %v", name, err)
 		}
 	}
 }
@@ -80,14 +144,14 @@ type debian struct {
 }
 
 // build puts a package into the root and gives its path there.
-func (d *debian) build(version string) string {
+func (d *debian) build(version, suffix string) string {
 	d.Helper()
 	text, err := os.ReadFile(os.Getenv("HEARTH_SETTINGS"))
 	if err != nil {
 		d.Fatal(err)
 	}
 	made, err := Build(Options{Programs: os.Getenv("HEARTH_PROGRAMS"), Settings: text, To: filepath.Join(d.root, "tmp"), Version: version,
-		Time: time.Unix(1767323045, 0).UTC(), Only: []string{version + "_" + d.arch + ".deb"}})
+		Time: time.Unix(1767323045, 0).UTC(), Only: []string{version + suffix}})
 	if err != nil {
 		d.Fatal(err)
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -135,6 +136,24 @@ func TestOpenWrt(t *testing.T) {
 	}
 	if !strings.Contains(data["/etc/hearth/hearth.toml"].text, "/srv/hearth") || !strings.Contains(data["/lib/upgrade/keep.d/hearth"].text, "/srv/hearth") {
 		t.Error("the data is not where a new system leaves it")
+	}
+}
+
+// TestScripts reads all scripts as the shells that will, and as shellcheck, where those are there.
+func TestScripts(t *testing.T) {
+	scripts, err := filepath.Glob("files/*.sh")
+	if err != nil || len(scripts) < 6 {
+		t.Fatal(scripts, err)
+	}
+	for _, name := range append(scripts, "files/hearth.procd") {
+		for _, reader := range [][]string{{"sh", "-n"}, {"dash", "-n"}, {"busybox", "sh", "-n"}, {"shellcheck", "-s", "sh", "-e", "SC1091,SC2034"}} {
+			if _, err := exec.LookPath(reader[0]); err != nil {
+				continue
+			}
+			if out, err := exec.Command(reader[0], append(reader[1:], name)...).CombinedOutput(); err != nil {
+				t.Errorf("%s of %s: %v\n%s", reader[0], name, err, out)
+			}
+		}
 	}
 }
 
