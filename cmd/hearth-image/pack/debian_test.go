@@ -60,10 +60,12 @@ func TestRPM(t *testing.T) {
 	}
 	rpm("--initdb")
 	d.live(&system{
-		suffix:  "_" + arch + ".rpm",
-		install: func(path string) string { return rpm("-U", "--force-debian", "--nodeps", "--ignorearch", filepath.Join(d.root, path)) },
-		remove:  func() string { return rpm("-e", "--nodeps", "hearth") },
-		purge:   func() {},
+		suffix: "_" + arch + ".rpm",
+		install: func(path string) string {
+			return rpm("-U", "--force-debian", "--nodeps", "--ignorearch", filepath.Join(d.root, path))
+		},
+		remove: func() string { return rpm("-e", "--nodeps", "hearth") },
+		purge:  func() {},
 	})
 	if kept := d.read("/etc/hearth/hearth.toml.rpmsave"); !strings.Contains(kept, "deb.example") {
 		t.Error("the owner's settings have gone")
