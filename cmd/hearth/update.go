@@ -151,7 +151,7 @@ func isURL(s string) bool {
 
 func (u *updater) run(ctx context.Context) error {
 	if u.fetch != "" {
-		return fetchUpdate(ctx, u.what, u.fetch, u.than)
+		return u.pull(ctx, keysFile)
 	}
 	c, end, err := u.connect(ctx)
 	if err != nil {
@@ -270,9 +270,9 @@ const exitNone = 3
 // keysFile is where the root of a box has the keys of updates.
 const keysFile = "/etc/hearth-update.pub"
 
-// fetchUpdate is what a box starts with the hub's rights to look for a newer version. It reads no more than the beginning
-// of what is not newer; all is judged again by the box.
-func fetchUpdate(ctx context.Context, url, to string, than int64) error {
+// pull is what a box starts with the hub's rights to look for a newer version. It reads no more than the beginning of what
+// is not newer; all is judged again by the box.
+func (u *updater) pull(ctx context.Context, keysFile string) error {
 	text, err := os.ReadFile(keysFile)
 	if err != nil {
 		return err
@@ -281,7 +281,7 @@ func fetchUpdate(ctx context.Context, url, to string, than int64) error {
 	if err != nil {
 		return err
 	}
-	body, err := client.Download(ctx, url)
+	body, err := client.Download(ctx, u.what)
 	if err != nil {
 		return err
 	}
@@ -291,8 +291,8 @@ func fetchUpdate(ctx context.Context, url, to string, than int64) error {
 	if err != nil {
 		return err
 	}
-	if m.Sequence <= than {
+	if m.Sequence <= u.than {
 		return &failure{exitNone, fmt.Errorf("version %s is not newer", m.Version)}
 	}
-	return bring(io.LimitReader(io.MultiReader(&seen, body), size), to)
+	return bring(io.LimitReader(io.MultiReader(&seen, body), size), u.fetch)
 }

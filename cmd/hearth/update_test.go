@@ -1,6 +1,12 @@
 package main
 
 import (
+	"crypto/ed25519"
+	"encoding/base64"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -10,6 +16,7 @@ import (
 
 	"hearth/engine"
 	"hearth/engine/fault"
+	"hearth/firmware/update"
 )
 
 // TestStoreForm holds together what the hub reads and what images say of it.
@@ -61,5 +68,58 @@ func TestUpdateUsage(t *testing.T) {
 	}
 	if got := ask(run, "", nil, "update", "--token", "x", "a", "b"); got.code != exitUsage {
 		t.Errorf("two files: %+v", got)
+	}
+}
+
+// TestPull: a box fetches what is newer and signed, and nothing else.
+func TestPull(t *testing.T) {
+	dir := t.TempDir()
+	public, secret, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, stranger, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys := filepath.Join(dir, "keys")
+	if err := os.WriteFile(keys, []byte(base64.StdEncoding.EncodeToString(public)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	archive := func(key ed25519.PrivateKey) string {
+		m := &update.Manifest{Release: update.Release{Board: "virt", Version: "2", Sequence: 20, Store: 1}, Parts: []update.Part{{Name: update.PartRoot, Size: 1, Packed: 9, SHA256: strings.Repeat("00", 32)}}}
+		head, err := update.Header(m, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(head) + "the parts"
+	}
+	good, served := archive(secret), ""
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, served) }))
+	defer server.Close()
+	for _, c := range []struct {
+		what, served, want string
+		than               int64
+		code               int
+	}{
+		{"newer", good + "and more that is not asked for", good, 19, exitDone},
+		{"the same", good, "", 20, exitNone},
+		{"a stranger's", archive(stranger), "", 19, exitLocal},
+		{"no archive", "<html>", "", 19, exitLocal},
+	} {
+		served = c.served
+		u := &updater{what: server.URL, fetch: filepath.Join(dir, "incoming"), than: c.than}
+		err := u.pull(t.Context(), keys)
+		code := exitDone
+		var f *failure
+		if errors.As(err, &f) {
+			code = f.code
+		} else if err != nil {
+			code = exitLocal
+		}
+		if got, _ := os.ReadFile(u.fetch); code != c.code || string(got) != c.want {
+			t.Errorf("%s: %v, %q", c.what, err, got)
+		}
+		os.Remove(u.fetch)
 	}
 }

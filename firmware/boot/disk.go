@@ -99,10 +99,10 @@ const (
 )
 
 type blkpgPartition struct {
-	start, length   int64
-	number          int32
-	device, volname [64]byte
-	_               int32
+	start, length int64
+	number        int32
+	_             [128]byte // names
+	_             int32
 }
 
 type blkpgArg struct {

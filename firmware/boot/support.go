@@ -64,7 +64,7 @@ func (r Report) Write(w io.Writer) {
 		}
 		part("card", b.String())
 	}
-	for _, path := range []string{"/proc/mounts", "/proc/diskstats", "/proc/net/dev", filepath.Join(r.Data, checkLog), filepath.Join(r.Data, "clock"), filepath.Join(r.Data, "trimmed")} {
+	for _, path := range []string{"/proc/mounts", "/proc/diskstats", "/proc/net/dev", filepath.Join(r.Data, checkLog), filepath.Join(r.Data, "clock"), filepath.Join(r.Data, "trimmed"), filepath.Join(r.Data, "update")} {
 		if b, err := os.ReadFile(path); err == nil {
 			part(path, string(b))
 		}
