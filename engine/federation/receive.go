@@ -345,10 +345,11 @@ func (f *Federation) write(origin mxid.Server, num room.Num, list []*pdu) error 
 		return err
 	}
 	defer w.End()
-	in, err := f.Rooms.ServerAt(num, origin, w.Head().Last)
+	view, err := f.Rooms.ServerView(num, origin)
 	if err != nil {
 		return err
 	}
+	in := view.In()
 	var wait []lacking
 	var came []mxid.EventID
 	changed := false
@@ -368,6 +369,9 @@ func (f *Federation) write(origin mxid.Server, num room.Num, list []*pdu) error 
 			return err
 		case outcome == room.Missing:
 			wait = append(wait, lacking{p.e, append(gap.Prev, gap.Auth...)[0], !in})
+		case !in && (outcome == room.Rejected || outcome == room.SoftFailed):
+			w.Discard() // where it matters after all, who follows it has it
+			p.fail = "the rules of the room refuse the event"
 		case outcome == room.Rejected:
 			p.fail, changed = "the rules of the room refuse the event", true
 		case outcome != room.Known:

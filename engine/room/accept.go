@@ -147,6 +147,14 @@ func (w *Writer) refuse(s *staged) (Outcome, Gap, error) {
 	return Rejected, Gap{}, nil
 }
 
+// Discard takes back what was staged last, as if it had not come: who is not in the
+// room must not fill the disk with what is refused.
+func (w *Writer) Discard() {
+	if n := len(w.staged); n > 0 {
+		w.staged = w.staged[:n-1]
+	}
+}
+
 // authority is the events that an event names as authorising it.
 type authority struct {
 	list   []*event.Event

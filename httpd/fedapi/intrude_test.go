@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"hearth/engine/account"
+	"hearth/engine/auth"
 	"hearth/engine/ephemeral"
 	"hearth/engine/event"
 	"hearth/engine/fault"
@@ -21,10 +22,11 @@ import (
 	"hearth/engine/room"
 )
 
-// newOutcast is a villain whose user the room has banned.
+// newOutcast is a villain of whose two users the room has banned the one.
 func newOutcast(t *testing.T) *villain {
 	t.Helper()
 	v, alice := newVillain(t)
+	v.send(v.joinOf("@eva:evil.test", `{"membership":"join"}`))
 	alice.Want(200, "", "POST", "/_matrix/client/v3/rooms/"+string(v.head().ID)+"/ban", fmt.Sprintf(`{"user_id":%q}`, v.user))
 	return v
 }
@@ -381,6 +383,32 @@ func TestBoundToNobody(t *testing.T) {
 		}
 		if got := asked.Load() - before; got != want {
 			t.Errorf("%s: %d questions, want %d", user, got, want)
+		}
+	}
+}
+
+// Who is not in a room leaves nothing there: neither what was never allowed nor what
+// is not allowed any more.
+func TestRefusedOfOutsiders(t *testing.T) {
+	v, alice := newVillain(t)
+	before, depth := v.head().Extremities()
+	late := v.make(&event.Draft{Type: "m.room.message", Content: []byte(`{"body":"late"}`), Prev: before, Depth: depth + 1})
+	alice.Want(200, "", "POST", "/_matrix/client/v3/rooms/"+string(v.head().ID)+"/ban", fmt.Sprintf(`{"user_id":%q}`, v.user))
+	stranger := v.another("stranger.test")
+	create := auth.CreateID(v.head().ID)
+	for _, c := range []struct {
+		from *villain
+		e    *event.Event
+	}{
+		{v, late},
+		{v, v.say("banned")},
+		{stranger, stranger.make(&event.Draft{Type: "m.room.message", Content: []byte(`{}`), Prev: []mxid.EventID{create}, Auth: []mxid.EventID{}, Depth: 2})},
+	} {
+		if answer := c.from.send(c.e); !strings.Contains(answer, "refuse") {
+			t.Errorf("%s", answer)
+		}
+		if _, err := v.hub.Rooms.Lookup(c.e.ID); !fault.Is(err, fault.NotFound) {
+			t.Errorf("%s is kept: %v", c.e.Content, err)
 		}
 	}
 }

@@ -224,6 +224,7 @@ func TestInviteByAddressHere(t *testing.T) {
 // and not where that refuses.
 func TestBoundWhileAway(t *testing.T) {
 	n := New(t, 2)
+	n.Hubs[0].User("amy")
 	tell := func(sender string) Reply {
 		return n.Hubs[0].lookUp("PUT", "/_matrix/federation/v1/3pid/onbind", "", `{"medium":"email","address":"a@x.test","mxid":"@amy:a.test","invites":[`+
 			`{"medium":"email","address":"a@x.test","mxid":"@amy:a.test","room_id":"!r:b.test","sender":"`+sender+`","signed":{"mxid":"@amy:a.test","token":"t","signatures":{}}}]}`)
