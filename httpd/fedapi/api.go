@@ -10,6 +10,8 @@
 package fedapi
 
 import (
+	"time"
+
 	"hearth/engine"
 	"hearth/engine/federation"
 	"hearth/engine/mxid"
@@ -27,10 +29,27 @@ type API struct {
 	engine *engine.Engine
 	fed    *federation.Federation
 	o      Options
+
+	// What works hard for other servers passes gates of its own: they ask much, and
+	// some of it with no proof of who they are.
+	gate, notary *wire.Gate
 }
 
+// Few work at once; more wait for a moment.
+const (
+	atWork   = 2
+	waiting  = 16
+	waitTime = 2 * time.Second
+	notaries = 4 // these wait for others themselves
+)
+
 // New makes the API over an open engine.
-func New(o Options) *API { return &API{engine: o.Engine, fed: o.Engine.Federation, o: o} }
+func New(o Options) *API {
+	return &API{
+		engine: o.Engine, fed: o.Engine.Federation, o: o,
+		gate: wire.NewGate(atWork, waiting, waitTime), notary: wire.NewGate(notaries, waiting, waitTime),
+	}
+}
 
 // Routes is the whole table.
 func (a *API) Routes() []wire.Route {
@@ -78,6 +97,18 @@ func (a *API) signed(handle func(r *wire.Req, origin mxid.Server) error) wire.Ha
 		if err != nil {
 			return err
 		}
+		return handle(r, origin)
+	}
+}
+
+// heavy is a handler that works hard. It passes the gate when it is known who asks:
+// to find that out may take as long as another server likes.
+func (a *API) heavy(handle func(r *wire.Req, origin mxid.Server) error) func(r *wire.Req, origin mxid.Server) error {
+	return func(r *wire.Req, origin mxid.Server) error {
+		if err := a.gate.Enter(r.Done()); err != nil {
+			return err
+		}
+		defer a.gate.Leave()
 		return handle(r, origin)
 	}
 }

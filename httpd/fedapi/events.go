@@ -13,11 +13,11 @@ import (
 
 func (a *API) eventRoutes() []wire.Route {
 	return []wire.Route{
-		{Method: "GET", Pattern: v1 + "/state/{roomId}", Handle: a.signed(a.state), Flags: wire.Heavy},
-		{Method: "GET", Pattern: v1 + "/state_ids/{roomId}", Handle: a.signed(a.stateIDs), Flags: wire.Heavy},
+		{Method: "GET", Pattern: v1 + "/state/{roomId}", Handle: a.signed(a.heavy(a.state))},
+		{Method: "GET", Pattern: v1 + "/state_ids/{roomId}", Handle: a.signed(a.heavy(a.stateIDs))},
 		{Method: "GET", Pattern: v1 + "/event/{eventId}", Handle: a.signed(a.event)},
-		{Method: "GET", Pattern: v1 + "/event_auth/{roomId}/{eventId}", Handle: a.signed(a.eventAuth), Flags: wire.Heavy},
-		{Method: "POST", Pattern: v1 + "/query_auth/{roomId}/{eventId}", Handle: a.signed(a.queryAuth), Flags: wire.Heavy},
+		{Method: "GET", Pattern: v1 + "/event_auth/{roomId}/{eventId}", Handle: a.signed(a.heavy(a.eventAuth))},
+		{Method: "POST", Pattern: v1 + "/query_auth/{roomId}/{eventId}", Handle: a.signed(a.heavy(a.queryAuth))},
 		{Method: "GET", Pattern: v1 + "/backfill/{roomId}", Handle: a.signed(a.backfill)},
 		{Method: "POST", Pattern: v1 + "/get_missing_events/{roomId}", Handle: a.signed(a.missing)},
 		{Method: "GET", Pattern: v1 + "/timestamp_to_event/{roomId}", Handle: a.signed(a.nearest)},

@@ -16,7 +16,7 @@ func (a *API) keyRoutes() []wire.Route {
 		{Method: "GET", Pattern: path + "/server/{keyId}", Handle: a.ownKeys, Flags: wire.EmptyTail},
 		{Method: "GET", Pattern: path + "/query/{serverName}", Handle: a.queryKeys, Class: wire.Read},
 		{Method: "GET", Pattern: path + "/query/{serverName}/{keyId}", Handle: a.queryKeys, Class: wire.Read},
-		{Method: "POST", Pattern: path + "/query", Handle: a.queryManyKeys, Class: wire.Read, Flags: wire.Heavy, Body: 256 << 10},
+		{Method: "POST", Pattern: path + "/query", Handle: a.queryManyKeys, Class: wire.Read, Body: 256 << 10},
 	}
 }
 
@@ -59,6 +59,10 @@ func (a *API) queryManyKeys(r *wire.Req) error {
 
 func (a *API) asNotary(r *wire.Req, queries []keyring.Query) error {
 	ctx := r.Context()
+	if err := a.notary.Enter(r.Done()); err != nil {
+		return err
+	}
+	defer a.notary.Leave()
 	list, err := a.engine.Keys.Answer(ctx, queries)
 	if err != nil {
 		return err
