@@ -83,18 +83,45 @@ func mappingCmd(args []string, s streams) int {
 		case len(words) == 1 && words[0] == "list":
 			return listMappings(f, s)
 		case len(words) == 2 && words[0] == "show":
-			text, err := ready.ReadFile("ready/" + words[1] + ".toml")
-			if err != nil {
-				return usage("there is no ready mapping %q; hearth mapping list names them", words[1])
-			}
-			if room != "" {
-				text = []byte(strings.ReplaceAll(string(text), `"ROOM"`, fmt.Sprintf("%q", room)))
-			}
-			_, err = s.out.Write(text)
-			return err
+			return showReady(words[1], room, s)
+		case len(words) == 1 && words[0] == "show":
+			return usage("show which? %s", readyList())
 		}
 		return usage("what shall be done? list, or show with the name of a ready mapping")
 	})
+}
+
+// readyList names the ready mappings in a line.
+func readyList() string {
+	names, err := readyNames()
+	if err != nil {
+		return err.Error() // they are in the program
+	}
+	list := ""
+	for i, n := range names {
+		if i > 0 {
+			list += ", "
+		}
+		list += n[0]
+	}
+	return list
+}
+
+// showReady prints a ready mapping for a room.
+func showReady(name, room string, s streams) error {
+	text, err := ready.ReadFile("ready/" + name + ".toml")
+	switch {
+	case err != nil:
+		return usage("there is no ready mapping %q; there are %s", name, readyList())
+	case room == "" && strings.Contains(string(text), `"ROOM"`):
+		fmt.Fprintln(s.err, "hearth mapping: write your room in the place of ROOM, or give --room")
+	case room != "" && room[0] != '#' && room[0] != '!':
+		return usage("room %q: an id begins with !, an alias with # (quote it, the shell knows both)", room)
+	case room != "":
+		text = []byte(strings.ReplaceAll(string(text), `"ROOM"`, fmt.Sprintf("%q", room)))
+	}
+	_, err = s.out.Write(text)
+	return err
 }
 
 func listMappings(f *userFlags, s streams) error {

@@ -61,8 +61,9 @@ By MQTT 5, with topics in place of a room:
       --topic TOPIC      what to publish to, or a filter to subscribe to (+ and # as ever; may be repeated); -t does too
       --qos N            0, 1 or 2; default 1
       --cert FILE        client certificate and key in PEM, as hearth thing cert prints, in place of a password
-  A thing gives its name and secret as --user and --password-file, a person its whole id and an access token. With
-  --device ID the session has this client id and is kept: what comes meanwhile waits for the next time.
+  A thing gives its name and secret as --user and --password-file, or in the address as hearth thing add prints it
+  (mqtt://NAME:SECRET@HOST:PORT; others on this machine can see it there); a person gives its whole id and an access
+  token. With --device ID the session has this client id and is kept: what comes meanwhile waits for the next time.
 `
 
 var (

@@ -29,7 +29,7 @@ hearth thing sessions [--json]
 Manages the things of a hub on this machine: what speaks MQTT. Each is a Matrix user, @NAME:server, with one device and
 a secret that the hub makes. Its own topics are NAME and all below it.
 
-  add      makes a thing and prints its user name and secret, which the hub does not show again
+  add      makes a thing and prints its user name and secret, which the hub does not show again, and where the hub is
   list     prints one thing a line, and those that knock and wait to be approved
   show     prints what is known of one thing
   approve  lets in a thing that knocks, with what it knocked with where that will do
@@ -51,7 +51,8 @@ Exit codes:
 
 Examples:
   hearth thing add porch --allow 'read:home/+/light'
-  mosquitto_pub -h hub.local -u porch -P SECRET -t porch/temperature -m 21.5
+  mosquitto_pub -h hub.local -u porch -P SECRET -q 1 -t porch/temperature -m 21.5
+  hearth pub --mqtt mqtt://porch:SECRET@hub.local:1883 --topic porch/temperature -m 21.5
   hearth thing cert porch > porch.pem
 `
 
@@ -267,6 +268,9 @@ func (f *thingFlags) print(do string, r report, w io.Writer) error {
 		}
 		for _, at := range one.Brokers {
 			fmt.Fprintf(w, "  broker    %s\n", at)
+		}
+		if one.URL != "" {
+			fmt.Fprintf(w, "  in one    %s\n", one.URL)
 		}
 		if len(one.Brokers) == 0 {
 			fmt.Fprintln(w, "  The hub has no door for things, or none is set in the settings that this command reads: see mqtt_listen.")

@@ -101,6 +101,25 @@ func TestThingAddresses(t *testing.T) {
 	if r := pubMQTT(t, plain, got.Username, got.Password, "other/x"); r.code == 0 {
 		t.Errorf("what is not: %+v", r)
 	}
+	// The one address is enough, and says nothing against what else is given.
+	file := filepath.Join(t.TempDir(), "f")
+	if err := os.WriteFile(file, []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		args []string
+		code int
+	}{
+		{[]string{"--mqtt", got.URL}, 0}, {[]string{"--mqtt", got.URL, "-u", "porch"}, 0}, {[]string{"--mqtt", got.URL, "-u", "attic"}, exitUsage},
+		{[]string{"--mqtt", got.URL, "--password-file", file}, exitUsage}, {[]string{"--mqtt", "mqtt://a:b@"}, exitUsage}, {[]string{"--mqtt", plain}, exitUsage},
+		{[]string{"--mqtt", strings.Replace(got.URL, got.Password, "wrong", 1)}, exitLogin},
+	} {
+		var o, e bytes.Buffer
+		if code := run(append([]string{"pub", "--topic", "porch/x", "-m", "x", "--timeout", "20s"}, c.args...),
+			streams{in: strings.NewReader(""), out: &o, err: &e, env: func(string) string { return "" }}); code != c.code || strings.Contains(e.String(), got.Password) {
+			t.Errorf("%q: code %d, %s", c.args, code, e.String())
+		}
+	}
 	out, code := runThing(t, "add", "lamp", "--qr", "--data-dir", dir)
 	secret := regexp.MustCompile(`password  (\S+)`).FindStringSubmatch(out)
 	var want bytes.Buffer

@@ -8,6 +8,7 @@ import (
 	"flag"
 	"fmt"
 	"net"
+	"net/url"
 	"os"
 	"strings"
 
@@ -44,10 +45,38 @@ func (r *reach) checkTopics() error {
 	case r.qos < 0 || r.qos > 2:
 		return usage("--qos must be 0, 1 or 2")
 	}
+	if err := r.nameInAddress(); err != nil {
+		return err
+	}
+	if r.cert == "" && first(r.user, r.s.env("HEARTH_USER")) == "" {
+		return usage("who? give the address that hearth thing add prints, --user and --password-file, or --cert")
+	}
 	if r.cert != "" {
 		return nil // it says who this is; --user has to agree where it is given
 	}
 	return r.login()
+}
+
+// nameInAddress takes name and secret out of an address as hearth thing add prints
+// it: mqtt://NAME:SECRET@HOST:PORT.
+func (r *reach) nameInAddress() error {
+	scheme, rest, _ := strings.Cut(r.mqtt, "://")
+	if !strings.Contains(rest, "@") {
+		return nil
+	}
+	u, err := url.Parse(r.mqtt)
+	if err != nil || u.Host == "" || u.User == nil {
+		return usage("--mqtt: that is no address; it looks like mqtt://NAME:SECRET@HOST:PORT") // it is not printed: it holds a secret
+	}
+	if r.user != "" && r.user != u.User.Username() {
+		return usage("--mqtt names %s and --user %s", u.User.Username(), r.user)
+	}
+	secret, _ := u.User.Password()
+	if secret != "" && (r.password != "" || r.passwordFile != "") {
+		return usage("--mqtt has a password, and another is given too")
+	}
+	r.user, r.password, r.mqtt = u.User.Username(), first(r.password, secret), scheme+"://"+u.Host
+	return nil
 }
 
 // session makes the client of this run.
