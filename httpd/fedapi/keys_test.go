@@ -3,8 +3,12 @@ package fedapi
 import (
 	"context"
 	"crypto/ed25519"
+	"encoding/base64"
 	"errors"
+	"fmt"
 	"log/slog"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -31,7 +35,9 @@ type keyHub struct {
 func (n keyNet) add(t *testing.T, name mxid.Server, o engine.Options) *keyHub {
 	t.Helper()
 	o.Dir, o.FS, o.Server, o.Accounts.Cost = "data", vfs.NewMem(), name, account.Cost{KiB: 64, Passes: 1}
-	o.Federation.Peer = n
+	if o.Federation.Peer == nil {
+		o.Federation.Peer = n
+	}
 	e, err := engine.Open(o)
 	if err != nil {
 		t.Fatal(err)
@@ -41,7 +47,7 @@ func (n keyNet) add(t *testing.T, name mxid.Server, o engine.Options) *keyHub {
 			t.Error(err)
 		}
 	})
-	h := &keyHub{Engine: e, mux: wire.New(wire.Options{Log: slog.New(slog.DiscardHandler)})}
+	h := &keyHub{Engine: e, mux: wire.New(wire.Options{Log: slog.New(slog.DiscardHandler), Gate: wire.NewGate(2, 2, 100*time.Millisecond)})}
 	if err := h.mux.Add(New(Options{Engine: e, Version: "test"}).Routes()); err != nil {
 		t.Fatal(err)
 	}
@@ -174,4 +180,52 @@ func TestSignedRequest(t *testing.T) {
 	if err := a.Keys.VerifyJSON(context.Background(), "b", forged, time.Now()); err == nil {
 		t.Error("a signature of another server was taken")
 	}
+}
+
+// slowNet has servers that take their time.
+type slowNet struct {
+	keyNet
+	begun, free chan struct{}
+}
+
+func (n *slowNet) Do(ctx context.Context, r *federation.Request) (*federation.Answer, error) {
+	if strings.HasPrefix(string(r.Dest), "slow") {
+		n.begun <- struct{}{}
+		<-n.free
+		return nil, errors.New("no answer")
+	}
+	return n.keyNet.Do(ctx, r)
+}
+
+// Requests that name servers which do not tell their keys take no place from those
+// that are signed.
+func TestUnsignedHoldUpNobody(t *testing.T) {
+	const slow = 12
+	n := &slowNet{keyNet{}, make(chan struct{}, slow), make(chan struct{})}
+	a := n.add(t, "a", engine.Options{Federation: federation.Options{Peer: n}})
+	b := n.add(t, "b", engine.Options{})
+	const path = "/_matrix/federation/v1/state/%21r%3Ab?event_id=%24e"
+	var all sync.WaitGroup
+	for i := range slow {
+		all.Go(func() {
+			auth := fmt.Sprintf(`X-Matrix origin="slow%d",destination="a",key="ed25519:1",sig="%s"`, i, strings.Repeat("A", 86))
+			if status, body := a.ask("GET", path, "", auth); status != 401 {
+				t.Errorf("%d %s", status, body)
+			}
+		})
+	}
+	for range slow {
+		<-n.begun
+	}
+	signer := &b.OwnKeys().Current[0]
+	obj, err := event.SignJSON(nil, fmt.Appendf(nil, `{"destination":"a","method":"GET","origin":"b","uri":%q}`, path), signer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sig := base64.RawStdEncoding.EncodeToString(event.Signatures(obj, "b")[0].Sig)
+	if status, body := a.ask("GET", path, "", fmt.Sprintf(`X-Matrix origin="b",destination="a",key=%q,sig=%q`, signer.KeyID, sig)); status != 404 {
+		t.Errorf("%d %s", status, body)
+	}
+	close(n.free)
+	all.Wait()
 }
