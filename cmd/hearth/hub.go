@@ -351,8 +351,8 @@ func (h *hub) greet(w io.Writer) {
 		h.log.Error("no claim code", "err", err)
 	}
 	if code != "" {
-		fmt.Fprintf(w, "\nNobody owns this hub yet. Who registers first with this token is its admin:\n\n    %s\n\n"+
-			"Type it into a Matrix client where it asks for a registration token, or make an account here:\n\n"+
+		fmt.Fprintf(w, "\nNobody owns this hub yet, or its owner asked for a new claim code. Who comes with it is an admin:\n\n    %s\n\n"+
+			"Type it into the page at the address above, or into a Matrix client where it asks for a registration\ntoken; or make an account here:\n\n"+
 			"    hearth user add%s alice --admin\n", code, h.elsewhere())
 	}
 	fmt.Fprintf(w, "\nCtrl-C stops it. hearth help lists what else there is.\n\n")

@@ -109,7 +109,15 @@ func (a *API) askOwner(r *wire.Req, status int, f setupForm, wrong string) error
 		return `<label>` + label + `<small>` + hint + `</small><input required name="` + name + `" type="` + kind + `" autocomplete="` + complete +
 			`" autocapitalize="none" spellcheck="false" maxlength="512" value="` + html.EscapeString(value) + `"></label>`
 	}
-	body := paragraph("This is the hub "+string(a.engine.Server)+" at "+a.base(r)+". Nobody owns it yet: who has its claim code makes the owner's account here.") +
+	used, err := a.accounts.Any()
+	if err != nil {
+		return err
+	}
+	state := "Nobody owns it yet: who has its claim code makes the owner's account here."
+	if used {
+		state = "A new claim code was asked for at the hub itself. With it you make an admin's account here, or give one that is there a new password."
+	}
+	body := paragraph("This is the hub "+string(a.engine.Server)+" at "+a.base(r)+". "+state) +
 		warning(wrong) +
 		`<form method="post" action="` + setupPath + `">` +
 		field("Claim code", "The hub shows it on its screen, or in its log.", "code", "text", "off", f.code) +

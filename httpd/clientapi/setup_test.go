@@ -144,6 +144,9 @@ func TestSetupAgain(t *testing.T) {
 	if err != nil || code == first {
 		t.Fatal(code, err)
 	}
+	if p := h.page(200, "/", nil); !strings.Contains(p, "a new password") || strings.Contains(p, "Nobody owns") {
+		t.Error(p)
+	}
 	for _, no := range []string{old, first} {
 		h.page(403, setupPath, setupValues(no, "alice", "battery staple", "battery staple"))
 	}
