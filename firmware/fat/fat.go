@@ -23,8 +23,8 @@ const (
 	last     = 0x0fffffff
 )
 
-// Cluster is how large the clusters of a partition of size bytes are: small, so that there are as many as FAT32 must have.
-func Cluster(size int) int {
+// clusterOf is how large the clusters of a partition of size bytes are: small, so that there are as many as FAT32 must have.
+func clusterOf(size int) int {
 	if size < 128<<20 {
 		return sector
 	}
@@ -59,7 +59,7 @@ func Make(s Spec) ([]byte, error) {
 		}
 	}
 	size, label, when := s.Size, s.Label, s.When
-	sectors, each := size/sector, Cluster(size)/sector
+	sectors, each := size/sector, clusterOf(size)/sector
 	tableSectors := (sectors/each*4 + sector - 1) / sector
 	count := (sectors - reserved - 2*tableSectors) / each
 	if count < least {
