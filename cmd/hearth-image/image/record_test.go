@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"testing"
 	"time"
 )
@@ -49,7 +48,7 @@ func TestRecord(t *testing.T) {
 	b.drive = []string{"-blockdev", "driver=file,node-name=card,filename=" + card, "-blockdev", "driver=file,node-name=log,filename=" + log,
 		"-blockdev", "driver=blklogwrites,node-name=d,file=card,log=log"}
 	b.boot(200)
-	b.claim(b.shown(regexp.MustCompile(`\n    ([a-z0-9]{4}(?:-[a-z0-9]{4}){3})\r?\n`)))
+	b.claim(b.shown(claimCode))
 	room := b.ask("POST", "/createRoom", `{"room_alias_name":"porch"}`, 200)["room_id"].(string)
 	f, err := os.Open(log)
 	if err != nil {
