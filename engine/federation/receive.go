@@ -21,6 +21,7 @@ const MaxTransaction = 6 << 20
 type transaction struct {
 	pdus [][]byte
 	edus []edu
+	size int // bytes
 }
 
 type edu struct {
@@ -32,7 +33,7 @@ type edu struct {
 // says wrongly is that entry's; only the whole's shape is an error.
 func parseTransaction(body []byte) (*transaction, error) {
 	const op = "federation.Receive"
-	t := &transaction{}
+	t := &transaction{size: len(body)}
 	val, ok := cjson.Lookup(body, "pdus")
 	if !ok || cjson.KindOf(val) != cjson.ArrayKind {
 		return nil, fault.E(fault.BadJSON, op, "a transaction has a list of pdus")
@@ -92,7 +93,7 @@ func (f *Federation) Receive(ctx context.Context, origin mxid.Server, id string,
 	if one.id == id && one.answer != nil {
 		return one.answer, nil
 	}
-	if err := f.afford(one, origin, t); err != nil {
+	if err := f.afford(ctx, one, origin, t); err != nil {
 		return nil, err
 	}
 	// Messages to devices come first: among them are the keys of what is said in the
@@ -128,10 +129,13 @@ func (t *transaction) split() (messages, rest []edu) {
 }
 
 // afford lets the EDUs of an origin in that has not told too much of late. What
-// would be out of date soon is left out otherwise; what must not be lost has to be
-// sent again, with all that came with it.
-func (f *Federation) afford(one *caller, origin mxid.Server, t *transaction) error {
+// would be out of date soon is left out otherwise; with what must not be lost the
+// origin has to wait a little, or to send it again, with all that came with it.
+func (f *Federation) afford(ctx context.Context, one *caller, origin mxid.Server, t *transaction) error {
 	wait := f.in.turns.pay(one, t.edus, f.o.Now())
+	if wait > 0 && t.size <= slowMost && f.in.turns.linger(ctx, wait) {
+		wait = f.in.turns.pay(one, t.edus, f.o.Now())
+	}
 	if wait == 0 {
 		return nil
 	}

@@ -19,6 +19,7 @@ type turns struct {
 	mu      sync.Mutex
 	origins map[mxid.Server]*caller
 	all     chan struct{} // a place for each that is worked on
+	slow    chan struct{} // a place for each that is made to wait
 }
 
 // caller is one origin that sends.
@@ -43,13 +44,20 @@ const (
 // origin has a purse for them. It fills with eduRate a second up to eduBurst. One
 // EDU costs one, and one more for each KiB: a busy server of large rooms spends
 // some twenty a second, one that was away brings three thousand at once.
+//
+// Who has spent it is slowed down first, since there are servers that stay away for
+// minutes when they are refused, and then with all that people say. Refused is who
+// would have to wait long, or sends much at once, and who comes when many wait.
 const (
 	eduRate  = 100
 	eduBurst = 3000
+	slowTime = 5 * time.Second
+	slowMost = 256 << 10 // bytes of a transaction
+	maxSlow  = 32
 )
 
 func newTurns() *turns {
-	return &turns{origins: map[mxid.Server]*caller{}, all: make(chan struct{}, maxReceiving)}
+	return &turns{origins: map[mxid.Server]*caller{}, all: make(chan struct{}, maxReceiving), slow: make(chan struct{}, maxSlow)}
 }
 
 // enter waits for the origin's turn. leave has to follow where err is nil.
@@ -120,6 +128,27 @@ func (t *turns) pay(one *caller, edus []edu, now time.Time) (wait time.Duration)
 	}
 	one.purse -= cost
 	return 0
+}
+
+// linger waits where the wait is short and few do; it says whether it did.
+func (t *turns) linger(ctx context.Context, wait time.Duration) bool {
+	if wait > slowTime {
+		return false
+	}
+	select {
+	case t.slow <- struct{}{}:
+	default:
+		return false
+	}
+	defer func() { <-t.slow }()
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
 // evict makes place for one more origin. Map order is random enough: to forget

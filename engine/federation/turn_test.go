@@ -130,16 +130,25 @@ func TestTooManyEDUs(t *testing.T) {
 			return err
 		}
 		full := strings.TrimSuffix(strings.Repeat(`{"edu_type":"m.direct_to_device","content":{"sender":"@x:far.test","type":"m","message_id":"1","messages":{}}},`, maxEDUs), ",")
+		// Beyond what it may tell at once it is slowed down, not refused.
+		began := time.Now()
+		for range 60 {
+			if err := send("far.test", full); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if took := time.Since(began); took < 20*time.Second || took > time.Minute {
+			t.Errorf("6,000 EDUs took %v", took)
+		}
+		// Who would have to wait long is refused.
+		long := `{"edu_type":"m.direct_to_device","content":{"x":"` + strings.Repeat("x", 1<<20) + `"}}`
 		var err error
-		for err == nil && n < 100 {
-			err = send("far.test", full)
+		for n = 0; err == nil && n < 100; {
+			err = send("far.test", long)
 		}
 		var f *fault.Error
 		if !errors.As(err, &f) || f.Kind != fault.Limit || f.Retry <= 0 || f.Retry > time.Minute {
 			t.Fatal(err)
-		}
-		if n < eduBurst/2/maxEDUs || n > eduBurst/maxEDUs+2 {
-			t.Errorf("refused at transaction %d", n)
 		}
 		if err := send("far.test", ""); err != nil {
 			t.Errorf("without EDUs: %v", err)
@@ -153,14 +162,6 @@ func TestTooManyEDUs(t *testing.T) {
 		time.Sleep(f.Retry)
 		if err := send("far.test", full); err != nil {
 			t.Errorf("when it was told to come: %v", err)
-		}
-		// Long ones cost more: here each is a transaction's worth of short ones.
-		long := `{"edu_type":"m.direct_to_device","content":{"x":"` + strings.Repeat("x", 100<<10) + `"}}`
-		for n, err = 0, nil; err == nil && n < 100; {
-			err = send("long.test", long)
-		}
-		if !fault.Is(err, fault.Limit) || n > eduBurst/100+2 {
-			t.Errorf("long ones: %v at %d", err, n)
 		}
 	})
 }
@@ -181,5 +182,28 @@ func TestToldToWait(t *testing.T) {
 		w.want("one.example", "")
 		time.Sleep(2 * time.Minute)
 		w.want("one.example", "1")
+	})
+}
+
+// Few are made to wait at once, none for long, and who gives up is let go.
+func TestLinger(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		turns := newTurns()
+		if turns.linger(t.Context(), slowTime+1) {
+			t.Error("a long wait")
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		for range maxSlow {
+			go turns.linger(ctx, slowTime)
+		}
+		synctest.Wait()
+		if turns.linger(t.Context(), time.Second) {
+			t.Error("one more than may wait")
+		}
+		cancel()
+		synctest.Wait()
+		if !turns.linger(t.Context(), time.Second) {
+			t.Error("the places are not free again")
+		}
 	})
 }
