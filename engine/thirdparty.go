@@ -39,7 +39,7 @@ func (e *Engine) Exchange(ctx context.Context, id mxid.RoomID, sender, user mxid
 	if err != nil {
 		return err
 	}
-	if third, err = e.displayed(ctx, num, third); err != nil {
+	if third, err = e.displayed(ctx, num, sender, third); err != nil {
 		return err
 	}
 	key := string(user)
@@ -52,7 +52,7 @@ func (e *Engine) Exchange(ctx context.Context, id mxid.RoomID, sender, user mxid
 // displayed puts the name into a third-party invite under which the room knows
 // the invited, whatever the other server has put there: the room is not to learn
 // the address. It refuses one whose key is not good any more.
-func (e *Engine) displayed(ctx context.Context, num room.Num, third []byte) ([]byte, error) {
+func (e *Engine) displayed(ctx context.Context, num room.Num, sender mxid.UserID, third []byte) ([]byte, error) {
 	head, err := e.Rooms.Head(num)
 	if err != nil {
 		return nil, err
@@ -64,8 +64,8 @@ func (e *Engine) displayed(ctx context.Context, num room.Num, third []byte) ([]b
 	signed, _ := cjson.Lookup(third, "signed")
 	token, _ := cjson.LookupString(signed, "token")
 	offer, err := e.Rooms.StateEvent(head.State, "m.room.third_party_invite", token)
-	if err != nil || offer == nil {
-		return third, err // the room's rules refuse it
+	if err != nil || offer == nil || offer.Sender != sender {
+		return third, err // the room's rules refuse it, and nobody has this hub ask at a link of theirs
 	}
 	if key, link, ok := auth.OfferedKey(offer.Content, signed); ok { // else the rules refuse it
 		if err := e.keyIsGood(ctx, key, link); err != nil {
