@@ -49,44 +49,52 @@ func TestFilledLogsReplay(t *testing.T) {
 	}
 }
 
-// A file that was filled once is a log again and again, also in the next run.
+// A file that was filled once is a log again, also in the next run, and is filled
+// only where it becomes longer than it was.
 func TestLogFilesAreReused(t *testing.T) {
 	files := &zeroFS{FS: vfs.Default}
-	dir := filepath.Join(t.TempDir(), "db")
-	val := strings.Repeat("v", 64<<10)
-	for run := range 3 {
-		s, err := Open(Options{Dir: dir, FS: files, MemTable: 1 << 20})
+	dir := t.TempDir()
+	w := newWalFS(files, dir)
+	path := func(n int) string { return filepath.Join(dir, fmt.Sprintf("%06d.log", n)) }
+	write := func(n, bytes int) {
+		t.Helper()
+		f, err := w.Create(path(n), "pebble-wal")
 		if err != nil {
 			t.Fatal(err)
 		}
-		files.zeros.Store(0)
-		for i := range 100 { // 6 MiB through tables of one
-			b := s.NewBatch()
-			b.Set(U64(Log.Key(nil), uint64(i)), fmt.Append(nil, run, i, val))
-			if err := s.Commit(b); err != nil {
-				t.Fatal(err)
-			}
+		if _, err := f.Write(make([]byte, bytes)); err != nil {
+			t.Fatal(err)
 		}
-		if n := files.zeros.Load(); run > 0 && n > 1<<20 {
-			t.Errorf("run %d filled %d bytes", run, n)
+		if err := f.Close(); err != nil {
+			t.Fatal(err)
 		}
-		if err := s.Close(); err != nil {
+	}
+	filled := func(want int64) {
+		t.Helper()
+		if got := files.zeros.Swap(0); got != want*stretch {
+			t.Errorf("%d stretches were filled, not %d", got/stretch, want)
+		}
+	}
+	for n := range 4 {
+		write(n, stretch+1)
+	}
+	filled(8)
+	for n := range 4 {
+		if err := w.Remove(path(n)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	names, err := files.List(dir)
-	if err != nil {
-		t.Fatal(err)
+	if err != nil || len(names) != maxSpares || !strings.HasPrefix(names[0], sparePrefix) {
+		t.Fatal(names, err)
 	}
-	spares := 0
-	for _, name := range names {
-		if strings.HasPrefix(name, sparePrefix) {
-			spares++
-		}
-	}
-	if spares > maxSpares {
-		t.Errorf("%d spares", spares)
-	}
+	w = newWalFS(files, dir) // the next run
+	write(10, 2*stretch)
+	filled(0)
+	write(11, 2*stretch+1)
+	filled(1)
+	write(12, 1) // there is no other spare
+	filled(1)
 }
 
 // zeroFS counts what logs are filled with.
