@@ -33,7 +33,7 @@ type conn struct {
 	raw    syscall.RawConn // of a plain TCP socket; nil: read through net
 	remote netip.Addr
 	since  time.Time // when it was accepted
-	whose  string    // whose it is, where the server counts it as that
+	whose  *string   // whose it is, where the server counts it as that
 	secure bool
 	web    bool
 

@@ -190,7 +190,7 @@ func (s *Server) known(c *conn, name string) bool {
 	if s.named[name] >= max(1, s.o.Conns/2) {
 		return false
 	}
-	c.whose = name
+	c.whose = &name
 	s.named[name]++
 	return true
 }
@@ -200,9 +200,9 @@ func (s *Server) forget(c *conn) {
 	defer s.mu.Unlock()
 	delete(s.conns, c)
 	delete(s.strangers, c)
-	if c.whose != "" {
-		if s.named[c.whose]--; s.named[c.whose] <= 0 {
-			delete(s.named, c.whose)
+	if c.whose != nil {
+		if s.named[*c.whose]--; s.named[*c.whose] <= 0 {
+			delete(s.named, *c.whose)
 		}
 	}
 	a := c.remote.As16()
