@@ -99,7 +99,11 @@ func (b *Broker) publish(p *publication) {
 	defer f.release()
 	b.fanOut(p, f)
 	if len(f.targets) == 0 {
-		p.reason = NoSubscribers
+		p.mu.Lock() // its room may have refused it already
+		if !p.reason.Failed() {
+			p.reason = NoSubscribers
+		}
+		p.mu.Unlock()
 	}
 	for i := range f.targets {
 		durable = durable || f.targets[i].qos > 0 && f.targets[i].s.kept
