@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -164,6 +165,40 @@ func TestAcknowledgedSurvivesPowerCut(t *testing.T) {
 		t.Errorf("only %d were acknowledged", len(acked))
 	}
 	f.ok(f.st.Close())
+}
+
+// What nobody waits for may be lost by a power cut for a minute's length, at the
+// defaults, and no longer.
+func TestAtMostAMinuteIsLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fs := vfs.NewCrashableMem()
+		f := openOn(t, fs, start, Options{})
+		stop, ended := make(chan struct{}), make(chan struct{})
+		go func() {
+			defer close(ended)
+			f.Run(stop, func(err error) { t.Error(err) })
+		}()
+		lost := 0
+		for i := range 300 {
+			f.ok(f.Add("q", fmt.Appendf(nil, "%d.25", i), nil))
+			time.Sleep(time.Second)
+			synctest.Wait()
+			f.now = f.now.Add(time.Second)
+			if i%7 > 0 {
+				continue
+			}
+			after := openOn(t, fs.CrashClone(vfs.CrashCloneCfg{}), f.now, Options{})
+			got := len(strings.Fields(after.all("q")))
+			f.ok(after.st.Close())
+			lost = max(lost, i+1-got)
+		}
+		close(stop)
+		<-ended
+		f.ok(f.st.Close())
+		if lost > 60 || lost < 10 {
+			t.Errorf("a power cut took %d samples of a second each", lost)
+		}
+	})
 }
 
 // Members of sensors have numbers in their names, which are names all the same.
