@@ -61,8 +61,10 @@
 //     that their end is one deletion a day and a new one costs no read.
 //   - The keys of servers are a record of their own (keyring), not a part of
 //     federation: package engine checks our own events with them too. The server
-//     through which a room is joined is not asked for the keys of the others: it
-//     could make them up, and its room with them.
+//     through which a room is joined is not believed alone about the keys of the
+//     others: it could make them up, and its room with them. Two that are in the
+//     room and agree are, about the distant past of servers that are gone, unless
+//     the owner says otherwise (key_servers).
 //   - The MQTT broker is our own, not mochi-mqtt: a message is acknowledged when it
 //     is on disk for every persistent session that is to have it, which a broker
 //     that acknowledges before it fans out cannot be taught, and an idle client

@@ -11,7 +11,7 @@ import (
 func (c *Client) ID() string { return c.s.client }
 
 // Name is the identity that the client was let in as.
-func (c *Client) Name() string { return c.s.id.Name }
+func (c *Client) Name() string { return c.id.Name }
 
 // Publish takes a PUBLISH of the client's. The message is valid during the call
 // only. The answer, if it has one, comes through Link.Answer. An error ends the
@@ -20,7 +20,7 @@ func (c *Client) Name() string { return c.s.id.Name }
 // Spec: MQTT 5, 3.3.4, 4.3 and 4.9.
 func (c *Client) Publish(m *Message, id uint16) error {
 	s := c.s
-	m.From, m.ClientID, m.ID = s.id, s.client, id
+	m.From, m.ClientID, m.ID = c.id, s.client, id
 	p := &publication{m: m, from: s, link: c.l, id: id}
 	if m.QoS > 0 {
 		ours, err := c.enter(m.QoS, id)
@@ -28,7 +28,7 @@ func (c *Client) Publish(m *Message, id uint16) error {
 			return err
 		}
 	}
-	if !c.b.o.May(s.id, Publish, m.Topic) {
+	if !c.b.o.May(c.id, Publish, m.Topic) {
 		c.b.figures.denied.Add(1)
 		p.answer(NotAuthorised, "")
 		return nil
@@ -334,9 +334,9 @@ func (c *Client) subscribe(r *Request, id uint32) (*subscription, Reason) {
 	switch {
 	case !ValidFilter(r.Filter):
 		return nil, BadFilter
-	case len(r.Filter) > MaxTopic, strings.Count(filter, "/") >= maxLevels, b.subscribed(s.id.Name):
+	case len(r.Filter) > MaxTopic, strings.Count(filter, "/") >= maxLevels, b.subscribed(c.id.Name):
 		return nil, QuotaExceeded
-	case !b.o.May(s.id, Subscribe, filter):
+	case !b.o.May(c.id, Subscribe, filter):
 		b.figures.denied.Add(1)
 		return nil, NotAuthorised
 	}

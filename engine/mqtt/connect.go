@@ -32,9 +32,10 @@ type Accept struct {
 // Client is one connection to its session. Its methods are called by one
 // goroutine, but for Ready.
 type Client struct {
-	b *Broker
-	s *session
-	l *Link
+	b  *Broker
+	s  *session
+	l  *Link
+	id Identity // as of this connection: the session is another's by and by
 }
 
 const (
@@ -84,7 +85,7 @@ func (b *Broker) Connect(ctx context.Context, c *Connect, o *Opening, l *Link) (
 		return nil, nil, err
 	}
 	b.figures.connects.Add(1)
-	return &Client{b, s, l}, acc, nil
+	return &Client{b, s, l, id}, acc, nil
 }
 
 func (b *Broker) clientID(c *Connect, o *Opening, acc *Accept) (string, error) {
@@ -492,6 +493,6 @@ func (b *Broker) endHeavy(s *session) {
 		b.mu.Unlock()
 		return
 	}
-	b.o.Log("mqtt: the session %q of %s was ended: %d messages wait for it, more than one session may have", s.client, s.id.Name, n)
+	b.o.Log("mqtt: the session %q of %s was ended: %d messages wait for it, more than one session may have", s.client, s.owner(), n)
 	b.end(s, QuotaExceeded, "too many messages wait")
 }

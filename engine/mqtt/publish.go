@@ -136,7 +136,7 @@ func (b *Broker) fanOut(p *publication, f *fan) {
 		slices.SortFunc(f.subs, func(x, y *subscription) int { return cmp.Compare(x.s.serial, y.s.serial) })
 	}
 	for _, u := range f.subs {
-		if u.noLocal && u.s == p.from || p.m.Except != "" && u.s.id.Name == p.m.Except {
+		if u.noLocal && u.s == p.from || p.m.Except != "" && u.s.owner() == p.m.Except {
 			continue
 		}
 		qos, retain := min(u.qos, p.m.QoS), u.asPublished && p.m.Retain

@@ -65,8 +65,8 @@ type Answer struct {
 // for (loaded < next), written without a sync.
 type session struct {
 	b      *Broker
-	key    string // name, NUL, client id
-	id     Identity
+	key    string   // name, NUL, client id
+	id     Identity // of the last connection; mu guards it
 	client string
 	serial uint64
 
@@ -109,6 +109,9 @@ type session struct {
 	judgedAt uint64
 	dropped  uint64 // QoS 0 messages there was no room for
 }
+
+// owner is the name of who the session belongs to, which id says too, but mu guards.
+func (s *session) owner() string { return s.key[:len(s.key)-len(s.client)-1] }
 
 // queued is a message in memory on its way to the client.
 type queued struct {

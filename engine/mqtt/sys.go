@@ -79,7 +79,7 @@ func (b *Broker) Loads(n int) []Load {
 	for _, s := range b.sessions {
 		s.mu.Lock()
 		all = append(all, Load{
-			Name: s.id.Name, ClientID: s.client, Connected: s.link != nil,
+			Name: s.owner(), ClientID: s.client, Connected: s.link != nil,
 			Messages: s.count, Bytes: s.onDisk, Memory: s.inMemory, Dropped: s.dropped,
 		})
 		s.mu.Unlock()

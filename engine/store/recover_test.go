@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -356,11 +357,14 @@ func TestPowerCutWhileRecovering(t *testing.T) {
 		if err != nil || root.Sync() != nil || root.Close() != nil {
 			t.Fatal(err)
 		}
+		var mu sync.Mutex // files are deleted in the background
 		var left []*vfs.MemFS
 		cuts := 0
 		files := errorfs.Wrap(crashable, errorfs.InjectorFunc(func(op errorfs.Op) error {
 			switch op.Kind {
 			case errorfs.OpFileSync, errorfs.OpFileSyncData, errorfs.OpRename, errorfs.OpRemove:
+				mu.Lock()
+				defer mu.Unlock()
 				if cuts++; len(left) > 8 && cuts%11 != 0 && op.Kind != errorfs.OpRename {
 					return nil // a table takes many syncs, which are all alike
 				}

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -31,13 +32,13 @@ type world struct {
 	mails   []string // recipient, subject, text
 	texts   []string
 	refuses bool
-	later   time.Duration // by which the service's clock is ahead
+	later   atomic.Int64 // nanoseconds by which the service's clock is ahead
 }
 
 func build(t *testing.T, terms ...Policy) *world {
 	w := &world{T: t}
 	dir := filepath.Join(t.TempDir(), "data")
-	s, err := engine.OpenIdentity(engine.Options{Dir: dir, Server: "id.test", Now: func() time.Time { return time.Now().Add(w.later) }})
+	s, err := engine.OpenIdentity(engine.Options{Dir: dir, Server: "id.test", Now: func() time.Time { return time.Now().Add(time.Duration(w.later.Load())) }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -241,11 +242,11 @@ func TestPhone(t *testing.T) {
 	w.want(200, `{"success":true}`, alice, "POST", v2+"/validate/msisdn/submitToken", `{`+creds+`,"token":"`+code+`"}`)
 	w.want(200, `"medium":"msisdn"`, alice, "POST", v2+"/3pid/bind", `{`+creds+`,"mxid":"@alice:a.test"}`)
 	// A proof serves for a day, and for another it is known that there was one.
-	w.later = 25 * time.Hour
+	w.later.Store(int64(25 * time.Hour))
 	w.want(400, "M_SESSION_EXPIRED", alice, "POST", v2+"/3pid/bind", `{`+creds+`,"mxid":"@alice:a.test"}`)
 	w.want(400, "M_SESSION_EXPIRED", alice, "GET", v2+"/3pid/getValidated3pid?client_secret=s&sid="+sid, "")
 	w.want(400, "M_SESSION_EXPIRED", "", "POST", v1+"/validate/msisdn/submitToken", `{`+creds+`,"token":"`+code+`"}`)
-	w.later = 49 * time.Hour
+	w.later.Store(int64(49 * time.Hour))
 	w.want(200, "", alice, "POST", v2+"/validate/msisdn/requestToken", `{"client_secret":"s3","country":"GB","phone_number":"07700900003","send_attempt":1}`)
 	w.want(404, "M_NO_VALID_SESSION", alice, "POST", v2+"/3pid/bind", `{`+creds+`,"mxid":"@alice:a.test"}`)
 }

@@ -96,9 +96,10 @@ func (c *conn) finish() (farewell bool) {
 	c.closing, c.ended = true, true
 	switch {
 	case c.writing:
-		c.idle = make(chan struct{})
+		idle := make(chan struct{}) // who closes it forgets c.idle
+		c.idle = idle
 		c.mu.Unlock()
-		<-c.idle
+		<-idle
 	case farewell && len(c.out) > 0:
 		c.writing = true
 		c.mu.Unlock()
