@@ -44,10 +44,7 @@ func export(args []string, s streams) int {
 		f := &userFlags{}
 		o := order{Do: "export"}
 		since, until := "24h", "-24h" // to the end: the hub's clock may be ahead of this one
-		fs := flag.NewFlagSet("", flag.ContinueOnError)
-		fs.SetOutput(io.Discard)
-		fs.StringVar(&f.dataDir, "data-dir", "", "")
-		fs.StringVar(&f.config, "config", "", "")
+		fs := f.flags()
 		fs.StringVar(&o.Name, "topic", "#", "")
 		fs.StringVar(&o.Format, "format", "csv", "")
 		fs.StringVar(&since, "since", since, "")

@@ -37,10 +37,7 @@ Example:
 func federationCmd(args []string, s streams) int {
 	return told("federation", s, func() error {
 		f := &userFlags{}
-		fs := flag.NewFlagSet("", flag.ContinueOnError)
-		fs.SetOutput(io.Discard)
-		fs.StringVar(&f.dataDir, "data-dir", "", "")
-		fs.StringVar(&f.config, "config", "", "")
+		fs := f.flags()
 		words, err := wordsOf(fs, args)
 		var o order
 		switch {

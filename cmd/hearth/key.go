@@ -38,10 +38,7 @@ Exit codes:
 func key(args []string, s streams) int {
 	return told("key", s, func() error {
 		f := &userFlags{}
-		fs := flag.NewFlagSet("", flag.ContinueOnError)
-		fs.SetOutput(io.Discard)
-		fs.StringVar(&f.dataDir, "data-dir", "", "")
-		fs.StringVar(&f.config, "config", "", "")
+		fs := f.flags()
 		words, err := wordsOf(fs, args)
 		if errors.Is(err, flag.ErrHelp) {
 			io.WriteString(s.out, keyHelp)

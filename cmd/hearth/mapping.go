@@ -68,10 +68,7 @@ func mappingCmd(args []string, s streams) int {
 	return told("mapping", s, func() error {
 		f := &userFlags{}
 		room := ""
-		fs := flag.NewFlagSet("", flag.ContinueOnError)
-		fs.SetOutput(io.Discard)
-		fs.StringVar(&f.dataDir, "data-dir", "", "")
-		fs.StringVar(&f.config, "config", "", "")
+		fs := f.flags()
 		fs.StringVar(&room, "room", "", "")
 		words, err := wordsOf(fs, args)
 		switch {

@@ -40,10 +40,7 @@ Exit codes:
 func supportCmd(args []string, s streams) int {
 	return told("support", s, func() error {
 		f := &userFlags{}
-		fs := flag.NewFlagSet("", flag.ContinueOnError)
-		fs.SetOutput(io.Discard)
-		fs.StringVar(&f.dataDir, "data-dir", "", "")
-		fs.StringVar(&f.config, "config", "", "")
+		fs := f.flags()
 		words, err := wordsOf(fs, args)
 		switch {
 		case errors.Is(err, flag.ErrHelp):

@@ -59,6 +59,16 @@ type userFlags struct {
 	name            string
 }
 
+// flags are those of a command that is about a hub on this machine: where its data
+// and its settings are.
+func (f *userFlags) flags() *flag.FlagSet {
+	fs := flag.NewFlagSet("", flag.ContinueOnError)
+	fs.SetOutput(io.Discard)
+	fs.StringVar(&f.dataDir, "data-dir", "", "")
+	fs.StringVar(&f.config, "config", "", "")
+	return fs
+}
+
 // user carries out one management command.
 func user(args []string, s streams) int {
 	return told("user", s, func() error {
@@ -87,13 +97,10 @@ func user(args []string, s streams) int {
 // parseUser reads flags before and after the name.
 func parseUser(args []string) (do string, f *userFlags, err error) {
 	f = &userFlags{}
-	fs := flag.NewFlagSet("", flag.ContinueOnError)
-	fs.SetOutput(io.Discard)
+	fs := f.flags()
 	fs.BoolVar(&f.admin, "admin", false, "")
 	fs.BoolVar(&f.erase, "erase", false, "")
 	fs.StringVar(&f.passwordFile, "password-file", "", "")
-	fs.StringVar(&f.dataDir, "data-dir", "", "")
-	fs.StringVar(&f.config, "config", "", "")
 	words, err := wordsOf(fs, args)
 	if err != nil {
 		return "", nil, err
