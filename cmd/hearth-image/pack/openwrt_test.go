@@ -22,6 +22,8 @@ import (
 // renews and removes the package, as opkg (ipk) and apk do it. What of OpenWrt the scripts use is played by files
 // below testdata. It needs root, busybox, and what make packages-test gives it:
 //
+//	HEARTH_OPKG         a static opkg that does it, and
+//	HEARTH_APK          a static apk: where they are not set, what they do is played by this test
 //	HEARTH_DEBARCH      the machine, as Debian calls it
 //	HEARTH_PROGRAMS     folder with hearth-linux-…
 //	HEARTH_SETTINGS     file with what hearth example-config prints
@@ -46,6 +48,7 @@ func TestOpenWrtRoot(t *testing.T) {
 				t.Fatal(err)
 			}
 			w.furnish(busybox)
+			w.program(os.Getenv("HEARTH_" + map[string]string{"ipk": "OPKG", "apk": "APK"}[format]))
 			w.story()
 		})
 	}
@@ -102,6 +105,7 @@ type openwrt struct {
 	arch         string // as OpenWrt calls it
 	settings     []byte
 	url, addr    string
+	real         string   // the system's own program in the root, where there is one
 	files        []string // of the package
 	scripts      map[string]string
 }
@@ -162,6 +166,39 @@ func (w *openwrt) furnish(busybox string) {
 	}
 }
 
+// What installs and upgrades.
+const (
+	opkgInstall = "opkg install"
+	apkAdd      = "apk add --allow-untrusted --no-network"
+)
+
+// program brings the system's own program into the root, with what it wants to find there.
+func (w *openwrt) program(path string) {
+	w.Helper()
+	if path == "" {
+		return
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		w.Fatal(err)
+	}
+	if w.format == "ipk" {
+		w.real = opkgInstall
+		w.write("/bin/opkg", string(b), 0o755)
+		w.write("/etc/opkg.conf", "dest root /\nlists_dir ext /var/opkg-lists\narch all 1\narch "+w.arch+" 10\n", 0o644)
+		for _, dir := range []string{"/var/lock", "/usr/lib/opkg/info"} {
+			if err := os.MkdirAll(w.at(dir), 0o755); err != nil {
+				w.Fatal(err)
+			}
+		}
+		return
+	}
+	w.real = apkAdd
+	w.write("/bin/apk", string(b), 0o755)
+	w.write("/etc/apk/arch", w.arch+"\n", 0o644)
+	w.sh("apk add --initdb --no-network")
+}
+
 // sh runs a line of the shell in the root.
 func (w *openwrt) sh(line string, env ...string) string {
 	w.Helper()
@@ -211,6 +248,14 @@ func (w *openwrt) install(version string, upgrade bool) string {
 		Time: time.Unix(1767323045, 0).UTC(), Only: []string{version + "_" + w.arch + "." + w.format}})
 	if err != nil {
 		w.Fatal(err)
+	}
+	if w.real != "" {
+		b, err := os.ReadFile(made[0])
+		if err != nil {
+			w.Fatal(err)
+		}
+		w.write("/tmp/new."+w.format, string(b), 0o644)
+		return w.sh(w.real + " /tmp/new." + w.format)
 	}
 	said := ""
 	if upgrade && w.format == "ipk" {
@@ -282,6 +327,14 @@ func (w *openwrt) unpack(path string) (data map[string]entry, scripts map[string
 // remove runs the last script and deletes the package's files.
 func (w *openwrt) remove() {
 	w.Helper()
+	switch w.real {
+	case opkgInstall:
+		w.sh("opkg remove hearth")
+		return
+	case apkAdd:
+		w.sh("apk del --no-network hearth")
+		return
+	}
 	w.write("/tmp/prerm", w.scripts["prerm"], 0o755)
 	w.sh("/tmp/prerm remove")
 	for _, name := range w.files {
