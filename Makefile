@@ -119,14 +119,14 @@ archive: box-programs ## what updates boxes of a board, signed, into bin/images 
 image-test: BOARD = virt
 image-test: KEY = $(BIN)/images/test.key
 image-test: CUTS ?= 20
-image-test: box-programs ## boot the image in QEMU, claim it, update it, cut its power (CUTS=3, UPDATES=no); needs qemu-system-arm, qemu-efi-aarch64
+image-test: box-programs ## boot images in QEMU, claim them, update one, cut their power (CUTS=3, UPDATES=no); needs qemu-system-arm, qemu-efi-aarch64
 	mkdir -p $(BIN)/images
 	rm -f $(BIN)/images/hearth-virt-* $(KEY) $(KEY).pub
 	$(BIN)/hearth-image key --to $(KEY) > /dev/null
 	$(IMAGE) --raw
 	HEARTH_IMAGE=$$(ls $(CURDIR)/$(BIN)/images/hearth-virt-*.img) HEARTH_UEFI=/usr/share/qemu-efi-aarch64/QEMU_EFI.fd HEARTH_CUTS=$(CUTS) HEARTH_CHECKER=$$(ls $(BIN)/box/e2fsck 2>/dev/null) \
 		HEARTH_KEY=$(if $(filter no,$(UPDATES)),,$(CURDIR)/$(KEY)) HEARTH_PROGRAMS=$(CURDIR)/$(BIN)/box \
-		$(GO) test -C cmd/hearth-image -count=1 -v -timeout 30m -run TestBox ./image
+		$(GO) test -C cmd/hearth-image -count=1 -v -timeout 30m -parallel 3 -run TestBox ./image
 
 # The recording takes QEMU and half a minute of load; going through it mounts each disk, which needs root.
 RECORD ?= $(CURDIR)/$(BIN)/powercut

@@ -49,7 +49,7 @@ func TestRecord(t *testing.T) {
 		"-blockdev", "driver=blklogwrites,node-name=d,file=card,log=log"}
 	b.boot(200)
 	b.claim(b.shown(claimCode))
-	room := b.ask("POST", "/createRoom", `{"room_alias_name":"porch"}`, 200)["room_id"].(string)
+	room := b.room()
 	f, err := os.Open(log)
 	if err != nil {
 		t.Fatal(err)
@@ -132,21 +132,16 @@ func (b *box) keepPublishing(stop chan struct{}) {
 		return // the events are what is counted
 	}
 	defer c.Close()
-	text := func(s string) string { return string([]byte{byte(len(s) >> 8), byte(len(s))}) + s }
 	send := func(kind byte, body string) error {
-		n := []byte{byte(len(body))}
-		if len(body) > 127 {
-			n = []byte{byte(len(body)) | 0x80, byte(len(body) >> 7)}
-		}
-		_, err := io.WriteString(c, string([]byte{kind})+string(n)+body)
+		_, err := io.WriteString(c, packet(kind, body))
 		return err
 	}
-	if send(0x10, text("MQTT")+"\x04\xc2\x00\x3c"+text("values")+text("alice")+text(b.token)) != nil {
+	if send(0x10, field("MQTT")+"\x04\xc2\x00\x3c"+field("values")+field("alice")+field(b.token)) != nil {
 		return
 	}
 	go func() { _, _ = io.Copy(io.Discard, c) }()
 	for i := 0; ; i++ {
-		if send(0x33, text(fmt.Sprintf("porch/value/%d", i%20))+string([]byte{byte(i >> 8), byte(i) | 1})+fmt.Sprint(i)) != nil {
+		if send(0x33, field(fmt.Sprintf("porch/value/%d", i%20))+string([]byte{byte(i >> 8), byte(i) | 1})+fmt.Sprint(i)) != nil {
 			return
 		}
 		select {
