@@ -105,8 +105,10 @@ func (e *Engine) Logout(s *account.Session) error {
 	return e.DeleteDevices(s.User, func(d *account.Device) bool { return d.Num == s.DeviceNum })
 }
 
-// LogoutAll ends all sessions of a user and their devices.
+// LogoutAll ends all sessions of a user and their devices, and those of browsers
+// in the hub's own pages.
 func (e *Engine) LogoutAll(user uint32) error {
+	e.Accounts.SignOutAll(user)
 	return e.DeleteDevices(user, func(*account.Device) bool { return true })
 }
 

@@ -1,8 +1,9 @@
 // Package account keeps what belongs to one person or thing of this hub and to
 // no room: users, devices, access tokens, passwords, profiles, account data,
-// tags, filters, registration tokens, addresses elsewhere, and what users report.
+// tags, filters, registration tokens, addresses elsewhere, what users report, and
+// the OAuth clients that people sign in with.
 //
-// It owns the keyspaces User to ThreepidUser of the store's list, and
+// It owns the keyspaces User to OAuthClient of the store's list, and
 // writes nobody else's. It refuses whatever is not bounded: names, devices,
 // data and their counts all have a limit here, so that no user can fill the
 // disk of a hub they share with others. It knows no room's membership; what
@@ -79,6 +80,7 @@ type Accounts struct {
 	contacts  contactCache
 	tokenLife time.Duration
 	tickets   tickets
+	clients   clients
 	crowned   func() // see OnAdmin
 
 	held [64]sync.Mutex // by user number; see Hold
@@ -102,6 +104,7 @@ func Open(st *store.Store, log *stream.Log, names *store.Names, server mxid.Serv
 	}
 	a.cache.m = map[tokenHash]*cached{}
 	a.tickets.m = map[tokenHash]ticket{}
+	a.clients.n = -1
 	return a, a.hash.open(o.Cost)
 }
 

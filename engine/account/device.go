@@ -12,6 +12,7 @@ import (
 	"hearth/engine/cjson"
 	"hearth/engine/fault"
 	"hearth/engine/fields"
+	"hearth/engine/oauth"
 	"hearth/engine/store"
 	"hearth/engine/stream"
 )
@@ -25,7 +26,26 @@ type Device struct {
 	Seen     time.Time // within the hour; zero where it never was
 	now      pair      // its tokens
 	next     pair      // those that take their place when first used; see Refresh
+
+	// Of a device that signed in by OAuth: the client_id, how its scope was spelt,
+	// and what all its refresh tokens have in common.
+	Client string
+	forms  uint8
+	family tokenHash
 }
+
+// dropTokens ends the device's tokens.
+func (d *Device) dropTokens(b *store.Batch) {
+	d.now.drop(b)
+	d.next.drop(b)
+	if d.family != (tokenHash{}) {
+		b.Delete(tokenKey(&d.family))
+		d.family = tokenHash{}
+	}
+}
+
+// Scope is what the device was granted by OAuth.
+func (d *Device) Scope() oauth.Scope { return oauth.Scope{Device: d.ID, Forms: d.forms} }
 
 // deviceNum makes the number of a user's n-th device.
 func deviceNum(user uint32, n uint64) uint64 { return uint64(user)<<32 | n&0xffffffff }
@@ -46,6 +66,11 @@ func (d *Device) append(dst []byte) []byte {
 			dst = fields.AppendText(dst, string(h[:]))
 		}
 	}
+	if d.Client != "" {
+		dst = fields.AppendText(dst, d.Client)
+		dst = binary.AppendUvarint(dst, uint64(d.forms))
+		dst = fields.AppendText(dst, d.family[:])
+	}
 	return dst
 }
 
@@ -59,11 +84,16 @@ func parseDevice(id string, row []byte) (Device, error) {
 	for _, h := range [...]*tokenHash{&d.now.access, &d.now.refresh, &d.next.access, &d.next.refresh} {
 		copy(h[:], r.Bytes())
 	}
+	d.Client, d.forms = r.Text(), uint8(r.Uint())
+	copy(d.family[:], r.Bytes())
 	return d, rowErr(&r, "a device")
 }
 
 // has says whether a token of the kind is one of the device's.
 func (d *Device) has(kind uint64, h tokenHash) bool {
+	if kind == tokenFamily {
+		return d.family == h
+	}
 	if kind == tokenRefresh {
 		return d.now.refresh == h || d.next.refresh == h
 	}
@@ -166,8 +196,7 @@ func (a *Accounts) DropDevices(tx *stream.Tx, user uint32, gone func(d *Device) 
 		}
 		ended = append(ended, d.Num)
 		tx.Delete(deviceKey(user, d.ID))
-		d.now.drop(tx.Batch)
-		d.next.drop(tx.Batch)
+		d.dropTokens(tx.Batch)
 	}
 	if len(ended) > 0 {
 		if err := a.dropPushersOf(tx, user, func(device uint64) bool { return slices.Contains(ended, device) }); err != nil {

@@ -207,6 +207,7 @@ func (a *Accounts) PutPassword(tx *stream.Tx, user uint32, hashed string) error 
 	}
 	row.password = hashed
 	setUserRow(tx.Batch, user, &row)
+	a.SignOutAll(user)
 	return nil
 }
 

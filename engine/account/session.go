@@ -23,6 +23,7 @@ type Session struct {
 	Suspended bool
 	Service   string // id of the application service that speaks for the user; empty: the user's own client
 	Unlimited bool   // no rate limit holds for it
+	Client    string // client_id of an OAuth session; empty: it is none
 
 	seen *atomic.Int64 // when the device was last written down as seen, milliseconds
 }
@@ -156,6 +157,7 @@ func (a *Accounts) load(h tokenHash) (*cached, error) {
 	if e.s, err = a.session(&t, &row); err != nil {
 		return nil, err
 	}
+	e.s.Client = d.Client
 	if !d.Seen.IsZero() {
 		e.seen.Store(d.Seen.UnixMilli())
 	}
@@ -244,6 +246,9 @@ type NewSession struct {
 	From    netip.Addr    // where the login came from
 	Refresh bool          // the client knows refresh tokens
 	Life    time.Duration // of the access token; 0: as usual
+
+	client string // client_id of an OAuth login
+	forms  uint8
 }
 
 // Login gives a user a device and tokens for it, whatever it was that proved
@@ -285,9 +290,16 @@ func (a *Accounts) Login(user uint32, n NewSession) (tokens Tokens, s Session, e
 		setUserRow(b, user, &row)
 		d = Device{ID: n.Device, Num: deviceNum(user, row.devices), Name: n.Name}
 	}
-	d.now.drop(b)
-	d.next.drop(b)
-	if tokens, d.now, err = a.issue(b, user, &d, n.Refresh, n.Life); err != nil {
+	d.dropTokens(b)
+	d.Client, d.forms = n.client, n.forms
+	want := ask{refresh: n.Refresh, life: n.Life}
+	if d.Client != "" {
+		if want.family, err = a.newFamily(b, user, &d); err != nil {
+			b.Drop()
+			return tokens, s, err
+		}
+	}
+	if tokens, d.now, err = a.issue(b, user, &d, want); err != nil {
 		b.Drop()
 		return tokens, s, err
 	}

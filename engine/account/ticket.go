@@ -17,6 +17,7 @@ type ticket struct {
 	kind  ticketKind
 	user  uint32
 	until int64 // milliseconds
+	since int64 // milliseconds at which it was made
 }
 
 type ticketKind uint8
@@ -24,12 +25,14 @@ type ticketKind uint8
 const (
 	loginTicket ticketKind = iota
 	openIDTicket
+	browserTicket
 )
 
 // The lives of tickets.
 const (
 	LoginTokenLife = 2 * time.Minute
 	OpenIDLife     = time.Hour
+	BrowserLife    = 12 * time.Hour
 )
 
 // maxTickets bounds the tickets of all users: 60 bytes each. ticketsEach is for one
@@ -89,30 +92,35 @@ func (t *tickets) drop(user uint32, kind ticketKind) {
 
 // get finds a ticket that is good now; take ends it.
 func (t *tickets) get(token string, kind ticketKind, now int64, take bool) (user uint32) {
+	return t.find(token, kind, now, take).user
+}
+
+// find is get for all that the ticket says.
+func (t *tickets) find(token string, kind ticketKind, now int64, take bool) ticket {
 	if len(token) > maxTokenText {
-		return 0
+		return ticket{}
 	}
 	h := tokenHash(sha256.Sum256([]byte(token)))
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	k, ok := t.m[h]
 	if !ok || k.kind != kind {
-		return 0
+		return ticket{}
 	}
 	if take || k.until <= now {
 		delete(t.m, h)
 	}
 	if k.until <= now {
-		return 0
+		return ticket{}
 	}
-	return k.user
+	return k
 }
 
 func (a *Accounts) newTicket(kind ticketKind, user uint32, life time.Duration) (string, error) {
 	token, h, err := newToken()
 	if err == nil {
 		now := a.millis()
-		a.tickets.put(h, ticket{kind, user, now + life.Milliseconds()}, now)
+		a.tickets.put(h, ticket{kind, user, now + life.Milliseconds(), now}, now)
 	}
 	return token, err
 }

@@ -20,6 +20,7 @@ type tokenHash [sha256.Size]byte
 const (
 	tokenAccess  = 1
 	tokenRefresh = 2
+	tokenFamily  = 3 // what the refresh tokens of an OAuth session have in common
 )
 
 // tokenPrefix marks our tokens, for those who search leaked text for secrets.
@@ -93,24 +94,31 @@ type Tokens struct {
 	Life    time.Duration // of the access token; 0: it does not end
 }
 
+// ask is what tokens are made as.
+type ask struct {
+	refresh bool          // with a refresh token
+	life    time.Duration // of the access token; 0: as usual
+	family  string        // what the refresh token begins with; empty: nothing
+}
+
 // issue makes new tokens for a device and puts their rows into the batch.
-func (a *Accounts) issue(b *store.Batch, user uint32, d *Device, refresh bool, life time.Duration) (t Tokens, p pair, err error) {
+func (a *Accounts) issue(b *store.Batch, user uint32, d *Device, n ask) (t Tokens, p pair, err error) {
 	if t.Access, p.access, err = newToken(); err != nil {
 		return t, p, err
 	}
-	if refresh && life == 0 {
-		life = a.tokenLife
+	if n.refresh && n.life == 0 {
+		n.life = a.tokenLife
 	}
-	t.Life = life
+	t.Life = n.life
 	row := tokenRow{kind: tokenAccess, user: user, num: d.Num, device: d.ID}
-	if life > 0 {
-		row.until = a.millis() + life.Milliseconds()
+	if n.life > 0 {
+		row.until = a.millis() + n.life.Milliseconds()
 	}
 	b.Set(tokenKey(&p.access), row.append(fields.New()))
-	if !refresh {
+	if !n.refresh {
 		return t, p, nil
 	}
-	if t.Refresh, p.refresh, err = newToken(); err != nil {
+	if t.Refresh, p.refresh, err = newRefresh(n.family); err != nil {
 		return t, p, err
 	}
 	row.kind, row.until = tokenRefresh, 0
@@ -122,6 +130,19 @@ func (a *Accounts) issue(b *store.Batch, user uint32, d *Device, refresh bool, l
 // one of the new ones is used: a client that never saw the answer asks again.
 // Spec: client-server, refreshing access tokens.
 func (a *Accounts) Refresh(token string) (t Tokens, s Session, err error) {
+	t, d, err := a.refresh(token, "")
+	return t, d.Session, err
+}
+
+// refreshed is the session that was refreshed, and what it was granted.
+type refreshed struct {
+	Session
+	device Device
+}
+
+// refresh is Refresh for the sessions of an OAuth client; those without one where
+// client is empty. Of a token that is unknown it tells nothing.
+func (a *Accounts) refresh(token, client string) (t Tokens, s refreshed, err error) {
 	if token == "" || len(token) > maxTokenText {
 		return t, s, unknownToken()
 	}
@@ -142,10 +163,10 @@ func (a *Accounts) Refresh(token string) (t Tokens, s Session, err error) {
 	switch {
 	case err != nil:
 		return t, s, err
-	case !ok || !has || d.Num != row.num || u.has(flagDeactivated):
+	case !ok || !has || d.Num != row.num || u.has(flagDeactivated) || d.Client != client:
 		return t, s, unknownToken()
-	case u.has(flagLocked):
-		return t, s, locked()
+	case u.has(flagLocked) && client == "":
+		return t, s, locked() // an OAuth client would take any refusal for the session's end, which a lock is not
 	}
 	b := a.st.NewBatch()
 	switch h {
@@ -158,7 +179,7 @@ func (a *Accounts) Refresh(token string) (t Tokens, s Session, err error) {
 		b.Drop()
 		return t, s, unknownToken()
 	}
-	if t, d.next, err = a.issue(b, row.user, &d, true, 0); err != nil {
+	if t, d.next, err = a.issue(b, row.user, &d, ask{refresh: true, family: familyOf(token)}); err != nil {
 		b.Drop()
 		return t, s, err
 	}
@@ -167,7 +188,9 @@ func (a *Accounts) Refresh(token string) (t Tokens, s Session, err error) {
 		return t, s, err
 	}
 	a.Purge(row.user)
-	s, err = a.session(&row, &u)
+	s.device = d
+	s.Session, err = a.session(&row, &u)
+	s.Session.Client = d.Client
 	return t, s, err
 }
 

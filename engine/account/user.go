@@ -384,6 +384,7 @@ func (a *Accounts) Deactivate(tx *stream.Tx, user uint32, erase bool) error {
 		return err
 	}
 	a.tickets.drop(user, openIDTicket)
+	a.SignOutAll(user)
 	if err := a.dropThreepids(tx, user); err != nil {
 		return err
 	}

@@ -18,7 +18,7 @@ type verifier struct {
 // Nobody may be writing meanwhile. The error is one of reading.
 func (a *Accounts) Verify(bad func(format string, args ...any)) error {
 	v := verifier{a, bad}
-	for _, step := range [...]func() error{v.users, v.devices, v.tokens, v.data, v.dataAt, v.owned, v.pushers, v.threepids, v.threepidUsers, v.reports} {
+	for _, step := range [...]func() error{v.users, v.devices, v.tokens, v.data, v.dataAt, v.owned, v.pushers, v.threepids, v.threepidUsers, v.reports, v.clients} {
 		if err := step(); err != nil {
 			return err
 		}
@@ -73,6 +73,13 @@ func (v *verifier) devices() error {
 		row, err := v.user(user, "a device")
 		if err != nil {
 			return err
+		}
+		if d.Client != "" {
+			if known, err := v.a.st.Has(clientKey(d.Client)); err != nil {
+				return err
+			} else if !known {
+				v.bad("device %q of user %d: its client %s is not registered", d.ID, user, d.Client)
+			}
 		}
 		if d.Num>>32 != uint64(user) || d.Num&0xffffffff > row.devices {
 			v.bad("device %q of user %d: number %x was never given, the last is %d", d.ID, user, d.Num, row.devices)
@@ -231,5 +238,14 @@ func (v *verifier) reports() error {
 		}
 		_, err = v.user(p.By, "a report")
 		return err
+	})
+}
+
+func (v *verifier) clients() error {
+	return v.scan(store.OAuthClient, "OAuth client", 1, func(key, val []byte) error {
+		if c, err := parseClient(val); err != nil || c.ID() != string(key) {
+			v.bad("OAuth client %q: not under its own id, or cut", key)
+		}
+		return nil
 	})
 }

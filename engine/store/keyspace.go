@@ -99,6 +99,9 @@ const (
 	// ThreepidUser: medium, NUL, address → user u32. account.
 	ThreepidUser Table = 0x4a
 
+	// OAuthClient: client_id → when it was last used, metadata as JSON. account.
+	OAuthClient Table = 0x5d
+
 	// Pusher: user u32, hash of app_id and pushkey u128 → pusher. account.
 	Pusher Table = 0x4c
 	// PusherUser: hash u128, user u32 → empty: who has a pusher of that app_id and pushkey. account.
