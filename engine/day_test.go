@@ -7,6 +7,7 @@ import (
 	"os"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -34,8 +35,9 @@ func TestTelemetryBytes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	now := time.UnixMilli(1_700_000_000_000)
-	clock := func() time.Time { return now }
+	start := time.UnixMilli(1_700_000_000_000)
+	var since atomic.Int64 // the broker looks at the clock by itself too
+	clock := func() time.Time { return start.Add(time.Duration(since.Load())) }
 	var b *mqtt.Broker
 	log, err := telemetry.Open(st, telemetry.Options{Now: clock, Along: func() {
 		if err := b.WriteRetained(); err != nil {
@@ -55,13 +57,12 @@ func TestTelemetryBytes(t *testing.T) {
 	for i := range things {
 		temperature[i], humidity[i] = 2000+r.IntN(500), 400+r.IntN(200)
 	}
-	start := now
 	for second := range hours * 3600 {
 		for i := range things {
 			temperature[i] += r.IntN(11) - 5
 			humidity[i] += r.IntN(5) - 2
 			// In their order, each with its jitter of a few milliseconds.
-			now = start.Add(time.Duration(second)*time.Second + time.Duration(i)*5*time.Millisecond + time.Duration(r.IntN(3))*time.Millisecond)
+			since.Store(int64(time.Duration(second)*time.Second + time.Duration(i*5+r.IntN(3))*time.Millisecond))
 			text := fmt.Appendf(nil, `{"temperature": %d.%02d, "humidity": %d.%d}`, temperature[i]/100, temperature[i]%100, humidity[i]/10, humidity[i]%10)
 			topic := "s" + strconv.Itoa(i) + "/reading"
 			if err := log.Add(topic, text, nil); err != nil {

@@ -342,7 +342,9 @@ func TestNothingLost(t *testing.T) {
 				w.deaf[dests[rnd.IntN(3)]] = rnd.IntN(2) == 0
 				w.mu.Unlock()
 			case n < 17:
+				w.mu.Lock()
 				clear(w.down)
+				w.mu.Unlock()
 				w.sender.seen(dests[rnd.IntN(3)])
 			case n < 19:
 				time.Sleep(time.Duration(rnd.IntN(60)) * time.Second)

@@ -104,13 +104,13 @@ func story(t *testing.T, seed uint64, actors, steps, one int) (cuts int) {
 			}
 		}()
 		if i == 0 {
-			c.mu.Lock()
-			d.synced = c.cut
-			c.mu.Unlock()
+			d.after(c.cut)
 		}
 	}
 	wg.Wait()
+	c.mu.Lock()
 	err = errors.Join(append(errs, c.err)...)
+	c.mu.Unlock()
 	if err == nil {
 		err = errors.Join(check(h, c.l.now()), h.Close())
 	}

@@ -30,7 +30,7 @@ func TestCursorsNeverRunAhead(t *testing.T) {
 	rng := rand.New(rand.NewPCG(seed, 3))
 	var bad error
 	safe := map[string]stream.Pos{} // cursors whose batch was waited for
-	d.synced = func() {
+	d.after(func() {
 		mu.Lock()
 		defer mu.Unlock()
 		if bad != nil || rng.IntN(3) != 0 {
@@ -39,7 +39,7 @@ func TestCursorsNeverRunAhead(t *testing.T) {
 		told := l.Tip()
 		left := d.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 50 * rng.IntN(3), RNG: rng})
 		bad = cursorsAfter(left, told, safe)
-	}
+	})
 	var wg sync.WaitGroup
 	for i := range 3 {
 		wg.Add(2)

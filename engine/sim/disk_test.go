@@ -2,18 +2,28 @@ package sim
 
 import (
 	"strings"
+	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// disk is a memory disk that calls synced after each sync of a file or folder,
-// before whoever asked for the sync knows that it is done.
+// disk is a memory disk that can tell of each sync of a file or folder, before
+// whoever asked for the sync knows that it is done.
 type disk struct {
 	*vfs.MemFS
-	synced func() // set before the second actor begins; see story
+	tell atomic.Pointer[func()]
 }
 
-func newDisk() *disk { return &disk{MemFS: vfs.NewCrashableMem(), synced: func() {}} }
+func newDisk() *disk { return &disk{MemFS: vfs.NewCrashableMem()} }
+
+// after has f called after each sync from now on.
+func (d *disk) after(f func()) { d.tell.Store(&f) }
+
+func (d *disk) synced() {
+	if f := d.tell.Load(); f != nil {
+		(*f)()
+	}
+}
 
 func (d *disk) wrap(f vfs.File, err error, fd uintptr) (vfs.File, error) {
 	if err != nil {

@@ -59,7 +59,7 @@ func TestPowerCutWhilePurging(t *testing.T) {
 	var mu sync.Mutex // guards those below
 	cuts := 0
 	var bad error
-	d.synced = func() {
+	d.after(func() {
 		mu.Lock()
 		defer mu.Unlock()
 		if !asked.Load() || bad != nil {
@@ -71,7 +71,7 @@ func TestPowerCutWhilePurging(t *testing.T) {
 		if bad = afterCut(left, ids, events, over); bad != nil {
 			bad = fmt.Errorf("cut %d: %w", cuts, bad)
 		}
-	}
+	})
 	asked.Store(true)
 	if _, _, err := h.CloseRoom(num, true); err != nil {
 		t.Fatal(err)

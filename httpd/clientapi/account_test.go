@@ -92,7 +92,7 @@ func TestTokenIsFreeAfterTheExchange(t *testing.T) {
 		t.Fatal("not reserved", err)
 	}
 	for range maxExchanges {
-		h.at = h.at.Add(time.Millisecond)
+		h.clock.Pass(time.Millisecond)
 		h.want(401, "", "POST", v3+"/register", "", `{}`)
 	}
 	if ok, err := h.e.Accounts.RegistrationValid("once"); !ok || err != nil {
@@ -212,7 +212,7 @@ func TestPassword(t *testing.T) {
 	h.want(200, "{}", "POST", path, keep, strings.Replace(same, `"logout_devices":false,`, "", 1))
 	// After a quarter of an hour it has ended.
 	session = h.want(401, "", "POST", path, keep, `{"new_password":"one thing ok"}`).str("session")
-	h.at = h.at.Add(16 * time.Minute)
+	h.clock.Pass(16 * time.Minute)
 	h.want(401, "M_UNKNOWN", "POST", path, keep, fmt.Sprintf(`{"new_password":"one thing ok","auth":{"type":"m.login.password","session":%q,"password":"one thing ok"}}`, session))
 }
 

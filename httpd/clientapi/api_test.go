@@ -4,17 +4,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
-	"net"
 	"strings"
 	"testing"
-	"time"
-
-	"github.com/cockroachdb/pebble/v2/vfs"
-	"github.com/valyala/fasthttp"
 
 	"hearth/engine"
-	"hearth/engine/account"
 	"hearth/engine/appservice"
+	"hearth/httpd/hubtest"
 	"hearth/httpd/wire"
 )
 
@@ -24,7 +19,8 @@ type hub struct {
 	api *API
 	e   *engine.Engine
 	mux *wire.Mux
-	at  time.Time
+
+	clock hubtest.Clock
 }
 
 func start(t *testing.T, mode Mode) *hub {
@@ -40,22 +36,9 @@ func startWith(t *testing.T, o Options) *hub {
 // startServed is startWith with application services.
 func startServed(t *testing.T, o Options, services appservice.Options) *hub {
 	t.Helper()
-	h := &hub{t: t, at: time.UnixMilli(1_700_000_000_000)}
-	now := func() time.Time { return h.at }
-	var err error
-	h.e, err = engine.Open(engine.Options{
-		Dir: "data", FS: vfs.NewMem(), Server: "hub.test", Now: now, AppServices: services,
-		Accounts: account.Options{Cost: account.Cost{KiB: 64, Passes: 1}},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := h.e.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	o.Engine, o.PublicURL, o.Now = h.e, "https://hub.test/", now
+	h := &hub{t: t}
+	h.e = hubtest.Open(t, engine.Options{Now: h.clock.Now, AppServices: services})
+	o.Engine, o.PublicURL, o.Now = h.e, "https://hub.test/", h.clock.Now
 	h.api = New(o)
 	h.mux = wire.New(wire.Options{Authenticate: h.api.Authenticate, Log: slog.New(slog.DiscardHandler)})
 	if err := h.mux.Add(h.api.Routes()); err != nil {
@@ -76,38 +59,12 @@ func (a answer) str(keys ...string) string {
 	return s
 }
 
-func (a answer) get(keys ...string) any {
-	var v any
-	if err := json.Unmarshal([]byte(a.body), &v); err != nil {
-		return nil
-	}
-	for _, k := range keys {
-		obj, _ := v.(map[string]any)
-		v = obj[k]
-	}
-	return v
-}
+func (a answer) get(keys ...string) any { return hubtest.Get(a.body, keys...) }
 
 func (h *hub) do(method, path, token, body string) answer {
 	h.t.Helper()
-	var req fasthttp.Request
-	req.Header.SetMethod(method)
-	req.SetRequestURI(path)
-	req.Header.SetHost("hub.test")
-	if token != "" {
-		req.Header.Set("Authorization", "Bearer "+token)
-	}
-	if body != "" {
-		req.SetBodyString(body)
-	}
-	var ctx fasthttp.RequestCtx
-	ctx.Init(&req, &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 1}, nil)
-	h.mux.Serve(&ctx)
-	a := answer{ctx.Response.StatusCode(), string(ctx.Response.Body())}
-	if a.status >= 500 && a.status != 502 && a.status != 504 || !json.Valid([]byte(a.body)) {
-		h.t.Fatalf("%s %s: %d %s", method, path, a.status, a.body)
-	}
-	return a
+	status, text := hubtest.Ask(h.t, h.mux, method, path, token, body)
+	return answer{status, text}
 }
 
 // want asks and fails the test unless the status, and the errcode or the whole
@@ -115,13 +72,7 @@ func (h *hub) do(method, path, token, body string) answer {
 func (h *hub) want(status int, expect, method, path, token, body string) answer {
 	h.t.Helper()
 	a := h.do(method, path, token, body)
-	ok := a.status == status
-	if strings.HasPrefix(expect, "M_") {
-		ok = ok && a.str("errcode") == expect && a.str("error") != ""
-	} else if expect != "" {
-		ok = ok && a.body == expect
-	}
-	if !ok {
+	if a.status != status || !hubtest.Fits(a.body, expect) {
 		h.t.Fatalf("%s %s %s: got %d %s, want %d %s", method, path, body, a.status, a.body, status, expect)
 	}
 	return a

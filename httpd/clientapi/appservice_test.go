@@ -235,7 +235,7 @@ func TestServicesSetTheTime(t *testing.T) {
 	if a := h.want(200, "", "GET", v3+"/rooms/"+room+"/event/"+id, eve, ""); a.str("content", "external_url") != "https://irc.test/1" {
 		t.Error(a.body)
 	}
-	if got := at(send(eve, "?ts=42"), eve, ""); got != fmt.Sprint(h.at.UnixMilli()) {
+	if got := at(send(eve, "?ts=42"), eve, ""); got != fmt.Sprint(h.clock.Now().UnixMilli()) {
 		t.Error("anybody sets the time:", got)
 	}
 }
@@ -359,7 +359,7 @@ func TestServicesAreLimitedAsTheyAsk(t *testing.T) {
 	h, _ := startBridged(t)
 	h.ghost(irc, "_irc_a")
 	h.ghost(shop, "_shop_a")
-	h.mux = wire.New(wire.Options{Authenticate: h.api.Authenticate, Limits: wire.NewLimits(func() time.Time { return h.at })})
+	h.mux = wire.New(wire.Options{Authenticate: h.api.Authenticate, Limits: wire.NewLimits(h.clock.Now)})
 	if err := h.mux.Add(h.api.Routes()); err != nil {
 		t.Fatal(err)
 	}

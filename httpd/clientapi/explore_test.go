@@ -10,14 +10,14 @@ import (
 func TestTimestampToEvent(t *testing.T) {
 	h := start(t, Anyone)
 	amy, bob := h.join("amy"), h.join("bob")
-	before := h.at.UnixMilli() - 1
+	before := h.clock.Now().UnixMilli() - 1
 	id := h.create(amy, `{}`)
 	var ids []string
 	var times []int64
 	for i := range 40 {
-		h.at = h.at.Add(20 * time.Minute)
+		h.clock.Pass(20 * time.Minute)
 		ids = append(ids, h.say(amy, id, fmt.Sprint("m", i), "x"))
-		times = append(times, h.at.UnixMilli())
+		times = append(times, h.clock.Now().UnixMilli())
 	}
 	near := func(ts int64, dir string) string {
 		t.Helper()
@@ -31,9 +31,9 @@ func TestTimestampToEvent(t *testing.T) {
 	if near(before, "b") != "" || near(times[39]+1, "f") != "" || near(0, "f") == "" {
 		t.Fatal("ends")
 	}
-	h.at = h.at.Add(time.Minute)
+	h.clock.Pass(time.Minute)
 	same := []string{h.say(amy, id, "s1", "x"), h.say(amy, id, "s2", "x")}
-	if near(h.at.UnixMilli(), "f") != same[0] || near(h.at.UnixMilli(), "b") != same[1] {
+	if near(h.clock.Now().UnixMilli(), "f") != same[0] || near(h.clock.Now().UnixMilli(), "b") != same[1] {
 		t.Fatal("of one time")
 	}
 	path := v1In(id, "/timestamp_to_event")

@@ -32,9 +32,9 @@ func TestDelayedEvents(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	h.at = h.at.Add(50 * time.Second)
+	h.clock.Pass(50 * time.Second)
 	h.want(200, "{}", "POST", msc4140+"/"+second+"/restart", "", "")
-	h.at = h.at.Add(50 * time.Second)
+	h.clock.Pass(50 * time.Second)
 	due()
 	if a := h.want(200, "", "GET", inRoom(id, "/messages?dir=b"), bob2(h, bob, id), ""); !strings.Contains(a.body, "later") {
 		t.Fatal(a)
@@ -53,7 +53,7 @@ func TestDelayedEvents(t *testing.T) {
 
 	third := h.want(200, "", "PUT", state+"1000", amy, `{"n":2}`).str("delay_id")
 	h.want(200, "{}", "POST", msc4140+"/"+third, "", `{"action":"cancel"}`)
-	h.at = h.at.Add(time.Hour)
+	h.clock.Pass(time.Hour)
 	due()
 	h.want(200, `{"n":1}`, "GET", inRoom(id, "/state/m.x/k"), amy, "")
 	for path, code := range map[string]string{"/x/cancel": "M_NOT_FOUND", "/x/send": "M_NOT_FOUND", "/x/restart": "M_NOT_FOUND", "/x/oops": "M_UNRECOGNIZED"} {

@@ -46,7 +46,7 @@ func TestBundles(t *testing.T) {
 	if got := told(bob, "m.replace", "event_id"); got != edit {
 		t.Fatal("edit", got, edit)
 	}
-	h.at = h.at.Add(time.Second)
+	h.clock.Pass(time.Second)
 	edit2 := h.mustReply(amy, id, "e2", root, "m.replace", withNew)
 	first := h.mustReply(bob, id, "t1", root, "m.thread", "")
 	last := h.mustReply(bob, id, "t2", root, "m.thread", "")

@@ -23,7 +23,7 @@ func TestRefreshTokens(t *testing.T) {
 	h.want(200, "", "GET", v3+"/account/whoami", b.str("access_token"), "")
 	h.want(401, "M_UNKNOWN_TOKEN", "GET", v3+"/account/whoami", old, "")
 	h.want(401, "M_UNKNOWN_TOKEN", "POST", v3+"/refresh", "", fmt.Sprintf(`{"refresh_token":%q}`, a.str("refresh_token")))
-	h.at = h.at.Add(time.Hour)
+	h.clock.Pass(time.Hour)
 	soft := h.want(401, "M_UNKNOWN_TOKEN", "GET", v3+"/account/whoami", b.str("access_token"), "")
 	if soft.get("soft_logout") != true {
 		t.Fatal(soft.body)

@@ -77,7 +77,7 @@ func TestSetupTries(t *testing.T) {
 	}
 	h.page(429, setupPath, wrong)
 	h.page(429, setupPath, right)
-	h.at = h.at.Add(triesTime + time.Second)
+	h.clock.Pass(triesTime + time.Second)
 	h.page(403, setupPath, wrong)
 	h.page(200, setupPath, right)
 }

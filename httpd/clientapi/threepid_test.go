@@ -189,7 +189,7 @@ func TestPasswordReset(t *testing.T) {
 	m := h.mail()
 	token := h.join("bob")
 	num, _ := h.e.Accounts.Find("@bob:hub.test")
-	if err := h.e.Accounts.AddThreepid(num, account.Email, "b@x.org", h.at); err != nil {
+	if err := h.e.Accounts.AddThreepid(num, account.Email, "b@x.org", h.clock.Now()); err != nil {
 		t.Fatal(err)
 	}
 	h.want(400, "M_THREEPID_NOT_FOUND", "POST", path+"/email/requestToken", "", ask("s", "none@x.org", 1))

@@ -5,14 +5,13 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
-	"time"
 
-	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/valyala/fasthttp"
 
 	"hearth/engine"
 	"hearth/engine/account"
 	"hearth/engine/bridge"
+	"hearth/httpd/hubtest"
 	"hearth/httpd/wire"
 )
 
@@ -27,12 +26,7 @@ func start(t *testing.T) *hub {
 	h := &hub{t: t}
 	m, err := bridge.ParseMapping([]byte(`{"topic":"lamp/state","room":"#house:hub.test","mode":"shadow"}`), "here")
 	h.ok(err)
-	h.e, err = engine.Open(engine.Options{
-		Dir: "data", FS: vfs.NewMem(), Server: "hub.test", Now: func() time.Time { return time.UnixMilli(1_700_000_000_000) },
-		Accounts: account.Options{Cost: account.Cost{KiB: 64, Passes: 1}}, Things: engine.ThingOptions{Mappings: []*bridge.Mapping{m}},
-	})
-	h.ok(err)
-	t.Cleanup(func() { h.ok(h.e.Close()) })
+	h.e = hubtest.Open(t, engine.Options{Things: engine.ThingOptions{Mappings: []*bridge.Mapping{m}}})
 	h.mux = wire.New(wire.Options{
 		Authenticate: func(r *wire.Req) (account.Session, error) { return h.e.Accounts.Authenticate(r.Token()) },
 		Log:          slog.New(slog.DiscardHandler),

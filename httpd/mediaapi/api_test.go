@@ -27,6 +27,7 @@ import (
 	"hearth/engine/fault"
 	"hearth/engine/media"
 	"hearth/engine/mxid"
+	"hearth/httpd/hubtest"
 	"hearth/httpd/wire"
 )
 
@@ -36,23 +37,20 @@ type hub struct {
 	e      *engine.Engine
 	api    *API
 	client http.Client
-	at     time.Time
+	clock  hubtest.Clock
 }
 
 // start serves the API. Its users are the numbers that they give as tokens;
 // "guest" is one. The clock stands still until it is moved.
 func start(t *testing.T, o Options, mo media.Options) *hub {
 	t.Helper()
-	h := &hub{t: t, at: time.UnixMilli(1_700_000_000_000)}
-	eo := engine.Options{Dir: "data", FS: vfs.NewMem(), Server: "hub.test", Now: func() time.Time { return h.at }, Media: mo}
+	h := &hub{t: t}
+	eo := engine.Options{Now: h.clock.Now, Media: mo}
 	if mo.Dir != "" {
 		eo.Dir, eo.FS = mo.Dir, vfs.Default
 	}
-	var err error
-	if h.e, err = engine.Open(eo); err != nil {
-		t.Fatal(err)
-	}
-	o.Media, o.Server, o.Now = h.e.Media, h.e.Server, func() time.Time { return h.at }
+	h.e = hubtest.Open(t, eo)
+	o.Media, o.Server, o.Now = h.e.Media, h.e.Server, h.clock.Now
 	h.api = New(o)
 	m := wire.New(wire.Options{Log: slog.New(slog.DiscardHandler), Authenticate: func(r *wire.Req) (s account.Session, err error) {
 		token := string(r.Token())
@@ -79,9 +77,6 @@ func start(t *testing.T, o Options, mo media.Options) *hub {
 			t.Error(err)
 		}
 		if err := <-ended; err != nil {
-			t.Error(err)
-		}
-		if err := h.e.Close(); err != nil {
 			t.Error(err)
 		}
 	})
@@ -292,7 +287,7 @@ func TestAsyncUpload(t *testing.T) {
 		return h.do("PUT", "/_matrix/media/v3/upload/"+id, token, strings.NewReader(text), "Content-Type", "text/plain").told()
 	}
 	id, until := create()
-	if want := h.at.Add(24 * time.Hour).UnixMilli(); until != want {
+	if want := h.clock.Now().Add(24 * time.Hour).UnixMilli(); until != want {
 		t.Errorf("expires at %d, want %d", until, want)
 	}
 	if got := h.get(v1+"/download/"+id+"?timeout_ms=0", "1").told(); got != "504 M_NOT_YET_UPLOADED" {
@@ -319,7 +314,7 @@ func TestAsyncUpload(t *testing.T) {
 		t.Error(got)
 	}
 	late, _ := create()
-	h.at = h.at.Add(25 * time.Hour)
+	h.clock.Pass(25 * time.Hour)
 	if got := put(late, "1", "x"); got != "404 M_NOT_FOUND" {
 		t.Error(got)
 	}
@@ -421,7 +416,7 @@ func TestThumbnail(t *testing.T) {
 func TestFrozen(t *testing.T) {
 	h := start(t, Options{Frozen: time.UnixMilli(1_700_000_000_500)}, media.Options{})
 	before := h.upload("1", "", "text/plain", "before")
-	h.at = h.at.Add(time.Second)
+	h.clock.Pass(time.Second)
 	after := h.upload("1", "", "text/plain", "after")
 	for _, tt := range []struct{ id, token, want string }{
 		{before, "", "200 before"}, {after, "", "404 M_NOT_FOUND"}, {after, "1", "200 after"},

@@ -115,7 +115,7 @@ func TestPreview(t *testing.T) {
 	if got := asked.Load() - n; got != 0 {
 		t.Errorf("asked %d times for what is remembered", got)
 	}
-	h.at = h.at.Add(keepPreview + time.Second)
+	h.clock.Pass(keepPreview + time.Second)
 	h.preview(base + "/test.html")
 	if got := asked.Load() - n; got != 1 { // its picture is still here
 		t.Errorf("asked %d times for a page that is over", got)

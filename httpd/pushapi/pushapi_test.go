@@ -44,8 +44,9 @@ type world struct {
 	*testing.T
 	gate   *Gateway
 	server *httptest.Server
-	answer func(g *got) (status int, body string)
+	answer func(g *got) (status int, body string) // called for one request at a time
 
+	turn  sync.Mutex // of answer
 	mu    sync.Mutex
 	seen  []got
 	told  []string      // topic, space, payload
@@ -84,7 +85,9 @@ func build(t *testing.T, apps func(base string) []App) *world {
 		w.mu.Unlock()
 		status, text := 201, ""
 		if w.answer != nil {
+			w.turn.Lock()
 			status, text = w.answer(&g)
+			w.turn.Unlock()
 		}
 		rw.WriteHeader(status)
 		io.WriteString(rw, text)

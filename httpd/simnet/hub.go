@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -24,6 +23,7 @@ import (
 	"hearth/engine/store"
 	"hearth/httpd/clientapi"
 	"hearth/httpd/fedapi"
+	"hearth/httpd/hubtest"
 	"hearth/httpd/idapi"
 	"hearth/httpd/mediaapi"
 	"hearth/httpd/wire"
@@ -254,17 +254,7 @@ type Reply struct {
 }
 
 // Get looks up a member of the answer by a path of keys; nil where there is none.
-func (r Reply) Get(keys ...string) any {
-	var v any
-	if err := json.Unmarshal([]byte(r.Body), &v); err != nil {
-		return nil
-	}
-	for _, k := range keys {
-		obj, _ := v.(map[string]any)
-		v = obj[k]
-	}
-	return v
-}
+func (r Reply) Get(keys ...string) any { return hubtest.Get(r.Body, keys...) }
 
 // Str is Get of a string.
 func (r Reply) Str(keys ...string) string {

@@ -29,6 +29,12 @@ func (s *slowly) Read(p []byte) (int, error) {
 	return n, nil
 }
 
+func (a *allowance) all() int64 {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.held
+}
+
 // A body that comes slowly counts as far as it has come, and not for ever.
 func TestSlowBody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -49,15 +55,15 @@ func TestSlowBody(t *testing.T) {
 			ended <- outcome(ctx)
 		}()
 		synctest.Wait()
-		if got := m.bodies.held; got == 0 || got > bodyStep {
+		if got := m.bodies.all(); got == 0 || got > bodyStep {
 			t.Errorf("%d bytes are held for a few that came", got)
 		}
 		began := time.Now()
 		if got := <-ended; got != "400 M_UNKNOWN" || time.Since(began) > 2*bodyTime {
 			t.Errorf("%s after %v", got, time.Since(began))
 		}
-		if m.bodies.held != 0 {
-			t.Errorf("%d bytes are held by nobody", m.bodies.held)
+		if got := m.bodies.all(); got != 0 {
+			t.Errorf("%d bytes are held by nobody", got)
 		}
 	})
 }

@@ -33,7 +33,7 @@ var fences = []struct {
 	{"hearth/engine/store", []string{"engine", "engine/", "httpd/simnet"}, true}, // its disks lose their power
 	{"hearth/engine/stream", []string{"engine", "engine/"}, true},
 	{"hearth/engine/snapshot", []string{"engine", "engine/"}, true},
-	{"github.com/cockroachdb/pebble/v2/", []string{"engine/store", "engine/sim", "httpd/simnet"}, false},
+	{"github.com/cockroachdb/pebble/v2/", []string{"engine/store", "engine/sim", "httpd/simnet", "httpd/hubtest"}, false},
 	{"github.com/valyala/fasthttp", []string{"httpd", "httpd/"}, false},
 	{"net/http", []string{"cmd/internal/client", "httpd/peer"}, false},
 	{"unsafe", []string{"firmware/boot"}, false}, // ioctls that growing a disk needs
@@ -91,8 +91,8 @@ func forbidden(from, to string) string {
 			return ""
 		case strings.HasPrefix(to, from+"/"):
 			return "" // what lies in a package's own folder is a part of it
-		case from == "httpd/simnet", to == "httpd/simnet":
-			return "" // test only: whole hubs, and the tests that run on them
+		case from == "httpd/simnet", to == "httpd/simnet", to == "httpd/hubtest":
+			return "" // test only: whole hubs and what the tests of APIs share
 		}
 		return "httpd imports engine, and inside httpd siblings share only wire"
 	case "engine":
