@@ -128,7 +128,7 @@ func openListened(t *testing.T, l *listener) *Engine {
 			t.Error(err)
 		}
 	})
-	for _, name := range []string{"amy", "ben", "_b_ghost"} {
+	for _, name := range []string{"amy", "ben", "_b_ghost", "_b_other"} {
 		if _, err := e.Accounts.Create(account.NewUser{Localpart: name}); err != nil {
 			t.Fatal(err)
 		}
@@ -321,13 +321,26 @@ func TestServiceIsToldOfDevices(t *testing.T) {
 		}
 		return s
 	}
-	ghost, amy := session("@_b_ghost:hub"), session("@amy:hub")
+	ghost, other, amy := session("@_b_ghost:hub"), session("@_b_other:hub"), session("@amy:hub")
 	_, num := newRoom(t, e, NewRoom{Creator: "@_b_ghost:hub", Preset: "public_chat"})
 	if err := e.Join(num, "@amy:hub", nil); err != nil {
 		t.Fatal(err)
 	}
 	l.until(t, "that amy shares a room", func(one *told) bool { return slices.Contains(one.Lists.Changed, "@amy:hub") })
+	const key = "a2V5a2V5a2V5a2V5a2V5a2V5a2V5a2V5a2V5a2V5MTI"
+	if err := e.UploadKeys(&other, []byte(`{"one_time_keys":{"curve25519:A":"`+key+`","curve25519:B":"`+key+`","curve25519:C":"`+key+`"}}`)); err != nil {
+		t.Fatal(err)
+	}
+	claim := func() {
+		t.Helper()
+		claims := []e2ee.Claim{{User: "@_b_other:hub", Device: "DEV", Algorithm: "curve25519"}}
+		if err := e.ClaimKeys(claims); err != nil || claims[0].Key == nil {
+			t.Fatal(err, claims)
+		}
+	}
+	left := func(one *told, n int) bool { return one.Count["@_b_other:hub"]["DEV"]["curve25519"] == n }
 	l.goes(true)
+	claim()
 	const n = 250
 	for i := range n {
 		if err := e.SendToDevice(&amy, "m.test", fmt.Sprint(i), []byte(`{"@_b_ghost:hub":{"*":{"n":1}}}`)); err != nil {
@@ -338,31 +351,31 @@ func TestServiceIsToldOfDevices(t *testing.T) {
 	if err := e.AppServices.Alive(e.AppServices.Services().All()[0]); err != nil {
 		t.Fatal(err)
 	}
-	got := 0
-	l.until(t, "all messages", func(one *told) bool {
+	got, taken := 0, false
+	l.until(t, "all messages, and that a key was taken", func(one *told) bool {
 		for _, m := range one.ToDevice {
 			if m.To != "@_b_ghost:hub" || m.Dev != "DEV" || m.Type != "m.test" {
 				t.Error(m)
 			}
 		}
 		got += len(one.ToDevice)
-		return got >= n
+		taken = taken || left(one, 2)
+		return got >= n && taken
 	})
 	if got != n {
 		t.Errorf("%d messages of %d", got, n)
 	}
-	if err := e.UploadKeys(&ghost, []byte(`{"one_time_keys":{"curve25519:AAAA":"a2V5a2V5a2V5a2V5a2V5a2V5a2V5a2V5a2V5a2V5MTI","curve25519:AAAB":"a2V5a2V5a2V5a2V5a2V5a2V5a2V5a2V5a2V5a2V5MTI"}}`)); err != nil {
-		t.Fatal(err)
-	}
-	claims := []e2ee.Claim{{User: "@_b_ghost:hub", Device: "DEV", Algorithm: "curve25519"}}
-	if err := e.ClaimKeys(claims); err != nil || claims[0].Key == nil {
-		t.Fatal(err, claims)
-	}
-	l.until(t, "that a key was taken", func(one *told) bool { return one.Count["@_b_ghost:hub"]["DEV"]["curve25519"] == 1 })
+	claim()
 	if err := e.Leave(num, "@amy:hub", ""); err != nil {
 		t.Fatal(err)
 	}
-	l.until(t, "that amy has left", func(one *told) bool { return slices.Contains(one.Lists.Left, "@amy:hub") })
+	gone := false
+	taken = false
+	l.until(t, "that amy has left, and that another key was taken", func(one *told) bool {
+		gone = gone || slices.Contains(one.Lists.Left, "@amy:hub")
+		taken = taken || left(one, 1)
+		return gone && taken
+	})
 	// What was told is gone from the device's queue.
 	rest, last, err := e.AppendToDevice(nil, ghost.DeviceNum, 0)
 	if err != nil || len(rest) > 0 {

@@ -1,6 +1,7 @@
 package appservice
 
 import (
+	"context"
 	"slices"
 	"strconv"
 
@@ -8,11 +9,13 @@ import (
 	"hearth/engine/room"
 )
 
-// passing is what one service is told only while it listens: who types, who is
-// there and whose one-time keys are taken. The newest of each is kept until the one before was taken, and none
-// for a service that does not answer.
+// passing is what one service is told only while it listens: who types and who is
+// there, and whose one-time keys are taken. The newest of each is kept until the one
+// before was taken. For a service that does not answer none is kept but whose keys
+// are taken, which it hears when it has all that it lacked.
 type passing struct {
 	news
+	owed []uint32
 	busy bool
 	seq  uint64
 }
@@ -32,6 +35,8 @@ func add(list *[]uint32, more []uint32) {
 		}
 	}
 }
+
+const notTold = "application service %s: typing, presence and key counts are not told: %v"
 
 // maxPassing bounds the subjects that wait for one service.
 const maxPassing = 256
@@ -73,11 +78,7 @@ func (a *AppServices) tell(s *Service, n *news) {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	p := a.soon[s.ID]
-	if p == nil {
-		p = &passing{}
-		a.soon[s.ID] = p
-	}
+	p := a.passing(s.ID)
 	add(&p.rooms, n.rooms)
 	add(&p.users, n.users)
 	add(&p.claimed, n.claimed)
@@ -86,6 +87,42 @@ func (a *AppServices) tell(s *Service, n *news) {
 	}
 	p.busy = true
 	a.ended.Go(func() { a.passOn(s.ID, p) })
+}
+
+// passing is what waits for one service. It needs mu.
+func (a *AppServices) passing(id string) *passing {
+	p := a.soon[id]
+	if p == nil {
+		p = &passing{}
+		a.soon[id] = p
+	}
+	return p
+}
+
+// owe notes users whose keys were taken and of whom a service was not told.
+func (a *AppServices) owe(id string, users []uint32) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	add(&a.passing(id).owed, users)
+}
+
+// putPassing tells a service what is in a transaction that holds nothing of the log,
+// and of the users that owe has noted.
+func (a *AppServices) putPassing(ctx context.Context, t *transaction) error {
+	a.mu.Lock()
+	p := a.passing(t.s.ID)
+	t.claimed, p.owed = p.owed, nil
+	p.seq++
+	txn := "p" + strconv.FormatInt(a.o.Now().UnixMilli(), 36) + "-" + strconv.FormatUint(p.seq, 10)
+	a.mu.Unlock()
+	if t.empty() {
+		return nil
+	}
+	err := a.put(ctx, t, txn)
+	if err != nil {
+		a.owe(t.s.ID, t.claimed)
+	}
+	return err
 }
 
 // passOn brings a service what has come together for it, until there is no more.
@@ -98,24 +135,23 @@ func (a *AppServices) passOn(id string, p *passing) {
 			a.mu.Unlock()
 			return
 		}
-		p.seq++
-		seq := p.seq
 		a.mu.Unlock()
 		s := a.Services().ByID(id)
 		if s == nil {
 			continue // it is no more
 		}
-		if err := a.passOne(s, &n, seq); err != nil {
-			a.o.Log("application service %s: typing, presence and key counts are not told: %v", s.ID, err)
+		a.owe(id, n.claimed)
+		if err := a.passOne(s, &n); err != nil {
+			a.o.Log(notTold, id, err)
 		}
 	}
 }
 
-func (a *AppServices) passOne(s *Service, n *news, seq uint64) error {
+func (a *AppServices) passOne(s *Service, n *news) error {
 	if _, waits, err := a.box.Of(s.ID); err != nil || waits {
 		return err // who is behind with events is not told of what has passed
 	}
-	t := &transaction{s: s, claimed: n.claimed}
+	t := &transaction{s: s}
 	for _, num := range n.rooms {
 		in, err := a.interested(s, room.Num(num), nil)
 		if fault.Is(err, fault.NotFound) {
@@ -156,14 +192,5 @@ func (a *AppServices) passOne(s *Service, n *news, seq uint64) error {
 		}
 		t.addEphemeral(event)
 	}
-	if t.empty() {
-		return nil
-	}
-	body, err := a.body(t)
-	if err != nil {
-		return err
-	}
-	txn := a.era + "-p" + strconv.FormatInt(a.o.Now().UnixMilli(), 36) + "-" + strconv.FormatUint(seq, 10)
-	_, err = a.ask(a.ctx, s, "PUT", "/transactions/"+txn, body)
-	return err
+	return a.putPassing(a.ctx, t)
 }

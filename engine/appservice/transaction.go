@@ -111,7 +111,7 @@ func (a *AppServices) deliver(ctx context.Context, id string, from, upto stream.
 				return from, err
 			}
 		}
-		if err := a.send(ctx, t, reached); err != nil {
+		if err := a.put(ctx, t, strconv.FormatUint(uint64(reached), 10)); err != nil {
 			return max(from, at.acked), err
 		}
 		sent++
@@ -127,6 +127,9 @@ func (a *AppServices) deliver(ctx context.Context, id string, from, upto stream.
 			return max(from, reached), err
 		}
 	}
+	if err := a.putPassing(ctx, &transaction{s: s}); err != nil {
+		a.o.Log(notTold, id, err)
+	}
 	return upto, nil
 }
 
@@ -137,14 +140,13 @@ func hurried(ctx context.Context) bool {
 	return limited && time.Until(end) < askTime
 }
 
-// send makes the body and puts it to the service.
-func (a *AppServices) send(ctx context.Context, t *transaction, end stream.Pos) error {
+// put makes the body and puts it to the service, under an id of this era.
+func (a *AppServices) put(ctx context.Context, t *transaction, id string) error {
 	body, err := a.body(t)
 	if err != nil {
 		return err
 	}
-	txn := a.era + "-" + strconv.FormatUint(uint64(end), 10)
-	_, err = a.ask(ctx, t.s, "PUT", "/transactions/"+txn, body)
+	_, err = a.ask(ctx, t.s, "PUT", "/transactions/"+a.era+"-"+id, body)
 	return err
 }
 
