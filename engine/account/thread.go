@@ -31,11 +31,16 @@ func (a *Accounts) Subscription(user, room uint32, root mxid.EventID) (s Subscri
 	if err != nil || !ok {
 		return s, false, err
 	}
+	s, err = parseSubscription(row)
+	return s, true, err
+}
+
+func parseSubscription(row []byte) (s Subscription, err error) {
 	r := fields.Open(row)
 	s.Pos = stream.Pos(r.Uint())
 	flags := r.Uint()
 	s.Automatic, s.Ended = flags&1 != 0, flags&2 != 0
-	return s, true, rowErr(&r, "a thread subscription")
+	return s, rowErr(&r, "a thread subscription")
 }
 
 // Subscribe has a user hear of a thread. cause is where the reply lies that had
@@ -81,12 +86,38 @@ func (a *Accounts) putSubscription(user, room uint32, root mxid.EventID, s Subsc
 		if s.Ended {
 			flags |= 2
 		}
-		row := binary.AppendUvarint(fields.New(), uint64(tx.Next()-1))
+		pos := tx.Put(&stream.Entry{Kind: stream.Local, Room: room, User: user})
+		row := binary.AppendUvarint(fields.New(), uint64(pos))
 		tx.Set(subscriptionKey(user, room, root), append(row, flags))
 		tx.Wake(user)
 		return nil
 	})
 	return err
+}
+
+// ThreadChange is the last change of a thread subscription.
+type ThreadChange struct {
+	Room uint32
+	Root mxid.EventID
+	Subscription
+}
+
+// Subscriptions lists a user's thread subscriptions, ended ones too, that last
+// changed after the one position and not after the other.
+func (a *Accounts) Subscriptions(user uint32, after, upto stream.Pos) (list []ThreadChange, err error) {
+	prefix := store.U32(store.ThreadSubscription.Prefix(), user)
+	err = a.st.ScanPrefix(prefix, func(key, row []byte) (bool, error) {
+		c := ThreadChange{Room: binary.BigEndian.Uint32(key[len(prefix):]), Root: mxid.EventID(key[len(prefix)+4:])}
+		var err error
+		if c.Subscription, err = parseSubscription(row); err != nil {
+			return false, err
+		}
+		if c.Pos > after && c.Pos <= upto {
+			list = append(list, c)
+		}
+		return true, nil
+	})
+	return list, err
 }
 
 func (a *Accounts) roomForSubscription(user uint32) error {

@@ -184,12 +184,12 @@ func (r *Records) put(tx *stream.Tx, device uint64, pos stream.Pos, row []byte) 
 	return err
 }
 
-// The most that one answer tells of a queue. Spec: client-server, send-to-device
-// messaging: 100 messages are recommended.
-const (
-	maxTold      = 100
-	maxToldBytes = 1 << 20
-)
+// MaxTold is the most messages that one answer tells of a queue. Spec:
+// client-server, send-to-device messaging: 100 messages are recommended.
+const MaxTold = 100
+
+// maxToldBytes is the same in bytes.
+const maxToldBytes = 1 << 20
 
 // AppendMessages appends the messages that came for a device after the one
 // position and not after the other, oldest first and separated by commas. last is
@@ -204,7 +204,7 @@ func (r *Records) AppendMessages(dst []byte, device uint64, after, upto stream.P
 	}
 	n, begin := 0, len(dst)
 	err = r.st.Scan(toDeviceKey(device, after+1), upTo(device, upto), func(key, row []byte) (bool, error) {
-		if n == maxTold || n > 0 && len(dst)-begin+len(row) > maxToldBytes {
+		if n == MaxTold || n > 0 && len(dst)-begin+len(row) > maxToldBytes {
 			more = true
 			return false, nil
 		}

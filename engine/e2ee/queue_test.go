@@ -126,11 +126,11 @@ func TestQueueIsBounded(t *testing.T) {
 func TestAnswerIsBounded(t *testing.T) {
 	h := fresh(t)
 	a := device(1, 1)
-	for i := range 2*maxTold + 1 {
+	for i := range 2*MaxTold + 1 {
 		must(t, h.send("", fmt.Sprint(i), a))
 	}
 	var at stream.Pos
-	for i, n := range []int{maxTold, maxTold, 1} {
+	for i, n := range []int{MaxTold, MaxTold, 1} {
 		got, last, more := h.receive(a, at)
 		if len(strings.Fields(got)) != n || more != (i < 2) {
 			t.Fatal(i, got, more)

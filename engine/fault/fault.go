@@ -70,6 +70,7 @@ const (
 	NoticeRoom         // M_CANNOT_LEAVE_SERVER_NOTICE_ROOM
 	ServerOwned        // account data that only the server writes; M_BAD_JSON with status 405
 	BadSignature       // M_INVALID_SIGNATURE
+	UnknownPos         // a position of sliding sync that the hub does not know, or not any more; M_UNKNOWN_POS
 	NotInThread        // IO.ELEMENT.MSC4306.M_NOT_IN_THREAD
 	Unsubscribed       // IO.ELEMENT.MSC4306.M_CONFLICTING_UNSUBSCRIPTION
 	NoServiceURL       // an application service without an address; M_URL_NOT_SET

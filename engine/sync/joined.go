@@ -172,16 +172,7 @@ func (a *answer) appendReceipts(list *list, num room.Num, since stream.Pos) (err
 // appendUnread writes the counts of what the user has not read.
 // Spec: client-server, unread_notifications.
 func (a *answer) appendUnread(h *room.Head) error {
-	var news *unread.News
-	if a.short {
-		news = &unread.News{After: a.since.pos}
-		for _, l := range a.lines {
-			if l.kind == stream.RoomEvent && room.Num(l.room) == h.Room {
-				news.Events = append(news.Events, l.event)
-			}
-		}
-	}
-	tally, err := a.s.unread.Count(&a.reader, h, a.next.pos, news)
+	tally, err := a.tally(h)
 	if err != nil {
 		return err
 	}
@@ -202,6 +193,20 @@ func (a *answer) appendUnread(h *room.Head) error {
 	}
 	a.dst = append(a.dst, '}')
 	return nil
+}
+
+// tally counts what the user has not read of a room.
+func (a *answer) tally(h *room.Head) (unread.Tally, error) {
+	var news *unread.News
+	if a.short {
+		news = &unread.News{After: a.since.pos}
+		for _, l := range a.lines {
+			if l.kind == stream.RoomEvent && room.Num(l.room) == h.Room {
+				news.Events = append(news.Events, l.event)
+			}
+		}
+	}
+	return a.s.unread.Count(&a.reader, h, a.next.pos, news)
 }
 
 func appendCounts(dst []byte, c unread.Counts) []byte {

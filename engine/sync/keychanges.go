@@ -1,10 +1,13 @@
 package sync
 
 import (
+	"slices"
+
 	"hearth/engine/cjson"
 	"hearth/engine/fault"
 	"hearth/engine/filter"
 	"hearth/engine/mxid"
+	"hearth/engine/stream"
 )
 
 // KeyChanges appends the object device_lists that /sync from a token would
@@ -21,22 +24,33 @@ func (s *Sync) KeyChanges(dst []byte, user uint32, id mxid.UserID, from, to stri
 	if since.incarnation != s.incarnation || since.pos > s.log.Tip() {
 		since = token{incarnation: s.incarnation}
 	}
+	lists, err := s.changesSince(user, id, since)
+	if err == nil && len(lists) == 0 {
+		lists = []byte(`{"changed":[],"left":[]}`)
+	}
+	return append(dst, lists...), err
+}
+
+// keyChanges is the object device_lists for who was told of everything up to a
+// position; empty where there is nothing to tell.
+func (s *Sync) keyChanges(user uint32, id mxid.UserID, since stream.Pos) ([]byte, error) {
+	return s.changesSince(user, id, token{incarnation: s.incarnation, pos: since})
+}
+
+func (s *Sync) changesSince(user uint32, id mxid.UserID, since token) ([]byte, error) {
 	since.device, since.stamp = 0, s.eph.Stamp()
 	f, err := filter.Parse([]byte(bareFilter))
 	if err != nil {
-		return dst, err
+		return nil, err
 	}
 	// Device 0 is nobody's: what is told here is not told to the client's device.
 	a, err := s.answer(&Request{User: user, UserID: id, Filter: f}, since, true, 0)
 	if err != nil {
-		return dst, err
+		return nil, err
 	}
 	defer func() { s.Done(a.dst) }()
-	lists, ok := cjson.Lookup(a.dst, "device_lists")
-	if !ok {
-		lists = []byte(`{"changed":[],"left":[]}`)
-	}
-	return append(dst, lists...), nil
+	lists, _ := cjson.Lookup(a.dst, "device_lists")
+	return slices.Clone(lists), nil
 }
 
 // bareFilter has as little else written as can be.

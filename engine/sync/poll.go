@@ -10,7 +10,8 @@ import (
 // Poll is a request that waits for news: what it asks, and where it is told.
 type Poll struct {
 	s      *Sync
-	req    Request
+	req    *Request      // of /sync
+	slide  *SlideRequest // or of sliding sync
 	since  token
 	done   func(body []byte, err error)
 	parked *stream.Parked
@@ -27,15 +28,22 @@ type Poll struct {
 // a goroutine of its own, when there is news, when the time is over, or when
 // the hub stops; the body is valid during the call.
 func (s *Sync) Wait(req *Request, done func(body []byte, err error)) {
-	p := &Poll{s: s, req: *req, done: done, busy: true} // nobody else looks until everything is in place
-	p.req.Since, p.req.parked = "", true
-	p.since = req.seen
+	own := *req
+	own.Since, own.parked = "", true
+	p := &Poll{s: s, req: &own, done: done, busy: true, since: req.seen}
+	p.park(req.User, req.Timeout)
+}
+
+// park begins the wait of a poll that is busy: nobody else looks until everything
+// is in place.
+func (p *Poll) park(user uint32, timeout time.Duration) {
+	s := p.s
 	s.mu.Lock()
-	p.expired = s.closed
+	p.expired = p.expired || s.closed
 	s.polls[p] = struct{}{}
 	s.mu.Unlock()
-	p.parked = s.log.Park(req.User, p.wake)
-	p.timer = time.AfterFunc(req.Timeout, p.expire)
+	p.parked = s.log.Park(user, p.wake)
+	p.timer = time.AfterFunc(timeout, p.expire)
 	p.mu.Lock()
 	quiet := !p.again && !p.expired && s.log.Tip() == p.since.pos && s.eph.Stamp() == p.since.stamp
 	if quiet {
@@ -91,7 +99,10 @@ func (p *Poll) look() {
 
 // answer ends the poll where there is news, or the time is over.
 func (p *Poll) answer(expired bool) (ended bool) {
-	a, err := p.s.answer(&p.req, p.since, true, 0)
+	if p.slide != nil {
+		return p.slideAgain(expired)
+	}
+	a, err := p.s.answer(p.req, p.since, true, 0)
 	if err != nil {
 		p.end(nil, err)
 		return true

@@ -106,7 +106,7 @@ func (a *answer) appendInvite(t *touch, _ mxid.RoomID) error {
 	if err != nil || action != account.TakeInvites {
 		return err // ignored or blocked, also where it came before it was
 	}
-	return a.appendStripped(t, `"invite_state":{"events":[`)
+	return a.appendStripped(t, `"invite_state":{"events":[`, `]}`)
 }
 
 // appendKnock writes a room that the user has knocked on.
@@ -114,7 +114,7 @@ func (a *answer) appendKnock(t *touch, _ mxid.RoomID) error {
 	if !a.changedStanding(t) {
 		return nil
 	}
-	return a.appendStripped(t, `"knock_state":{"events":[`)
+	return a.appendStripped(t, `"knock_state":{"events":[`, `]}`)
 }
 
 // changedStanding says whether a room is shown for what became of the user's
@@ -125,10 +125,10 @@ func (a *answer) changedStanding(t *touch) bool {
 
 // appendStripped writes the state that those outside a room are shown.
 // Spec: client-server, stripped state.
-func (a *answer) appendStripped(t *touch, head string) error {
+func (a *answer) appendStripped(t *touch, head, tail string) error {
 	if t.member.Outside {
 		told, err := a.s.rooms.Invitation(t.room, t.member.User)
-		a.dst = append(append(append(a.dst, head...), told.Told...), `]}`...)
+		a.dst = append(append(append(a.dst, head...), told.Told...), tail...)
 		a.news = true
 		return err
 	}
@@ -146,7 +146,7 @@ func (a *answer) appendStripped(t *touch, head string) error {
 		a.comma()
 		a.dst = a.s.rooms.AppendStripped(a.dst, e)
 	}
-	a.dst = append(a.dst, `]}`...)
+	a.dst = append(a.dst, tail...)
 	a.news = true
 	return nil
 }

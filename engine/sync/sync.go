@@ -1,5 +1,5 @@
-// Package sync answers /sync: what has changed for one user since a token, as
-// one JSON object.
+// Package sync answers /sync and sliding sync: what has changed for one user since
+// a token, as one JSON object.
 //
 // It reads the log from the token's position to the tip, finds the rooms that it
 // names, and asks the records for what is new in them. A short lag is read off
@@ -11,10 +11,21 @@
 // Wait calls back when there is some or the time is over. Package clientapi gives
 // the request back to the server meanwhile, as a wire.Waiting.
 //
-// It keeps no state of a client, except a bounded memory of the members a device
-// was told of, which spares telling them again and may be lost at any time.
+// Of a client of /sync it keeps no state, except a bounded memory of the members a
+// device was told of, which spares telling them again and may be lost at any time.
 // Whatever a token means is in the token. A token of another incarnation of the
 // store, or from beyond its tip, is answered as none.
+//
+// Sliding sync (slide.go) is the same reading through windows: a user's rooms in
+// the order of their last events (roster.go), of which a client asks for a few at
+// a time. What it was told of which room has to be remembered between requests
+// (conns.go): 24 bytes for a room, in memory only and bounded, the connection that
+// was used least recently first to go. On disk it would be a write for each of the
+// thousands of answers that a phone asks for in a day, to a card that wears out;
+// what a lost connection costs instead is one M_UNKNOWN_POS, after which the client
+// asks for its first window again. Messages to devices are not at stake: their
+// extension has a token of its own, which is good for ever. Nothing is taken for
+// told until the client comes with the position of the answer that told it.
 package sync
 
 import (
@@ -44,7 +55,10 @@ type Sync struct {
 	e2ee        *e2ee.Records
 	incarnation uint64
 
-	told told
+	told    told
+	rosters rosters
+	conns   conns
+
 	bufs sync.Pool // of *[]byte
 	crew *crew.Crew
 	over chan struct{} // closed by Close
@@ -73,7 +87,8 @@ func Open(p Parts) (*Sync, error) {
 		return nil, err
 	}
 	s := &Sync{log: p.Log, rooms: p.Rooms, accounts: p.Accounts, eph: p.Ephemeral, unread: p.Unread, e2ee: p.E2EE, incarnation: inc,
-		told: told{at: map[toldKey]stream.Pos{}}, over: make(chan struct{}), polls: map[*Poll]struct{}{}}
+		told: told{at: map[toldKey]stream.Pos{}}, rosters: rosters{of: map[uint32]*roster{}},
+		conns: conns{of: map[connKey]*conn{}, bytes: map[*conn]int{}}, over: make(chan struct{}), polls: map[*Poll]struct{}{}}
 	s.empty = sync.NewCond(&s.mu)
 	s.crew = crew.New(s.over)
 	return s, nil

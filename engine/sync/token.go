@@ -74,9 +74,12 @@ func IsToken(text string) bool {
 }
 
 // Place reads a token of any kind that clients hand in as a place in a room's
-// timeline: a prev_batch or end, or a next_batch of /sync.
+// timeline: a prev_batch or end, a next_batch of /sync, or a pos of sliding sync.
 func Place(s string) (room.Key, error) {
 	if t, ok := parseToken(s); ok {
+		return room.After(t.pos), nil
+	}
+	if t, ok := parsePos(s); ok {
 		return room.After(t.pos), nil
 	}
 	return room.ParseKey(s)

@@ -20,6 +20,7 @@ const specVersions = `"r0.0.1","r0.1.0","r0.2.0","r0.3.0","r0.4.0","r0.5.0","r0.
 const features = `"org.matrix.e2e_cross_signing":true,"org.matrix.msc3391":true,"org.matrix.msc3440.stable":true,` +
 	`"org.matrix.msc3757":true,"org.matrix.msc3814":true,"org.matrix.msc3874":true,"org.matrix.msc3890":true,` +
 	`"org.matrix.msc4140":true,"org.matrix.msc4155":true,"org.matrix.msc4222":true,"org.matrix.msc4306":true,` +
+	`"org.matrix.simplified_msc3575":true,` +
 	`"uk.half-shot.msc2666.query_mutual_rooms":true,"uk.half-shot.msc2666.query_mutual_rooms.stable":true`
 
 // Spec: client-server, GET /_matrix/client/versions.

@@ -7,15 +7,17 @@ import (
 	"hearth/engine/history"
 	"hearth/engine/mxid"
 	"hearth/engine/room"
+	"hearth/engine/sync"
 	"hearth/httpd/wire"
 )
 
-// Spec: MSC4306.
+// Spec: MSC4306, MSC4308.
 func (a *API) subscriptionRoutes() []wire.Route {
 	const thread = "/_matrix/client/unstable/io.element.msc4306/rooms/{roomId}/thread/{threadRoot}/subscription"
 	return []wire.Route{
 		{Method: "GET", Pattern: thread, Handle: a.subscription, Flags: late},
 		{Method: "PUT", Pattern: thread, Handle: a.subscribe, Flags: late, Class: wire.Send},
+		{Method: "GET", Pattern: "/_matrix/client/unstable/io.element.msc4308/thread_subscriptions", Handle: a.subscriptions, Flags: late},
 		{Method: "DELETE", Pattern: thread, Handle: a.unsubscribe, Flags: late | wire.EmptyBody, Class: wire.Send},
 	}
 }
@@ -86,6 +88,37 @@ func (a *API) subscribe(r *wire.Req) error {
 		return err
 	}
 	return r.Empty()
+}
+
+// subscriptions lists what changed of the user's thread subscriptions, the latest
+// first. Spec: MSC4308.
+func (a *API) subscriptions(r *wire.Req) error {
+	const op = "clientapi.subscriptions"
+	if dir := r.QueryOr("dir", "b"); dir != "b" {
+		return fault.E(fault.Invalid, op, "dir can only be b")
+	}
+	limit, err := r.QueryInt("limit", 100, 1, 100)
+	if err != nil {
+		return err
+	}
+	at := sync.ThreadRange{Upto: a.engine.Sync.Tip(), Limit: int(limit)}
+	if from, ok := r.Query("from"); ok {
+		if at.Upto, ok = sync.ThreadsFrom(from); !ok {
+			return fault.E(fault.Invalid, op, "from is no token of this list")
+		}
+	}
+	if to, ok := r.Query("to"); ok {
+		key, err := sync.Place(to)
+		if err != nil {
+			return fault.E(fault.Invalid, op, "to is no token of sync")
+		}
+		at.After = max(key.Pos, 1) - 1
+	}
+	page, err := a.engine.Sync.Threads(r.Out(), r.Session.User, at)
+	if err != nil {
+		return err
+	}
+	return r.OK(page.Body)
 }
 
 func (a *API) unsubscribe(r *wire.Req) error {

@@ -78,6 +78,7 @@ var answers = [fault.NumKinds]answer{
 	fault.ProfileTooLarge:    {400, "M_PROFILE_TOO_LARGE", "the profile would be too large"},
 	fault.BadSignature:       {400, "M_INVALID_SIGNATURE", "a signature is missing or does not fit"},
 	fault.NoticeRoom:         {403, "M_CANNOT_LEAVE_SERVER_NOTICE_ROOM", "notices of the server cannot be refused"},
+	fault.UnknownPos:         {400, "M_UNKNOWN_POS", "this position is not known any more; begin without one"},
 	fault.NotInThread:        {400, "IO.ELEMENT.MSC4306.M_NOT_IN_THREAD", "the event is not in the thread"},
 	fault.Unsubscribed:       {409, "IO.ELEMENT.MSC4306.M_CONFLICTING_UNSUBSCRIPTION", "you have unsubscribed since"},
 	fault.NoServiceURL:       {400, "M_URL_NOT_SET", "the registration of the application service has no url"},

@@ -11,7 +11,7 @@ import (
 // only; below level 30 it may use a sibling, from there on it may not.
 var levels = map[string]int{
 	"fault": 0, "mxid": 0, "topic": 0, "cjson": 0, "fields": 0, "meter": 0, "budget": 0, "invariant": 0, "crew": 0, "edkey": 0,
-	"event": 10, "auth": 10, "stateres": 10, "pushrule": 10, "filter": 10, "oauth": 10,
+	"event": 10, "auth": 10, "stateres": 10, "pushrule": 10, "filter": 10, "slide": 10, "oauth": 10,
 	"store": 20, "stream": 20, "snapshot": 20,
 	"room": 30, "account": 30, "e2ee": 30, "ephemeral": 30, "media": 30, "threepid": 30, "outbox": 30, "directory": 30, "delay": 30, "thing": 30,
 	"identity": 30, "telemetry": 30, "shadow": 30, "keyring": 30,

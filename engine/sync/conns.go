@@ -1,0 +1,323 @@
+package sync
+
+import (
+	"cmp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"hearth/engine/ephemeral"
+	"hearth/engine/fault"
+	"hearth/engine/mxid"
+	"hearth/engine/room"
+	"hearth/engine/slide"
+	"hearth/engine/stream"
+)
+
+// conn is one connection of sliding sync: what a client was told, so that it is
+// told the rest. It lives in memory only. On disk it would be a write for every
+// answer, of which a phone asks for thousands a day, on a card that wears out; what
+// a restart costs instead is one M_UNKNOWN_POS, after which the client asks for its
+// first window again, which is cheap for it and for the hub.
+// Spec: MSC4186, connections.
+type conn struct {
+	key    connKey
+	serial uint64 // no two are the same in the life of the process
+
+	mu   sync.Mutex
+	turn uint64 // counts the requests; an older one that still waits is over
+	seqs uint64 // numbers of answers that are taken
+	poll *Poll  // that waits; nil where none does
+
+	has  have  // what the client has shown to have got
+	next *step // what the last answer adds to it; nil where there is none
+
+	asked []*ask // what was asked for of rooms; rooms name these by their place here
+}
+
+type connKey struct {
+	user   uint32
+	device uint64
+	id     string
+}
+
+// have is what a client has.
+type have struct {
+	seq   uint64 // number of the answer
+	pos   stream.Pos
+	stamp ephemeral.Stamp
+	rooms []roomTold // by room
+
+	data    stream.Pos // account data up to here; 0: none yet
+	keys    stream.Pos // device lists
+	threads stream.Pos // thread subscriptions
+	counts  uint64     // of the lists' lengths, a hash
+}
+
+// step is what an answer adds.
+type step struct {
+	have    // rooms is what changes
+	members []room.EventNum
+}
+
+// roomTold is what a client has of one room.
+type roomTold struct {
+	room room.Num
+	ask  uint16     // in conn.asked; 0: nothing
+	tail uint16     // of so many events of the timeline's end the client is sure; whole: of all there are
+	mark toldMark   // what else
+	pos  stream.Pos // everything up to here; 0: up to the connection's position
+}
+
+// whole is the tail of a room of which the client has the beginning.
+const whole = 1<<16 - 1
+
+type toldMark uint8
+
+const (
+	isJoined   toldMark = 1 << iota // the client takes the user to be in the room
+	isAsked                         // or invited, or to have knocked
+	isDirect                        // it was told so
+	hasData                         // account data of the room, up to pos
+	hasReceipt                      // receipts
+	hasTypists                      // who types
+	someType                        // it was told that somebody does
+	dropped                         // of a step: the room is to be forgotten
+)
+
+// ask is what a client asks for of a room's state: what any of the rules says.
+type ask struct {
+	text  string
+	rules []*slide.Required
+}
+
+func (k *ask) wants(typ, key string, me mxid.UserID) bool {
+	return slices.ContainsFunc(k.rules, func(q *slide.Required) bool { return q.Wants(typ, key, me) })
+}
+
+// lazy says whether members are wanted as the timeline needs them.
+func (k *ask) lazy() bool {
+	return slices.ContainsFunc(k.rules, (*slide.Required).Lazy) && !slices.ContainsFunc(k.rules, (*slide.Required).Members)
+}
+
+// The bounds of what is kept. A phone has three connections: of its room list, of
+// its keys, and of what shows its notifications.
+const (
+	maxConns   = 8       // of one device
+	maxAsked   = 256     // of one connection
+	connsBytes = 4 << 20 // of all
+)
+
+// conns is all connections.
+type conns struct {
+	mu     sync.Mutex
+	of     map[connKey]*conn
+	used   []*conn // the least recently used first
+	serial uint64
+	bytes  map[*conn]int
+	sum    int
+}
+
+// posToken is a position of a connection, as pos spells it: "p1", the store's
+// incarnation, the position in the log, boot id, the connection's serial and the
+// number of the answer. Boot id and serial say whose it is: the hub forgets.
+type posToken struct {
+	incarnation  uint64
+	pos          stream.Pos
+	boot, serial uint64
+	seq          uint64
+}
+
+const posPrefix = "p1_"
+
+func (t posToken) appendTo(dst []byte) []byte {
+	dst = strconv.AppendUint(append(dst, posPrefix...), t.incarnation, 36)
+	dst = strconv.AppendUint(append(dst, '_'), uint64(t.pos), 10)
+	dst = strconv.AppendUint(append(dst, '_'), t.boot, 36)
+	dst = strconv.AppendUint(append(dst, '_'), t.serial, 36)
+	return strconv.AppendUint(append(dst, '_'), t.seq, 36)
+}
+
+func parsePos(s string) (t posToken, ok bool) {
+	rest, ok := strings.CutPrefix(s, posPrefix)
+	if !ok || len(s) > maxToken {
+		return t, false
+	}
+	var pos uint64
+	for _, f := range [...]struct {
+		to   *uint64
+		base int
+	}{{&t.incarnation, 36}, {&pos, 10}, {&t.boot, 36}, {&t.serial, 36}, {&t.seq, 36}} {
+		var text string
+		text, rest, _ = strings.Cut(rest, "_")
+		v, err := strconv.ParseUint(text, f.base, 64)
+		if err != nil {
+			return posToken{}, false
+		}
+		*f.to = v
+	}
+	t.pos = stream.Pos(pos)
+	return t, true
+}
+
+// conn finds the connection of a request, locked, and takes note of what its
+// position proves; a request without a position begins a new one.
+// Errors: UnknownPos.
+func (s *Sync) conn(req *SlideRequest) (*conn, error) {
+	key := connKey{req.User, req.Device, req.Body.ConnID}
+	cs := &s.conns
+	cs.mu.Lock()
+	c := cs.of[key]
+	if req.Body.Pos == "" {
+		if c != nil {
+			cs.forget(c)
+		}
+		c = cs.begin(key)
+	} else if c != nil {
+		i := slices.Index(cs.used, c)
+		cs.used = append(slices.Delete(cs.used, i, i+1), c)
+	}
+	cs.mu.Unlock()
+	unknown := fault.E(fault.UnknownPos, "sync.Slide", "this position is not known, or not any more; begin without one")
+	if c == nil {
+		return nil, unknown
+	}
+	c.mu.Lock()
+	if req.Body.Pos == "" {
+		return c, nil
+	}
+	at, ok := parsePos(req.Body.Pos)
+	good := ok && at.incarnation == s.incarnation && at.boot == s.eph.Stamp().Boot && at.serial == c.serial
+	switch {
+	case good && c.next != nil && at.seq == c.next.seq:
+		c.take(s, c.next)
+		c.next = nil
+	case good && at.seq == c.has.seq:
+		c.next = nil // the answer was lost, or the client wants another in its place
+	default:
+		c.mu.Unlock()
+		return nil, unknown
+	}
+	if c.turn++; c.poll != nil {
+		c.poll.expire() // the client has given it up
+		c.poll = nil
+	}
+	if len(c.asked) > maxAsked {
+		c.clean()
+	}
+	return c, nil
+}
+
+// begin makes a connection. cs is locked.
+func (cs *conns) begin(key connKey) *conn {
+	cs.serial++
+	c := &conn{key: key, serial: cs.serial, asked: []*ask{{}}}
+	cs.of[key] = c
+	cs.used = append(cs.used, c)
+	n := 0
+	for _, o := range slices.Backward(cs.used) {
+		if o.key.user == key.user && o.key.device == key.device {
+			if n++; n > maxConns {
+				cs.forget(o)
+				break
+			}
+		}
+	}
+	return c
+}
+
+// forget ends a connection. cs is locked. Whoever answers on it at the moment
+// finishes; its position is not known any more.
+func (cs *conns) forget(c *conn) {
+	if cs.of[c.key] == c {
+		delete(cs.of, c.key)
+	}
+	if i := slices.Index(cs.used, c); i >= 0 {
+		cs.used = slices.Delete(cs.used, i, i+1)
+	}
+	cs.sum -= cs.bytes[c]
+	delete(cs.bytes, c)
+}
+
+// weigh notes how much a connection, which is locked, takes, and forgets others
+// where all together take too much.
+func (cs *conns) weigh(c *conn) {
+	n := 512 + len(c.key.id) + 24*cap(c.has.rooms)
+	for _, k := range c.asked {
+		n += 128 + 4*len(k.text)
+	}
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	if cs.of[c.key] != c {
+		return
+	}
+	cs.sum += n - cs.bytes[c]
+	cs.bytes[c] = n
+	for cs.sum > connsBytes && cs.used[0] != c {
+		cs.forget(cs.used[0])
+	}
+}
+
+// take adds to what the client has. c is locked.
+func (c *conn) take(s *Sync, n *step) {
+	rooms := c.has.rooms
+	c.has = n.have
+	c.has.rooms = rooms
+	for _, t := range n.rooms {
+		i, ok := slices.BinarySearchFunc(c.has.rooms, t.room, byRoom)
+		switch {
+		case t.mark&dropped != 0:
+			if ok {
+				c.has.rooms = slices.Delete(c.has.rooms, i, i+1)
+			}
+		case ok:
+			c.has.rooms[i] = t
+		default:
+			c.has.rooms = slices.Insert(c.has.rooms, i, t)
+		}
+	}
+	for _, num := range n.members {
+		s.told.tell(c.device(), num, 0)
+	}
+	s.conns.weigh(c)
+}
+
+func byRoom(t roomTold, num room.Num) int { return cmp.Compare(t.room, num) }
+
+// device is what the memory of told members knows the connection by: numbers of
+// devices never come so high.
+func (c *conn) device() uint64 { return 1<<63 | c.serial }
+
+// told finds what the client has of a room; nil where it was told nothing.
+func (c *conn) told(num room.Num) *roomTold {
+	i, ok := slices.BinarySearchFunc(c.has.rooms, num, byRoom)
+	if !ok {
+		return nil
+	}
+	return &c.has.rooms[i]
+}
+
+// ask gives the number of what some rules ask for together.
+func (c *conn) ask(rules []*slide.Required) uint16 {
+	text := ""
+	for _, q := range rules {
+		text += q.Text() + "\n"
+	}
+	for i, k := range c.asked {
+		if k.text == text {
+			return uint16(i)
+		}
+	}
+	c.asked = append(c.asked, &ask{text, slices.Clone(rules)})
+	return uint16(len(c.asked) - 1)
+}
+
+// clean forgets what was asked for long ago: of what is asked for now, the client is
+// taken to have nothing, and is told it again.
+func (c *conn) clean() {
+	c.asked = []*ask{{}}
+	for i := range c.has.rooms {
+		c.has.rooms[i].ask = 0
+	}
+}

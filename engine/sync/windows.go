@@ -1,0 +1,265 @@
+package sync
+
+import (
+	"cmp"
+	"hash/fnv"
+	"slices"
+	"strconv"
+
+	"hearth/engine/cjson"
+	"hearth/engine/fault"
+	"hearth/engine/mxid"
+	"hearth/engine/room"
+	"hearth/engine/slide"
+	"hearth/engine/stream"
+)
+
+// hit is a rule that names a room: a list or, from firstSub on, a subscription.
+type hit struct {
+	at   int // place in the roster
+	rule int
+}
+
+const firstSub = 1000
+
+// windows finds the rooms that the lists show and the subscriptions name, the
+// latest first, and as of which position. Spec: MSC4186, lists and subscriptions.
+func (x *slider) windows() error {
+	r, err := x.s.roster(x.req.User, x.req.UserID)
+	if err != nil {
+		return err
+	}
+	defer r.mu.Unlock()
+	x.next.pos = r.pos
+	if err := r.own(x.s); err != nil {
+		return err
+	}
+	body := x.ask.Body
+	var hits []hit
+	x.counts = x.counts[:0]
+	for i := range body.Lists {
+		n, err := x.list(r, i, &hits)
+		if err != nil {
+			return err
+		}
+		x.counts = append(x.counts, n)
+	}
+	for i := range body.Subscriptions {
+		num, err := x.s.rooms.Find(mxid.RoomID(body.Subscriptions[i].Room))
+		if fault.Is(err, fault.NotFound) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if at := r.find(num); at >= 0 && r.places[at].mark&(unlisted|forgotten|silenced) == 0 {
+			hits = append(hits, hit{at, firstSub + i})
+		}
+	}
+	return x.group(r, hits)
+}
+
+// list cuts one list out of the roster, and counts its rooms.
+func (x *slider) list(r *roster, i int, hits *[]hit) (count int, err error) {
+	l := &x.ask.Body.Lists[i]
+	v, err := r.sieve(x.s, &l.Filter)
+	if err != nil {
+		return 0, err
+	}
+	for at := range r.places {
+		p := &r.places[at]
+		if !x.listed(p) {
+			continue
+		}
+		if ok, err := r.passes(x.s, v, p); err != nil {
+			return 0, err
+		} else if !ok {
+			continue
+		}
+		if l.Has(count) {
+			*hits = append(*hits, hit{at, i})
+		}
+		count++
+	}
+	return count, nil
+}
+
+// listed says whether a room is one for lists. Those that the user has left are
+// where the client was told of them before, and those that are forgotten until it
+// knows that the user is out.
+func (x *slider) listed(p *place) bool {
+	switch {
+	case p.mark&(unlisted|silenced) != 0:
+		return false
+	case p.mark&forgotten != 0:
+		t := x.c.told(p.room)
+		return t != nil && t.mark&(isJoined|isAsked) != 0
+	case p.mark&departed != 0:
+		return x.c.told(p.room) != nil
+	}
+	return true
+}
+
+// group puts together what several rules want of the same room.
+// Spec: MSC4186, combining room configs.
+func (x *slider) group(r *roster, hits []hit) error {
+	slices.SortFunc(hits, func(a, b hit) int { return cmp.Or(a.at-b.at, a.rule-b.rule) })
+	body := x.ask.Body
+	var rules []*slide.Required
+	var before []hit
+	asked := uint16(0)
+	for len(hits) > 0 {
+		n := 1
+		for n < len(hits) && hits[n].at == hits[0].at {
+			n++
+		}
+		p := &r.places[hits[0].at]
+		w := wish{room: p.room, member: p.member, last: p.last}
+		_, w.direct = r.direct[p.room]
+		rules = rules[:0]
+		for _, h := range hits[:n] {
+			var rule *slide.Rule
+			if h.rule < firstSub {
+				rule = &body.Lists[h.rule].Rule
+				w.scope |= x.scope(func(s *slide.Scope) bool { return s.List(body.Lists[h.rule].Key) })
+			} else {
+				rule = &body.Subscriptions[h.rule-firstSub].Rule
+				w.scope |= x.scope(func(s *slide.Scope) bool { return s.Room(body.Subscriptions[h.rule-firstSub].Room) })
+			}
+			w.limit = max(w.limit, rule.Timeline)
+			rules = append(rules, rule.State)
+		}
+		if !slices.EqualFunc(before, hits[:n], func(a, b hit) bool { return a.rule == b.rule }) {
+			slices.SortFunc(rules, func(a, b *slide.Required) int { return cmp.Compare(a.Text(), b.Text()) })
+			asked = x.c.ask(slices.CompactFunc(rules, func(a, b *slide.Required) bool { return a.Text() == b.Text() }))
+			before = hits[:n]
+		}
+		w.rule = asked
+		if err := x.byName(&w); err != nil {
+			return err
+		}
+		x.wants = append(x.wants, w)
+		hits = hits[n:]
+	}
+	return nil
+}
+
+// byName adds the extensions that name the room itself.
+func (x *slider) byName(w *wish) error {
+	body := x.ask.Body
+	if !body.AccountData.ByName() && !body.Receipts.ByName() && !body.Typing.ByName() {
+		return nil
+	}
+	id, err := x.s.rooms.RoomID(w.room)
+	w.scope |= x.scope(func(s *slide.Scope) bool { return s.Extra(string(id)) })
+	return err
+}
+
+// scope collects in which extensions a room is.
+func (x *slider) scope(in func(s *slide.Scope) bool) (m toldMark) {
+	body := x.ask.Body
+	if in(&body.AccountData) {
+		m |= hasData
+	}
+	if in(&body.Receipts) {
+		m |= hasReceipt
+	}
+	if in(&body.Typing) {
+		m |= hasTypists
+	}
+	return m
+}
+
+// appendLists writes how many rooms each list has. Where that is not what the
+// client was told last, it is news.
+func (x *slider) appendLists() {
+	hash := fnv.New64a()
+	x.dst = append(x.dst, `"lists":{`...)
+	for i := range x.ask.Body.Lists {
+		x.comma()
+		from := len(x.dst)
+		x.dst = append(cjson.AppendString(x.dst, x.ask.Body.Lists[i].Key), `:{"count":`...)
+		x.dst = append(strconv.AppendInt(x.dst, int64(x.counts[i]), 10), '}')
+		_, _ = hash.Write(x.dst[from:])
+	}
+	x.dst = append(x.dst, '}')
+	x.step.counts = hash.Sum64()
+	x.news = x.news || x.step.counts != x.c.has.counts
+}
+
+// appendWanted writes the rooms, and notes for each what the client has then.
+func (x *slider) appendWanted() error {
+	x.comma()
+	x.dst = append(x.dst, `"rooms":{`...)
+	full := len(x.dst) + slideBytes
+	for i := range x.wants {
+		w := &x.wants[i]
+		t := x.c.told(w.room)
+		if len(x.dst)+len(x.outData)+len(x.outReceipts) > full {
+			x.pass(w.room, t)
+			continue
+		}
+		if err := x.appendWant(w, t); err != nil || x.behind > 0 {
+			return err
+		}
+	}
+	x.dst = append(x.dst, '}')
+	x.passOthers()
+	slices.SortFunc(x.step.rooms, func(a, b roomTold) int { return cmp.Compare(a.room, b.room) })
+	return nil
+}
+
+// pass notes that a room of which the client has everything up to now is not told
+// any further, though something happened there.
+func (x *slider) pass(num room.Num, t *roomTold) {
+	if t == nil || t.pos != 0 {
+		return
+	}
+	if x.brief {
+		if i := slices.IndexFunc(x.touched, func(t touch) bool { return t.room == num }); i < 0 {
+			return
+		}
+	}
+	n := *t
+	n.pos = x.c.has.pos
+	x.step.rooms = append(x.step.rooms, n)
+}
+
+// passOthers passes the rooms that no rule names any more.
+func (x *slider) passOthers() {
+	if x.first {
+		return
+	}
+	wanted := func(num room.Num) bool {
+		return slices.ContainsFunc(x.wants, func(w wish) bool { return w.room == num })
+	}
+	if x.brief {
+		for _, t := range x.touched {
+			if !wanted(t.room) {
+				x.pass(t.room, x.c.told(t.room))
+			}
+		}
+		return
+	}
+	in := map[room.Num]struct{}{}
+	for _, w := range x.wants {
+		in[w.room] = struct{}{}
+	}
+	for i := range x.c.has.rooms {
+		t := &x.c.has.rooms[i]
+		if _, ok := in[t.room]; !ok {
+			x.pass(t.room, t)
+		}
+	}
+}
+
+// upto is the position up to which the client has everything about a room.
+func (x *slider) upto(t *roomTold) stream.Pos {
+	switch {
+	case t == nil:
+		return 0
+	case t.pos == 0:
+		return x.c.has.pos
+	}
+	return t.pos
+}
