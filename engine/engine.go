@@ -118,6 +118,7 @@ type Engine struct {
 	sending sync.Mutex // held while events that waited are sent
 
 	purges chan struct{} // holds one where a room waits to be purged
+	left   chan struct{} // holds one where a change has to reach rooms yet
 	held   held
 
 	ended   func(name string)           // called for a thing that was revoked; may be nil
@@ -163,7 +164,7 @@ func Open(o Options) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &Engine{st: st, purges: make(chan struct{}, 1), files: &Options{Dir: o.Dir, FS: o.FS}, peer: o.Federation.Peer, lookups: o.Identity}
+	e := &Engine{st: st, purges: make(chan struct{}, 1), left: make(chan struct{}, 1), files: &Options{Dir: o.Dir, FS: o.FS}, peer: o.Federation.Peer, lookups: o.Identity}
 	if err := e.open(&o); err != nil {
 		return nil, errors.Join(err, st.Close())
 	}
@@ -262,6 +263,7 @@ func (e *Engine) open(o *Options) (err error) {
 	}
 	e.running.Go(func() { e.Search.Run(e.stop, complain("the search index stands still")) })
 	e.running.Go(func() { e.runDelayed(complain("an event that waited was not sent")) })
+	e.running.Go(func() { e.runLeft(complain("a change did not reach all rooms")) })
 	e.running.Go(func() { e.runPurges(complain("a purged room is not removed")) })
 	e.running.Go(e.tell)
 	e.running.Go(func() { e.Bridge.Run(e.stop, complain("what things say does not reach the rooms")) })

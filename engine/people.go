@@ -2,6 +2,8 @@ package engine
 
 import (
 	"encoding/binary"
+	"slices"
+	"time"
 
 	"hearth/engine/account"
 	"hearth/engine/cjson"
@@ -13,11 +15,11 @@ import (
 	"hearth/engine/stream"
 )
 
-// What a user changes about themselves has to reach every room they are in,
-// and a hub may lose its power between two rooms. So the change and a note of
-// what is left to do go to the disk in one batch, the note goes when all is
-// done, and Open takes up the notes it finds. Doing it again is harmless: a
-// room that was told is not told twice.
+// What a user changes about themselves has to reach every room they are in, and a
+// hub may lose its power between two rooms, or a room's policy server be silent. So
+// the change and a note of what is left to do go to the disk in one batch, the note
+// goes when all is done, and what is noted is taken up at the next start and by and
+// by. Doing it again is harmless: a room that was told is not told twice.
 
 // The kinds of note in the Meta table; the number of the user, or of the room
 // that is closed, follows.
@@ -116,29 +118,37 @@ func (e *Engine) dropMedia(user uint32) error {
 
 // takeUp does what was left to do when the hub stopped.
 func (e *Engine) takeUp() error {
-	for kind, do := range map[string]func(num uint32) error{
-		noteProfile: func(num uint32) error { return e.ofUser(num, e.showProfile) },
-		noteLeave:   func(num uint32) error { return e.ofUser(num, e.leaveForGood) },
-		noteClose:   func(num uint32) error { return e.emptyRoom(room.Num(num)) },
-	} {
-		var nums []uint32
-		prefix := append(store.Meta.Prefix(), kind...)
-		err := e.st.ScanPrefix(prefix, func(key, _ []byte) (bool, error) {
-			if len(key) == len(prefix)+4 {
-				nums = append(nums, binary.BigEndian.Uint32(key[len(prefix):]))
-			}
-			return true, nil
-		})
-		if err != nil {
-			return err
+	if err := e.eachNote(noteClose, func(num uint32) error { return e.emptyRoom(room.Num(num)) }); err != nil {
+		return err
+	}
+	return e.TakeUp()
+}
+
+// TakeUp tells rooms of users who changed or went, as far as that was left to do:
+// because the hub stopped, or because the rooms' policy servers did not answer.
+func (e *Engine) TakeUp() error {
+	if err := e.eachNote(noteProfile, func(num uint32) error { return e.ofUser(num, e.showProfile) }); err != nil {
+		return err
+	}
+	return e.eachNote(noteLeave, func(num uint32) error { return e.ofUser(num, e.leaveForGood) })
+}
+
+// eachNote calls do for what is noted of a kind.
+func (e *Engine) eachNote(kind string, do func(num uint32) error) error {
+	var nums []uint32
+	prefix := append(store.Meta.Prefix(), kind...)
+	err := e.st.ScanPrefix(prefix, func(key, _ []byte) (bool, error) {
+		if len(key) == len(prefix)+4 {
+			nums = append(nums, binary.BigEndian.Uint32(key[len(prefix):]))
 		}
-		for _, num := range nums {
-			if err := do(num); err != nil {
-				return err
-			}
+		return true, nil
+	})
+	for _, num := range nums {
+		if err == nil {
+			err = do(num)
 		}
 	}
-	return nil
+	return err
 }
 
 func (e *Engine) ofUser(user uint32, do func(user uint32, id mxid.UserID) error) error {
@@ -146,7 +156,46 @@ func (e *Engine) ofUser(user uint32, do func(user uint32, id mxid.UserID) error)
 	if err != nil {
 		return err
 	}
+	defer e.Accounts.Hold(user)()
 	return do(user, mxid.UserID(id))
+}
+
+// So long it takes until what is left to do is tried again, and more each time.
+const (
+	firstPause = time.Minute
+	mostPause  = time.Hour
+)
+
+// runLeft takes up what is left to do until the engine ends.
+func (e *Engine) runLeft(fail func(error)) {
+	pause := firstPause
+	for {
+		select {
+		case <-e.stop:
+			return
+		case <-e.left:
+		}
+		select {
+		case <-e.stop:
+			return
+		case <-time.After(pause):
+		}
+		if err := e.TakeUp(); err != nil {
+			fail(err)
+			e.leave()
+		}
+		if pause = min(2*pause, mostPause); len(e.left) == 0 {
+			pause = firstPause
+		}
+	}
+}
+
+// leave says that something is left to do.
+func (e *Engine) leave() {
+	select {
+	case e.left <- struct{}{}:
+	default:
+	}
 }
 
 // showProfile writes the user's profile into their member event of each room
@@ -210,7 +259,8 @@ const inFlight = 32
 
 // eachRoom sends the event that draft makes, if any, to each of the user's
 // rooms, and then drops the note. Rooms that refuse are passed over: what they
-// show of the user is theirs to say.
+// show of the user is theirs to say. For a room whose policy server says nothing
+// the note stays.
 func (e *Engine) eachRoom(user uint32, kind string, draft func(w *room.Writer, m room.Member) (*room.Draft, error)) error {
 	var rooms []room.Member
 	err := e.Rooms.Of(user, func(m room.Member) bool {
@@ -218,14 +268,23 @@ func (e *Engine) eachRoom(user uint32, kind string, draft func(w *room.Writer, m
 		return true
 	})
 	var waiting []stream.Pending
+	var silent []mxid.Server // policy servers: each is waited for once
 	for _, m := range rooms {
 		if err != nil {
 			break
+		}
+		if len(silent) > 0 {
+			if via := e.policeOf(m.Room); via != "" && slices.Contains(silent, via) {
+				continue
+			}
 		}
 		var p stream.Pending
 		if p, err = e.once(m, draft); err == nil {
 			waiting = append(waiting, p)
 		} else if passedOver(err) {
+			if fault.Is(err, fault.Remote) || fault.Is(err, fault.Limit) {
+				silent = append(silent, e.policeOf(m.Room))
+			}
 			err = nil
 		}
 		if len(waiting) == inFlight {
@@ -235,6 +294,10 @@ func (e *Engine) eachRoom(user uint32, kind string, draft func(w *room.Writer, m
 	}
 	if err = settle(waiting, err); err != nil {
 		return err
+	}
+	if len(silent) > 0 {
+		e.leave()
+		return nil
 	}
 	b := e.st.NewBatch()
 	b.DropMeta(note(kind, user))

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"hearth/engine/fault"
 	"hearth/engine/mxid"
 	"hearth/engine/room"
 	"hearth/engine/stream"
@@ -71,6 +72,9 @@ func (e *Engine) show(w **room.Writer, d *room.Draft) (*room.Event, error) {
 	}
 	num := (*w).Head().Room
 	(*w).End()
+	if e.Federation == nil { // the hub is starting
+		return nil, fault.E(fault.Remote, "engine.show", "the room's policy server was not asked yet")
+	}
 	signed, err := e.Federation.Policed(e.life, num, drawn)
 	if err != nil {
 		return nil, err
@@ -86,4 +90,17 @@ func (e *Engine) show(w **room.Writer, d *room.Draft) (*room.Event, error) {
 		}
 	}
 	return again.Enter(signed, d.Txn)
+}
+
+// policeOf is the policy server of a room, empty where there is none.
+func (e *Engine) policeOf(num room.Num) mxid.Server {
+	h, err := e.Rooms.Head(num)
+	if err != nil {
+		return ""
+	}
+	p, err := e.Rooms.Policy(h)
+	if err != nil || p == nil {
+		return ""
+	}
+	return p.Via
 }

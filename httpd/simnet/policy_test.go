@@ -198,6 +198,30 @@ func TestPolicyServerIsShownAll(t *testing.T) {
 	n.sound()
 }
 
+// A name that changes while the policy server is silent is told when that speaks
+// again, also after a restart.
+func TestPolicyServerIsWaitedFor(t *testing.T) {
+	n := New(t, 3)
+	j, amy, _, id := policed(t, n)
+	a := amy.Hub
+	j.set(true, "")
+	amy.Want(200, "", "PUT", v3+"/profile/"+string(amy.ID)+"/displayname", `{"displayname":"Amy"}`)
+	a.Restart()
+	shown := func() string {
+		return amy.Want(200, "", "GET", inRoom(id, "/state/m.room.member/"+string(amy.ID)), "").Str("displayname")
+	}
+	for _, away := range []bool{true, false} {
+		j.set(away, "")
+		if err := a.TakeUp(); err != nil {
+			t.Fatal(err)
+		}
+		if name := shown(); (name == "Amy") == away {
+			t.Errorf("with the policy server silent: %v, the room shows %q", away, name)
+		}
+	}
+	n.sound()
+}
+
 // Where the policy server does not answer, what it has not signed waits for it; it
 // does not wait for ever.
 func TestPolicyServerAway(t *testing.T) {
