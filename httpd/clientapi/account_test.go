@@ -132,7 +132,7 @@ func TestClosedHubTakesItsClaimCodeOnly(t *testing.T) {
 func TestLogin(t *testing.T) {
 	h := start(t, Anyone)
 	first := h.join("bob")
-	h.want(200, `{"flows":[{"type":"m.login.password"},{"get_login_token":true,"type":"m.login.token"}]}`, "GET", v3+"/login", "", "")
+	h.want(200, `{"flows":[{"type":"m.login.password"},{"get_login_token":true,"type":"m.login.token"},{"oauth_aware_preferred":true,"org.matrix.msc3824.delegated_oidc_compatibility":true,"type":"m.login.sso"}]}`, "GET", v3+"/login", "", "")
 	for _, who := range []string{
 		`"identifier":{"type":"m.id.user","user":"bob"}`, `"identifier":{"type":"m.id.user","user":"@bob:hub.test"}`,
 		`"identifier":{"type":"m.id.user","user":"BOB"}`, `"user":"bob"`, `"user":"@BOB:hub.test"`,

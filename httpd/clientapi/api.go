@@ -8,6 +8,7 @@
 package clientapi
 
 import (
+	"crypto/rand"
 	"encoding/json"
 	"time"
 
@@ -60,6 +61,11 @@ type API struct {
 	accepted []byte        // account data of who has accepted them
 	shared   *sharedSecret // nil: none
 	tries    tries         // of the claim code, on the page
+
+	grants    grants   // what OAuth clients have not fetched yet
+	renewals  renewals // who may replace their keys
+	codeTries tries    // of the codes that devices show
+	markKey   [32]byte // of the marks in forms; new at each start
 }
 
 // New makes the API over an open engine.
@@ -73,6 +79,8 @@ func New(o Options) *API {
 	a.terms, a.accepted = policies(o.Terms)
 	a.sso.open = map[string]*signOn{}
 	a.shared = newSharedSecret(o.Secret)
+	_, _ = rand.Read(a.markKey[:]) // never fails
+	a.uia.renewals = &a.renewals
 	return a
 }
 

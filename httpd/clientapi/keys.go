@@ -142,10 +142,14 @@ func (a *API) uploadCrossKeys(r *wire.Req) error {
 	if err != nil {
 		return err
 	}
+	// The auth alone means the keys of the request that its session began with.
+	if _, has := cjson.Lookup(body, "auth"); has && len(keys.IDs()) == 0 {
+		needs = true
+	}
 	var x *exchange
 	if needs {
 		var full []byte
-		if x, full, err = a.proved(r, "cross-signing keys", body); x == nil {
+		if x, full, err = a.mayReset(r, body); x == nil {
 			return err
 		}
 		if keys, err = e2ee.ParseCrossKeys(r.Session.UserID, full); err != nil {
@@ -157,8 +161,33 @@ func (a *API) uploadCrossKeys(r *wire.Req) error {
 	}
 	if x != nil {
 		a.uia.end(x)
+		a.renewals.used(r.Session.User)
 	}
 	return r.Empty()
+}
+
+// mayReset asks who wants to replace their keys to prove who they are. A user whose
+// client signed in by OAuth does so on their account page, and then the client
+// asks once more, with the session of the exchange or anew.
+// Spec: client-server, OAuth authentication.
+func (a *API) mayReset(r *wire.Req, body []byte) (x *exchange, full []byte, err error) {
+	const op = "cross-signing keys"
+	s := &r.Session
+	if s.Client == "" {
+		return a.proved(r, op, body)
+	}
+	if _, has := cjson.Lookup(body, "auth"); !has && a.renewals.allowed(s.User, a.o.Now().UnixMilli()) {
+		return &exchange{got: proof{who: s.User}}, body, nil
+	}
+	url := append(cjson.AppendString([]byte(`{"url":`), a.base(r)+accountPath+"?action="+toReset), '}')
+	params := append(append([]byte(`{"`+stageOAuth+`":`), url...), `,"`+stageOAuthOld+`":`...)
+	x, full, err = a.uia.prove(&question{
+		op: op, user: s.User, id: s.UserID, flows: [][]string{{stageOAuth}, {stageOAuthOld}}, body: body, params: string(append(append(params, url...), '}')),
+	})
+	if err != nil {
+		return nil, nil, a.challenged(r, err)
+	}
+	return x, full, nil
 }
 
 // Spec: client-server, POST /keys/signatures/upload.

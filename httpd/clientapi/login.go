@@ -78,12 +78,12 @@ func (a *API) byPassword(body []byte, password string) (uint32, error) {
 	if id == "" {
 		return 0, fault.E(fault.Missing, "clientapi.login", "a login needs an identifier")
 	}
-	return a.accounts.CheckPassword(a.known(id), password)
+	return a.accounts.CheckPassword(a.small(id), password)
 }
 
-// known gives the id in small letters where only that is a user: people type
+// small gives the id in small letters where only that is a user: people type
 // their name as their keyboard likes.
-func (a *API) known(id mxid.UserID) mxid.UserID {
+func (a *API) small(id mxid.UserID) mxid.UserID {
 	lower := mxid.UserID("@" + mxid.LowerLocalpart(id.Localpart()) + ":" + string(id.Server()))
 	if lower == id {
 		return id

@@ -26,7 +26,9 @@ const pageStyle = `:root{color-scheme:light dark;--ink:#1c2024;--ground:#fff;--l
 	`small{display:block;font-weight:400;font-size:.88rem;opacity:.75}.hint{font-size:.88rem;opacity:.75}` +
 	`label{display:block;margin:1.1rem 0;font-weight:600}input{font:inherit;font-weight:400;accent-color:var(--deed)}input[type=checkbox]{width:1.2rem;height:1.2rem;margin:0 .5rem 0 0;vertical-align:-.2rem}` +
 	`input:not([type=checkbox]){display:block;width:100%;box-sizing:border-box;margin-top:.3rem;padding:.7rem .8rem;border:1px solid var(--line);border-radius:.5rem;background:transparent;color:inherit}` +
-	`button{width:100%;padding:.8rem;border:0;border-radius:.5rem;font:inherit;font-weight:600;color:var(--ground);background:var(--deed)}` +
+	`button{width:100%;padding:.8rem;border:1px solid var(--deed);border-radius:.5rem;font:inherit;font-weight:600;color:var(--ground);background:var(--deed)}` +
+	`button.other{margin-top:.6rem;color:inherit;background:transparent;border-color:var(--line)}button.grave{background:var(--bad);border-color:var(--bad)}` +
+	`ul.rows{list-style:none;padding:0;margin:1rem 0}ul.rows>li{padding:.7rem 0;border-top:1px solid var(--line)}` +
 	`input:focus-visible,button:focus-visible{outline:3px solid var(--deed);outline-offset:2px}.bad{color:var(--bad)}.bad::first-letter{text-transform:uppercase}`
 
 // page is one of them.
@@ -36,6 +38,7 @@ type page struct {
 	body   string // HTML
 	script string // empty: none
 	goTo   string // where the browser goes by itself; empty: nowhere
+	leads  string // a source outside the hub at which a form may end; empty: none
 }
 
 // show answers with a page.
@@ -45,7 +48,7 @@ func show(r *wire.Req, p page) error {
 	nonce := base64.RawURLEncoding.EncodeToString(b[:])
 	h := &r.Ctx.Response.Header
 	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'nonce-"+nonce+"'; script-src 'nonce-"+nonce+
-		"'; connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'")
+		"'; connect-src 'self'; form-action 'self'"+optional(" ", p.leads)+"; frame-ancestors 'none'; base-uri 'none'")
 	h.Set("X-Frame-Options", "DENY")
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Referrer-Policy", "no-referrer")

@@ -47,6 +47,9 @@ func (a *API) ways(user uint32) ([][]string, error) {
 // the exchange to end, and the body that holds the parameters; an answer of its
 // own makes x nil without an error.
 func (a *API) proved(r *wire.Req, op string, body []byte) (x *exchange, full []byte, err error) {
+	if r.Session.Client != "" {
+		return nil, nil, a.elsewhere(r)
+	}
 	if r.Session.Service != "" { // who speaks for the user has shown it with each request
 		return &exchange{got: proof{who: r.Session.User}}, body, nil
 	}
@@ -60,6 +63,12 @@ func (a *API) proved(r *wire.Req, op string, body []byte) (x *exchange, full []b
 		return nil, nil, a.challenged(r, err)
 	}
 	return x, full, nil
+}
+
+// elsewhere is the answer to a session that signed in by OAuth: its client never
+// knew how the user proves who they are. Spec: client-server, OAuth 2.0 API.
+func (a *API) elsewhere(r *wire.Req) error {
+	return fault.E(fault.Forbidden, "clientapi.auth", "a client that signed in by OAuth cannot do this; the user can, at %s", a.base(r)+accountPath)
 }
 
 // Spec: client-server, POST /account/password. Who is logged in proves it by
@@ -87,6 +96,9 @@ func (a *API) password(r *wire.Req) error {
 		}
 	}
 	ask := question{op: "password", user: r.Session.User, id: r.Session.UserID, flows: a.resets(), body: body, purpose: forPassword}
+	if r.LoggedIn && r.Session.Client != "" {
+		return a.elsewhere(r)
+	}
 	if r.LoggedIn {
 		if ask.flows, err = a.ways(r.Session.User); err != nil {
 			return err

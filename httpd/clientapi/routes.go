@@ -22,7 +22,7 @@ func (a *API) Routes() []wire.Route {
 	var all []wire.Route
 	for _, section := range [...][]wire.Route{
 		a.serverRoutes(), a.accountRoutes(), a.deviceRoutes(), a.profileRoutes(), a.dataRoutes(), a.ruleRoutes(), a.pushRoutes(), a.keyRoutes(),
-		a.roomRoutes(), a.syncRoutes(), a.oldRoutes(), a.adminRoutes(), a.peopleRoutes(), a.addressRoutes(), a.ssoRoutes(), a.bridgeRoutes(), a.setupRoutes(),
+		a.roomRoutes(), a.syncRoutes(), a.oldRoutes(), a.adminRoutes(), a.peopleRoutes(), a.addressRoutes(), a.ssoRoutes(), a.bridgeRoutes(), a.setupRoutes(), a.oauthRoutes(),
 	} {
 		all = append(all, section...)
 	}

@@ -73,10 +73,11 @@ func (a *API) capabilities(r *wire.Req) error {
 		dst = append(dst, `"m.account_moderation":{"lock":true,"suspend":true},`...)
 	}
 	dst = append(dst, `"m.3pid_changes":{"enabled":`...)
-	dst = strconv.AppendBool(dst, a.mails() || a.texts())
-	dst = append(dst, `},"m.change_password":{"enabled":true},`+
-		`"m.forget_forced_upon_leave":{"enabled":false},"m.get_login_token":{"enabled":true},"m.profile_fields":{"enabled":true},`+
-		`"m.room_versions":{"available":{`...)
+	own := r.Session.Client == "" // a client that signed in by OAuth leads people to their account page
+	dst = strconv.AppendBool(dst, own && (a.mails() || a.texts()))
+	dst = strconv.AppendBool(append(dst, `},"m.change_password":{"enabled":`...), own)
+	dst = strconv.AppendBool(append(dst, `},"m.forget_forced_upon_leave":{"enabled":false},"m.get_login_token":{"enabled":`...), own)
+	dst = append(dst, `},"m.profile_fields":{"enabled":true},"m.room_versions":{"available":{`...)
 	for i, id := range event.Versions() {
 		if i > 0 {
 			dst = append(dst, ',')

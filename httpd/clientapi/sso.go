@@ -67,6 +67,7 @@ type signOn struct {
 	browser  [sha256.Size]byte // of the cookie: only the browser that began comes back
 	next     string            // where it goes afterwards
 	session  string            // of the exchange whose stage it is; empty: it is a login
+	back     string            // page of the hub's to which it signs the browser in; empty: it is a client's login
 	until    time.Time
 }
 
@@ -92,11 +93,14 @@ func (a *API) provider(id string) *Provider {
 // the browser is to come back to.
 func (a *API) signs() bool { return len(a.o.Providers) > 0 && a.o.PublicURL != "" }
 
-// appendSSOFlows appends the logins by a provider. Spec: client-server, GET
-// /login; r0.4.0, CAS-based login.
+// appendSSOFlows appends the login on the hub's own page, by password or by a
+// provider. Clients that know of OAuth, and do not speak it, are to use that
+// alone. Spec: client-server, GET /login and OAuth 2.0 aware clients; r0.4.0,
+// CAS-based login.
 func (a *API) appendSSOFlows(dst []byte) []byte {
+	const aware = `"oauth_aware_preferred":true,"org.matrix.msc3824.delegated_oidc_compatibility":true,"type":"m.login.sso"}`
 	if !a.signs() {
-		return dst
+		return append(dst, `,{`+aware...)
 	}
 	dst = append(dst, `,{"identity_providers":[`...)
 	cas := false
@@ -109,7 +113,7 @@ func (a *API) appendSSOFlows(dst []byte) []byte {
 		dst = cjson.AppendString(append(dst, `{"id":`...), p.ID)
 		dst = append(cjson.AppendString(append(dst, `,"name":`...), p.Name), '}')
 	}
-	dst = append(dst, `],"type":"m.login.sso"}`...)
+	dst = append(dst, `],`+aware...)
 	if cas {
 		dst = append(dst, `,{"type":"m.login.cas"}`...)
 	}
@@ -133,7 +137,19 @@ func mayGoTo(s string) (*url.URL, bool) {
 }
 
 // Spec: client-server, GET /login/sso/redirect and /login/sso/redirect/{idpId}.
-func (a *API) ssoRedirect(r *wire.Req) error { return a.redirectTo(r, "") }
+// Without a provider people choose on the hub's page, where their password is
+// good as well, and where they may make an account: action says what for.
+func (a *API) ssoRedirect(r *wire.Req) error {
+	next, err := whereTo(r)
+	if err != nil {
+		return err
+	}
+	q := url.Values{"redirectUrl": {next}}
+	if action := r.QueryOr("action", ""); action == "login" || action == "register" {
+		q.Set("action", action)
+	}
+	return goTo(r, signOnPath+"?"+q.Encode())
+}
 
 func (a *API) ssoRedirectTo(r *wire.Req) error { return a.redirectTo(r, r.Path("idpId")) }
 
@@ -169,33 +185,28 @@ func (a *API) redirectTo(r *wire.Req, id string) error {
 	if !a.signs() {
 		return fault.E(fault.NotFound, op, "the hub knows no identity provider")
 	}
-	next, ok := r.Query("redirectUrl")
-	if !ok {
-		return fault.E(fault.Missing, op, "which redirectUrl?")
+	next, err := whereTo(r)
+	if err != nil {
+		return err
 	}
-	if _, ok := mayGoTo(next); !ok {
-		return fault.E(fault.Invalid, op, "the redirectUrl is no address to go to")
-	}
-	if id == "" && len(a.o.Providers) > 1 {
-		return a.choose(r, next)
-	}
-	p := &a.o.Providers[0]
-	if id != "" {
-		if p = a.provider(id); p == nil {
-			return fault.E(fault.NotFound, op, "there is no such identity provider")
-		}
+	p := a.provider(id)
+	if p == nil {
+		return fault.E(fault.NotFound, op, "there is no such identity provider")
 	}
 	return a.sendAway(r, &signOn{provider: p, next: next})
 }
 
-// choose lets people say which provider is theirs.
-func (a *API) choose(r *wire.Req, next string) error {
-	var list strings.Builder
-	for i := range a.o.Providers {
-		link := v3 + "/login/sso/redirect/" + url.PathEscape(a.o.Providers[i].ID) + "?" + url.Values{"redirectUrl": {next}}.Encode()
-		list.WriteString(`<li><a href="` + html.EscapeString(link) + `">` + html.EscapeString(a.o.Providers[i].Name) + `</a></li>`)
+// whereTo is where a client wants its login token to be brought.
+func whereTo(r *wire.Req) (string, error) {
+	const op = "clientapi.sso"
+	next, ok := r.Query("redirectUrl")
+	if !ok {
+		return "", fault.E(fault.Missing, op, "which redirectUrl?")
 	}
-	return show(r, page{status: 200, title: "Log in to " + string(a.engine.Server), body: paragraph("With which account?") + `<ul>` + list.String() + `</ul>`})
+	if _, ok := mayGoTo(next); !ok {
+		return "", fault.E(fault.Invalid, op, "the redirectUrl is no address to go to")
+	}
+	return next, nil
 }
 
 // sendAway sends the browser to the provider.
@@ -298,7 +309,10 @@ func (a *API) ssoCallback(r *wire.Req) error {
 		}
 		return show(r, page{status: 403, title: "The login did not work", body: warning(text)})
 	}
-	return a.handOver(r, s, num)
+	if s.back != "" {
+		return a.cameBack(r, s, num)
+	}
+	return a.handOver(r, s, num, "")
 }
 
 // passSSO passes the stage of an exchange.
@@ -338,8 +352,9 @@ func deed(op string) string {
 }
 
 // handOver gives the client its login token: at once to a page of the hub's
-// own, to others when the person has seen whom it goes to.
-func (a *API) handOver(r *wire.Req, s *signOn, num uint32) error {
+// own, to others when the person has seen whom it goes to. other is HTML for who
+// does not want that.
+func (a *API) handOver(r *wire.Req, s *signOn, num uint32, other string) error {
 	token, err := a.accounts.LoginToken(num)
 	if err != nil {
 		return err
@@ -363,7 +378,7 @@ func (a *API) handOver(r *wire.Req, s *signOn, num uint32) error {
 	return show(r, page{
 		status: 200, title: "Log in to " + where + "?",
 		body: `<p>You are about to give <b>` + html.EscapeString(where) + `</b> access to your account ` + html.EscapeString(string(user.ID)) + `.</p>` +
-			paragraph("Go on only if this is the client that you have come from.") + `<p><a rel="noreferrer" href="` + html.EscapeString(link) + `">Go on</a></p>`,
+			paragraph("Go on only if this is the client that you have come from.") + `<p><a rel="noreferrer" href="` + html.EscapeString(link) + `">Go on</a></p>` + other,
 	})
 }
 

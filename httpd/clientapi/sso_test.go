@@ -79,7 +79,7 @@ var onward = regexp.MustCompile(`href="([^"]*loginToken=[^"]*)"`)
 // signOn logs in through the provider and gives the client's answer.
 func (b *browser) signOn(next string) answer {
 	b.h.t.Helper()
-	_, location := b.get(302, v3+"/login/sso/redirect?"+url.Values{"redirectUrl": {next}}.Encode())
+	_, location := b.get(302, v3+"/login/sso/redirect/oidc?"+url.Values{"redirectUrl": {next}}.Encode())
 	page, _ := b.get(200, b.h.comesBack(location, "good"))
 	found := onward.FindStringSubmatch(page)
 	if found == nil {
@@ -95,12 +95,12 @@ func (b *browser) signOn(next string) answer {
 func TestSingleSignOn(t *testing.T) {
 	h := start(t, Closed)
 	redirect := v3 + "/login/sso/redirect"
-	h.want(404, "M_NOT_FOUND", "GET", redirect+"?redirectUrl=https://x.org", "", "")
+	h.want(404, "M_NOT_FOUND", "GET", redirect+"/oidc?redirectUrl=https://x.org", "", "")
 	h.want(404, "M_NOT_FOUND", "GET", "/_matrix/client/r0/login/cas/redirect?redirectUrl=https://x.org", "", "")
 	h.want(404, "M_NOT_FOUND", "GET", "/_matrix/client/r0/login/cas/ticket?redirectUrl=x&ticket=y", "", "")
 	who := Identity{Subject: "42", Username: "Bob Bär", Name: "Bob", Email: "b@x.org"}
 	h.provide(&who, "oidc")
-	if a := h.want(200, "", "GET", v3+"/login", "", ""); !strings.Contains(a.body, `{"identity_providers":[{"id":"oidc","name":"The <oidc>"}],"type":"m.login.sso"}`) || strings.Contains(a.body, "m.login.cas") {
+	if a := h.want(200, "", "GET", v3+"/login", "", ""); !strings.Contains(a.body, `{"identity_providers":[{"id":"oidc","name":"The <oidc>"}],"oauth_aware_preferred":true,`) || strings.Contains(a.body, "m.login.cas") {
 		t.Fatal(a.body)
 	}
 	h.want(400, "M_MISSING_PARAM", "GET", redirect, "", "")
@@ -129,18 +129,18 @@ func TestSingleSignOn(t *testing.T) {
 	}
 
 	// Nobody else's browser comes back, nobody twice, and not with nonsense.
-	_, location := b.get(302, redirect+"?redirectUrl=https://x.org")
+	_, location := b.get(302, redirect+"/oidc?redirectUrl=https://x.org")
 	back := h.comesBack(location, "good")
 	(&browser{h: h}).get(400, back)
 	(&browser{h, "guess"}).get(400, back)
 	b.get(200, back)
 	b.get(400, back)
 	b.get(400, callbackPath)
-	_, location = b.get(302, redirect+"?redirectUrl=https://x.org")
+	_, location = b.get(302, redirect+"/oidc?redirectUrl=https://x.org")
 	b.get(400, h.comesBack(location, "bad"))
 
 	// The hub's own page gets its token at once.
-	_, location = b.get(302, redirect+"?redirectUrl=https://hub.test/_matrix/static/client/login/")
+	_, location = b.get(302, redirect+"/oidc?redirectUrl=https://hub.test/_matrix/static/client/login/")
 	if _, location = b.get(302, h.comesBack(location, "good")); !strings.HasPrefix(location, "https://hub.test/_matrix/static/client/login/?loginToken=") {
 		t.Fatal(location)
 	}
@@ -150,7 +150,10 @@ func TestSingleSignOn(t *testing.T) {
 
 	// With several, people choose; the oldest clients know CAS only.
 	h.provide(&who, "cas")
-	if p := h.page(200, redirect+"?redirectUrl=https://x.org", nil); !strings.Contains(p, "The &lt;cas&gt;") {
+	if _, location = b.get(302, redirect+"?redirectUrl=https://x.org"); location != signOnPath+"?redirectUrl=https%3A%2F%2Fx.org" {
+		t.Fatal(location)
+	}
+	if p := h.page(200, location, nil); !strings.Contains(p, "The &lt;cas&gt;") {
 		t.Fatal(p)
 	}
 	if a := h.want(200, "", "GET", v3+"/login", "", ""); !strings.Contains(a.body, `{"type":"m.login.cas"}`) {
@@ -208,7 +211,7 @@ func TestSingleSignOnStage(t *testing.T) {
 	if err := h.e.Accounts.End(num, false); err != nil {
 		t.Fatal(err)
 	}
-	_, location = b.get(302, v3+"/login/sso/redirect?redirectUrl=https://x.org")
+	_, location = b.get(302, v3+"/login/sso/redirect/oidc?redirectUrl=https://x.org")
 	page, _ := b.get(200, h.comesBack(location, "good"))
 	u, _ := url.Parse(strings.ReplaceAll(onward.FindStringSubmatch(page)[1], "&amp;", "&"))
 	h.want(403, "M_USER_DEACTIVATED", "POST", v3+"/login", "", fmt.Sprintf(`{"type":"m.login.token","token":%q}`, u.Query().Get("loginToken")))
@@ -252,7 +255,7 @@ func TestSingleSignOnTakesNoServiceName(t *testing.T) {
 		t.Fatal(err)
 	}
 	who = Identity{Subject: "2", Username: "tg1"}
-	_, location := b.get(302, v3+"/login/sso/redirect?redirectUrl=https://x.org")
+	_, location := b.get(302, v3+"/login/sso/redirect/oidc?redirectUrl=https://x.org")
 	if p, _ := b.get(403, h.comesBack(location, "good")); !strings.Contains(p, "reserved") {
 		t.Fatal(p)
 	}

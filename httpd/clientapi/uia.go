@@ -30,6 +30,7 @@ type interactive struct {
 	accounts *account.Accounts
 	now      func() time.Time
 	proofs   *validations
+	renewals *renewals
 
 	mu   sync.Mutex
 	open map[string]*exchange // by session id

@@ -21,6 +21,8 @@ const (
 	stageEmail    = "m.login.email.identity"
 	stagePhone    = "m.login.msisdn"
 	stageTerms    = "m.login.terms"
+	stageOAuth    = "m.oauth"
+	stageOAuthOld = "org.matrix.cross_signing_reset" // as clients knew it before it was in the specification
 )
 
 // stage tries the stage that auth names.
@@ -32,6 +34,7 @@ func (u *interactive) stage(x *exchange, q *question, auth []byte) error {
 		}
 		// The session alone: the client asks how things stand, unless it is one
 		// of those that log in without naming the stage.
+		u.byPage(x)
 		return nil
 	}
 	u.mu.Lock()
@@ -52,6 +55,11 @@ func (u *interactive) stage(x *exchange, q *question, auth []byte) error {
 		p, err = u.byToken(x, q, auth)
 	case stageEmail, stagePhone:
 		p, err = u.byAddress(x, q, auth)
+	case stageOAuth, stageOAuthOld:
+		if u.byPage(x) {
+			return nil
+		}
+		err = u.challenge(x, fault.E(fault.Unauthorised, "clientapi.auth", "this is allowed on your account page first"))
 	case stageSSO:
 		err = u.challenge(x, fault.E(fault.Unauthorised, "clientapi.auth", "this stage is passed in a browser"))
 	}
@@ -76,6 +84,21 @@ func (u *interactive) stage(x *exchange, q *question, auth []byte) error {
 		x.got.medium, x.got.address, x.got.sid = p.medium, p.address, p.sid
 	}
 	return nil
+}
+
+// byPage passes the stage of who allowed on their account page what the exchange
+// is for. Spec: client-server, OAuth authentication.
+func (u *interactive) byPage(x *exchange) bool {
+	if !u.renewals.allowed(x.q.user, u.now().UnixMilli()) {
+		return false
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.open[x.id] == x && x.next(stageOAuth) {
+		x.done = append(x.done, stageOAuth)
+		return true
+	}
+	return false
 }
 
 // asks says that the user has logged in at a provider for the stage of that, and

@@ -142,11 +142,11 @@ func TestLimitsBounded(t *testing.T) {
 }
 
 func TestAsker(t *testing.T) {
-	same := func(a, b string) bool { return asker(netip.MustParseAddr(a)) == asker(netip.MustParseAddr(b)) }
+	same := func(a, b string) bool { return Network(netip.MustParseAddr(a)) == Network(netip.MustParseAddr(b)) }
 	if !same("2001:db8::1", "2001:db8::ffff") || same("2001:db8::1", "2001:db8:0:1::1") || same("192.0.2.1", "192.0.2.2") {
 		t.Error("addresses are told apart wrongly")
 	}
-	_ = asker(netip.Addr{}) // no address at all is an asker too
+	_ = Network(netip.Addr{}) // no address at all is an asker too
 }
 
 func TestGate(t *testing.T) {

@@ -35,7 +35,7 @@ func (a *allowance) take(who netip.Addr, n, most int64) bool {
 		return false
 	}
 	if alike(who) {
-		key := asker(who)
+		key := Network(who)
 		if a.by[key]+n > most-min(leftForOthers, most/4) {
 			return false
 		}
@@ -55,7 +55,7 @@ func (a *allowance) give(who netip.Addr, n int64) {
 	if !alike(who) {
 		return
 	}
-	key := asker(who)
+	key := Network(who)
 	if a.by[key] -= n; a.by[key] <= 0 {
 		delete(a.by, key)
 	}

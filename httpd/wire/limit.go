@@ -70,7 +70,7 @@ func (l *Limits) take(r *Req) error {
 	if r.LoggedIn {
 		_, _ = h.WriteString(string(r.Session.UserID))
 	} else {
-		addr := asker(r.Remote())
+		addr := Network(r.Remote())
 		_, _ = h.Write(addr[:])
 	}
 	if wait := l.spend(h.Sum64()|1, rates[class]); wait > 0 {
@@ -79,9 +79,9 @@ func (l *Limits) take(r *Req) error {
 	return nil
 }
 
-// asker is what an address counts as: an IPv6 network is one asker, since
+// Network is what an address counts as: an IPv6 network is one asker, since
 // whoever has one address of it has them all.
-func asker(a netip.Addr) [16]byte {
+func Network(a netip.Addr) [16]byte {
 	if a.Is6() && !a.Is4In6() {
 		if p, err := a.Prefix(64); err == nil {
 			a = p.Addr()
