@@ -73,7 +73,7 @@ type roomTold struct {
 // whole is the tail of a room of which the client has the beginning.
 const whole = 1<<16 - 1
 
-type toldMark uint8
+type toldMark uint16
 
 const (
 	isJoined   toldMark = 1 << iota // the client takes the user to be in the room
@@ -83,6 +83,7 @@ const (
 	hasReceipt                      // receipts
 	hasTypists                      // who types
 	someType                        // it was told that somebody does
+	hasMembers                      // members as the timeline needed them: it is told when they change
 	dropped                         // of a step: the room is to be forgotten
 )
 
@@ -111,6 +112,7 @@ const (
 
 // conns is all connections.
 type conns struct {
+	boot   uint64 // of this process alone: what an earlier one gave out is not known
 	mu     sync.Mutex
 	of     map[connKey]*conn
 	used   []*conn // the least recently used first
@@ -188,7 +190,7 @@ func (s *Sync) conn(req *SlideRequest) (*conn, error) {
 		return c, nil
 	}
 	at, ok := parsePos(req.Body.Pos)
-	good := ok && at.incarnation == s.incarnation && at.boot == s.eph.Stamp().Boot && at.serial == c.serial
+	good := ok && at.incarnation == s.incarnation && at.boot == s.conns.boot && at.serial == c.serial
 	switch {
 	case good && c.next != nil && at.seq == c.next.seq:
 		c.take(s, c.next)

@@ -38,7 +38,8 @@ type hub struct {
 	eph   *ephemeral.Records
 	keys  *e2ee.Records
 	*Sync
-	made int
+	parts Parts
+	made  int
 }
 
 func (h *hub) must(err error) {
@@ -68,7 +69,8 @@ func open(t testing.TB, fs store.FS) *hub {
 	h.eph, err = ephemeral.Open(h.st, h.names, ephemeral.Options{})
 	h.must(err)
 	h.keys = e2ee.Open(h.st, h.log, h.names, e2ee.Options{})
-	h.Sync, err = Open(Parts{h.st, h.log, h.rooms, h.acc, h.eph, unread.Open(h.st, h.rooms, h.acc, h.eph), h.keys})
+	h.parts = Parts{h.st, h.log, h.rooms, h.acc, h.eph, unread.Open(h.st, h.rooms, h.acc, h.eph), h.keys}
+	h.Sync, err = Open(h.parts)
 	h.must(err)
 	return h
 }

@@ -131,7 +131,7 @@ func (p *Poll) slideAgain(expired bool) (ended bool) {
 }
 
 func (s *Sync) posOf(c *conn, pos stream.Pos, seq uint64) posToken {
-	return posToken{incarnation: s.incarnation, pos: pos, boot: s.eph.Stamp().Boot, serial: c.serial, seq: seq}
+	return posToken{incarnation: s.incarnation, pos: pos, boot: s.conns.boot, serial: c.serial, seq: seq}
 }
 
 // slider is one answer of sliding sync in the making. What it has in common with

@@ -68,6 +68,9 @@ func (x *slider) requiredLeft(sh *shift, left *room.Event, w *window) (*required
 }
 
 func (p *picker) pick(w *window, changed, widens bool) (err error) {
+	if p.ask.lazy() {
+		p.sh.now.mark |= hasMembers
+	}
 	switch {
 	case p.all:
 		p.sh.now.ask = p.sh.rule
@@ -217,7 +220,7 @@ func (p *picker) change(w *window, num uint32, now room.EventNum) error {
 	p.members = p.members || typ == "m.room.member"
 	me := p.x.req.UserID
 	switch {
-	case p.ask.wants(typ, key, me), typ == "m.room.member" && p.ask.lazy() && !w.limited:
+	case p.ask.wants(typ, key, me), typ == "m.room.member" && p.sh.now.mark&hasMembers != 0 && !w.limited:
 		if now == 0 {
 			p.gone = append(p.gone, slide.Key{Type: typ, Key: key})
 		} else {
