@@ -25,6 +25,7 @@ type shift struct {
 	initial bool // the client forgets what it has of the room, and takes this
 	grows   bool // it wants more of the past than it has
 	back    bool // the room was not told with the last answer
+	old     bool // the timeline begins with what was before the last answer
 }
 
 // appendWant writes one room, if there is anything to tell of it.
@@ -127,6 +128,7 @@ func (x *slider) joined(sh *shift) error {
 		if err := w.load(); err != nil {
 			return err
 		}
+		x.counted(sh, &w)
 	}
 	c, err := x.requiredOf(sh, h, &w)
 	if err != nil {
@@ -137,7 +139,6 @@ func (x *slider) joined(sh *shift) error {
 		return nil
 	}
 	x.head(sh)
-	x.counted(sh, &w)
 	if err := x.appendNames(h, c); err != nil {
 		return err
 	}
@@ -150,7 +151,9 @@ func (x *slider) joined(sh *shift) error {
 	return x.appendTally(h)
 }
 
-// counted notes of how much of the timeline's end the client is sure now.
+// counted notes of how much of the timeline's end the client is sure now. Where that
+// grows by what was before, the timeline counts as limited whatever it holds: it does
+// not go on from what the client has, and clients go by that.
 func (x *slider) counted(sh *shift, w *window) {
 	switch {
 	case sh.initial || sh.grows:
@@ -162,6 +165,9 @@ func (x *slider) counted(sh *shift, w *window) {
 		sh.now.tail = uint16(sh.limit)
 	case sh.now.tail != whole:
 		sh.now.tail = uint16(min(int(sh.now.tail)+len(w.events), whole-1))
+	}
+	if sh.grows && len(w.events) > 0 && w.events[0].At.Pos <= sh.from {
+		sh.old, w.limited = true, true
 	}
 }
 
@@ -223,7 +229,7 @@ func (x *slider) appendTimeline(sh *shift, w *window, h *room.Head) error {
 	x.key("timeline")
 	x.dst = append(x.dst, '[')
 	bundle := room.Bundle{User: x.req.UserID, Ignores: x.reader.Ignores, Viewer: w.viewer}
-	live, old := 0, false
+	live := 0
 	for _, e := range w.events {
 		x.comma()
 		m := room.Join
@@ -242,19 +248,14 @@ func (x *slider) appendTimeline(sh *shift, w *window, h *room.Head) error {
 		if !x.first && e.At.Pos > x.c.has.pos {
 			live++
 		}
-		old = old || e.At.Pos <= sh.from
 	}
 	x.dst = append(x.dst, ']')
 	x.number("num_live", int64(live))
-	if w.limited {
-		x.flag("limited", true)
-	} else {
-		x.flag("limited", false)
-	}
+	x.flag("limited", w.limited)
 	x.dst = appendMember(x.dst, "prev_batch", w.prev.String())
-	if old && sh.grows && x.ask.Final {
+	if sh.old && x.ask.Final {
 		x.flag("expanded_timeline", true)
-	} else if old && sh.grows {
+	} else if sh.old {
 		x.flag("unstable_expanded_timeline", true)
 	}
 	return x.appendBump(sh, w, h)

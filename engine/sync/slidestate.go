@@ -43,7 +43,7 @@ func (x *slider) requiredOf(sh *shift, h *room.Head, w *window) (*required, erro
 	p := picker{x: x, sh: sh, ask: k, required: &required{all: sh.initial}}
 	widens := !sh.initial && !x.covered(sh.was.ask, sh.rule)
 	lazy := k.lazy() && len(w.events) > 0
-	changed := w.stateful || w.limited && sh.last > sh.from
+	changed := w.stateful || w.limited && sh.last > sh.from // what was before it is no change
 	if !sh.initial && !changed && !widens && !lazy {
 		return p.required, nil
 	}

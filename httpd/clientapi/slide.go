@@ -12,11 +12,18 @@ import (
 
 // Spec: MSC4186. Where there is no news the request is given back to the server
 // until there is.
-func (a *API) slide(r *wire.Req) error {
+func (a *API) slide(r *wire.Req) error { return a.slideIn(r, false) }
+
+// slideFinal answers in the words of the proposal as it was accepted, which differ
+// from those that clients know it by. Spec: MSC4186.
+func (a *API) slideFinal(r *wire.Req) error { return a.slideIn(r, true) }
+
+func (a *API) slideIn(r *wire.Req, final bool) error {
 	req, err := a.slideRequest(r)
 	if err != nil {
 		return err
 	}
+	req.Final = final
 	s := a.engine.Sync
 	body, ready, err := s.Slide(req)
 	if err != nil {

@@ -20,6 +20,7 @@ func (a *API) syncRoutes() []wire.Route {
 	return []wire.Route{
 		{Method: "GET", Pattern: v3 + "/sync", Handle: a.sync, Flags: guest},
 		{Method: "POST", Pattern: "/_matrix/client/unstable/org.matrix.simplified_msc3575/sync", Handle: a.slide, Flags: late | wire.GuestOK, Body: slides},
+		{Method: "POST", Pattern: "/_matrix/client/v4/sync", Handle: a.slideFinal, Flags: late | wire.GuestOK, Body: slides},
 	}
 }
 

@@ -88,6 +88,13 @@ func TestJSConversation(t *testing.T) {
 	startHub(t).script("js/conversation.mjs")
 }
 
+// TestJSSliding is a conversation of two users whose clients know nothing but sliding sync, in matrix-js-sdk:
+// js/sliding.mjs tells it step by step.
+func TestJSSliding(t *testing.T) {
+	nodeModules(t, "js", 18)
+	startHub(t).script("js/sliding.mjs")
+}
+
 // TestWebClient is a first evening of two users with a web client, Hydrogen, in a headless browser: js/web/walk.mjs
 // tells it step by step. HEARTH_CHROMIUM names the browser where it is not found by itself; HEARTH_SHOTS, a folder
 // for pictures of each step.

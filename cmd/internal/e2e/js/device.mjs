@@ -70,8 +70,9 @@ export function eventually(what, holds) {
 }
 
 export class Device {
-  // login makes a new device of the user and starts its sync loop. The callback is asked for the recovery key.
-  static async login(url, user, name, password, recoveryKey = async () => null) {
+  // login makes a new device of the user and starts its sync loop, which is sliding sync where windows makes one for the
+  // client. The callback is asked for the recovery key.
+  static async login(url, user, name, password, recoveryKey = async () => null, windows = () => undefined) {
     const at = sdk.createClient({ baseUrl: url });
     const got = await at.loginRequest({
       type: "m.login.password",
@@ -104,7 +105,8 @@ export class Device {
     d.crypto = d.client.getCrypto();
     d.requests = [];
     d.client.on(CryptoEvent.VerificationRequestReceived, (r) => d.requests.push(r));
-    await d.client.startClient({ initialSyncLimit: 50 });
+    d.sliding = windows(d.client);
+    await d.client.startClient({ initialSyncLimit: 50, slidingSync: d.sliding });
     await eventually(`${d.name} has synced`, () => d.client.isInitialSyncComplete());
     return d;
   }
