@@ -55,6 +55,8 @@ type Options struct {
 
 	Things ThingOptions // mappings, and what is kept of samples
 
+	Retention time.Duration // events older than this are removed; 0: none but where a room says so
+
 	Accounts    account.Options
 	Push        push.Options                     // the ways out to push gateways and mailboxes; without Post nobody is told
 	Federation  federation.Options               // Signer, Now and Log are the engine's; without Peer the hub stands alone
@@ -119,6 +121,8 @@ type Engine struct {
 
 	purges chan struct{} // holds one where a room waits to be purged
 	left   chan struct{} // holds one where a change has to reach rooms yet
+	trims  chan struct{} // holds one where a history waits to be removed
+	keep   time.Duration // how long events are kept; 0: for ever
 	held   held
 
 	ended   func(name string)           // called for a thing that was revoked; may be nil
@@ -164,7 +168,7 @@ func Open(o Options) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &Engine{st: st, purges: make(chan struct{}, 1), left: make(chan struct{}, 1), files: &Options{Dir: o.Dir, FS: o.FS}, peer: o.Federation.Peer, lookups: o.Identity}
+	e := &Engine{st: st, purges: make(chan struct{}, 1), left: make(chan struct{}, 1), trims: make(chan struct{}, 1), keep: o.Retention, files: &Options{Dir: o.Dir, FS: o.FS}, peer: o.Federation.Peer, lookups: o.Identity}
 	if err := e.open(&o); err != nil {
 		return nil, errors.Join(err, st.Close())
 	}
@@ -265,6 +269,8 @@ func (e *Engine) open(o *Options) (err error) {
 	e.running.Go(func() { e.runDelayed(complain("an event that waited was not sent")) })
 	e.running.Go(func() { e.runLeft(complain("a change did not reach all rooms")) })
 	e.running.Go(func() { e.runPurges(complain("a purged room is not removed")) })
+	e.running.Go(func() { e.runTrims(complain("the history of a room is not removed")) })
+	e.running.Go(func() { e.runRetention(complain("what is too old is not removed")) })
 	e.running.Go(e.tell)
 	e.running.Go(func() { e.Bridge.Run(e.stop, complain("what things say does not reach the rooms")) })
 	e.running.Go(func() { e.Media.Run(e.stop) })

@@ -102,6 +102,9 @@ func (f *Federation) Backfill(ctx context.Context, num room.Num, at room.Key) (f
 	if gone == nil {
 		return true, nil // another has filled it
 	}
+	if gone.Trimmed() {
+		return false, nil // what this hub has removed does not come back by itself
+	}
 	h, err := f.Rooms.Head(num)
 	if err != nil {
 		return false, err

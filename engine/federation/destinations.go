@@ -128,6 +128,30 @@ func (f *Federation) Owes(num room.Num) (owes bool, err error) {
 	return owes, errors.Join(err, failed)
 }
 
+// Brought is the position up to which the servers in a room have been brought
+// everything, as far as it is for them; the tip where there are none.
+func (f *Federation) Brought(num room.Num) (upto stream.Pos, err error) {
+	upto = f.Log.Tip()
+	if f.sender == nil {
+		return upto, nil
+	}
+	others := map[mxid.Server]bool{}
+	if err := f.Rooms.Servers(num, func(server mxid.Server, _ stream.Pos) bool {
+		others[server] = true
+		return true
+	}); err != nil || len(others) == 0 {
+		return upto, err
+	}
+	upto = f.sender.box.Told()
+	err = f.sender.box.Each(func(s *outbox.State) bool {
+		if others[mxid.Server(s.Dest)] {
+			upto = min(upto, s.From)
+		}
+		return true
+	})
+	return upto, err
+}
+
 // RoomsOf lists the rooms that a server is in with somebody here.
 func (f *Federation) RoomsOf(server mxid.Server) (list []mxid.RoomID, err error) {
 	var nums []room.Num

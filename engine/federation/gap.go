@@ -2,6 +2,7 @@ package federation
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"hearth/engine/event"
@@ -202,6 +203,10 @@ func (g *gap) walk(ctx context.Context) error {
 				continue
 			}
 			for _, e := range list {
+				// Of what this hub has removed only that comes which others follow directly.
+				if g.f.Rooms.Trimmed(g.h.Room, e) && !g.followed(e.ID) {
+					continue
+				}
 				if g.have[e.ID] == nil && len(g.have) < gapEvents {
 					g.have[e.ID] = e
 					fresh++
@@ -235,11 +240,21 @@ func (g *gap) bottoms() (list []mxid.EventID, err error) {
 				g.lacks[id] = append(g.lacks[id], p)
 			}
 		}
-		if len(g.lacks[id]) > 0 && len(list) < event.MaxPrev {
+		if len(g.lacks[id]) > 0 && len(list) < event.MaxPrev && !g.f.Rooms.Trimmed(g.h.Room, e) {
 			list = append(list, id)
 		}
 	}
 	return list, nil
+}
+
+// followed says whether a fetched event follows one directly that is nowhere.
+func (g *gap) followed(id mxid.EventID) bool {
+	for _, lacks := range g.lacks {
+		if slices.Contains(lacks, id) {
+			return true
+		}
+	}
+	return false
 }
 
 // known says whether an event can be built upon: it has a place in the room's
@@ -277,7 +292,9 @@ func (g *gap) states(ctx context.Context) error {
 			done[id] = true
 			left--
 			at := id
-			if e := g.event(ctx, id); e != nil {
+			if g.f.Rooms.Trimmed(g.h.Room, g.have[child]) {
+				at = child
+			} else if e := g.event(ctx, id); e != nil {
 				g.have[id] = e
 			} else {
 				at = child

@@ -52,8 +52,8 @@ func (v *View) AppendPage(dst []byte, q *Query) ([]byte, error) {
 	more := p.more || p.passed && len(p.events) > 0
 	if q.Back && !more && len(p.events) > 0 && v.Head.Hole != (room.Key{}) {
 		// The same where only others have what is older, and did not give it now.
-		if err := v.rooms.Holes(v.Room, p.next, p.next.Next(), false, func(*room.Hole) (bool, error) {
-			more = true
+		if err := v.rooms.Holes(v.Room, p.next, p.next.Next(), false, func(h *room.Hole) (bool, error) {
+			more = !h.Trimmed()
 			return false, nil
 		}); err != nil {
 			return dst, err
@@ -112,6 +112,9 @@ func (v *View) Hole(q *Query) (at room.Key, ok bool, err error) {
 	v.stops = true
 	defer func() { v.stops = false }()
 	lower, upper, _ := v.span(q)
+	if first, err := v.hole(lower, upper, q.Back); err != nil || first == nil {
+		return at, false, err
+	}
 	p, err := v.read(lower, upper, q)
 	if err != nil || p.hole == nil {
 		return at, false, err
@@ -139,7 +142,7 @@ func (v *View) hole(lower, upper room.Key, back bool) (at *room.Key, err error) 
 		to = upper.Next()
 	}
 	err = v.rooms.Holes(v.Room, lower.Next(), to, back, func(h *room.Hole) (bool, error) {
-		if v.passed[h.At] {
+		if v.passed[h.At] || h.Trimmed() {
 			return true, nil
 		}
 		at = &h.At

@@ -81,16 +81,24 @@ func (v *View) stateAt(at room.Key) (room.State, error) {
 	if !fault.Is(err, fault.NotFound) {
 		return state, err
 	}
+	_, trimmed := v.rooms.TrimOf(v.Room)
 	var first *room.Event
 	err = v.rooms.Timeline(v.Room, room.Key{}, v.end, false, func(_ room.Key, num room.EventNum) (bool, error) {
 		e, err := v.rooms.Event(num)
-		if err == nil && e.Type == typeMember {
+		if err == nil && (trimmed || e.Type == typeMember) {
 			first = e
 		}
 		return first == nil, err
 	})
-	if err != nil || first == nil {
+	switch {
+	case err != nil:
 		return nil, err
+	case trimmed && first == nil:
+		return v.State, nil
+	case trimmed:
+		return v.rooms.StateBefore(first)
+	case first == nil:
+		return nil, nil
 	}
 	return v.rooms.StateAfter(first)
 }

@@ -99,7 +99,7 @@ func (w *Writer) Accept(e *event.Event, given []mxid.EventID) (Outcome, Gap, err
 	}
 	if denied, err := w.denies(w.head.State, e); err != nil {
 		return 0, gap, err
-	} else if denied || slices.Contains(w.advised, e.ID) {
+	} else if denied || slices.Contains(w.advised, e.ID) || !e.IsState && w.r.Trimmed(w.head.Room, e) {
 		s.outcome = SoftFailed
 		s.ev.Flags |= flagSoft
 	}
@@ -399,6 +399,9 @@ func (w *Writer) followed(id mxid.EventID) (bool, error) {
 	found := false
 	err := w.r.st.ScanPrefix(awaitedPrefix(nil, id), func(key, _ []byte) (bool, error) {
 		e, err := w.awaiting(key)
+		if fault.Is(err, fault.NotFound) {
+			return true, nil // on its way out
+		}
 		if err != nil {
 			return false, err
 		}

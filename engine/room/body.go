@@ -115,23 +115,34 @@ func (r *Rooms) decode(num EventNum, row []byte, epoch uint64) (*Event, error) {
 	if r.purges.of(e.In) != nil {
 		return nil, fault.E(fault.NotFound, "room.Event", "event %d is gone", num)
 	}
-	v, err := r.versionOf(e.In)
-	if err != nil {
+	if err := r.unpack(e, d); err != nil {
 		return nil, err
 	}
-	id := d.id(v)
-	if err := d.err("event row"); err != nil {
+	if err := r.present(e); err != nil {
 		return nil, err
-	}
-	json, err := r.codec.unpack(d.src)
-	if err != nil {
-		return nil, err
-	}
-	if e.Event, err = event.ParseAs(v, json, id); err != nil {
-		return nil, fault.E(fault.Corrupt, "room", "event %d cannot be read: %w", num, err)
 	}
 	r.cache.put(e, epoch)
 	return e, nil
+}
+
+// unpack reads what comes behind an event's header.
+func (r *Rooms) unpack(e *Event, d decoder) error {
+	v, err := r.versionOf(e.In)
+	if err != nil {
+		return err
+	}
+	id := d.id(v)
+	if err := d.err("event row"); err != nil {
+		return err
+	}
+	json, err := r.codec.unpack(d.src)
+	if err != nil {
+		return err
+	}
+	if e.Event, err = event.ParseAs(v, json, id); err != nil {
+		return fault.E(fault.Corrupt, "room", "event %d cannot be read: %w", e.Num, err)
+	}
+	return nil
 }
 
 // versionOf gives a room's version without loading the room.

@@ -5,6 +5,7 @@ import (
 
 	"hearth/engine/cjson"
 	"hearth/engine/event"
+	"hearth/engine/fault"
 )
 
 // Reader is who an event is written for.
@@ -64,23 +65,27 @@ func (r *Rooms) appendUnsigned(dst []byte, e *Event, to Reader) ([]byte, error) 
 	}
 	if e.Replaces != 0 && !e.Redacted() {
 		old, err := r.Event(e.Replaces)
-		if err != nil {
+		if err != nil && !fault.Is(err, fault.NotFound) {
 			return dst, err
 		}
-		dst = append(append(dst, `,"prev_content":`...), old.Content...)
-		dst = append(dst, `,"prev_sender":`...)
-		dst = cjson.AppendString(dst, string(old.Sender))
-		dst = append(dst, `,"replaces_state":`...)
-		dst = cjson.AppendString(dst, string(old.ID))
+		if err == nil {
+			dst = append(append(dst, `,"prev_content":`...), old.Content...)
+			dst = append(dst, `,"prev_sender":`...)
+			dst = cjson.AppendString(dst, string(old.Sender))
+			dst = append(dst, `,"replaces_state":`...)
+			dst = cjson.AppendString(dst, string(old.ID))
+		}
 	}
 	if e.RedactedBy != 0 {
 		because, err := r.Event(e.RedactedBy)
-		if err != nil {
+		if err != nil && !fault.Is(err, fault.NotFound) {
 			return dst, err
 		}
-		dst = append(dst, `,"redacted_because":`...)
-		if dst, err = r.AppendClient(dst, because, Reader{Device: to.Device, OmitRoom: to.OmitRoom}); err != nil {
-			return dst, err
+		if err == nil {
+			dst = append(dst, `,"redacted_because":`...)
+			if dst, err = r.AppendClient(dst, because, Reader{Device: to.Device, OmitRoom: to.OmitRoom}); err != nil {
+				return dst, err
+			}
 		}
 	}
 	if e.TxnDevice != 0 && e.TxnDevice == to.Device {

@@ -17,8 +17,12 @@ import (
 // with the event above it and goes when something was filled in.
 type Hole struct {
 	At    Key            // of the event above it
-	Lacks []mxid.EventID // the events directly before it
+	Lacks []mxid.EventID // the events directly before it; none where the hub has removed what was there: see Trim
 }
+
+// Trimmed says that the hub itself has removed what was there: it is not to be
+// fetched again.
+func (h *Hole) Trimmed() bool { return len(h.Lacks) == 0 }
 
 func holeKey(dst []byte, room Num, k Key) []byte {
 	dst = store.U64(store.U32(store.Hole.Key(dst), uint32(room)), uint64(k.Pos))
@@ -109,6 +113,9 @@ const maxLacks = 20
 func (w *Writer) Fill(h *Hole, events []*event.Event, given map[mxid.EventID][]mxid.EventID) (filled int, gap Gap, err error) {
 	if len(w.staged) > 0 {
 		return 0, gap, fault.E(fault.Internal, "room.Fill", "a hole is filled in a batch of its own")
+	}
+	if t := w.r.trims.of(w.head.Room); t != nil && !t.floor.Before(h.At) {
+		return 0, gap, nil // what was there was removed meanwhile
 	}
 	for _, e := range events {
 		if err := w.ours(e); err != nil {

@@ -132,6 +132,10 @@ func (r *Rooms) Purged(room Num) <-chan struct{} {
 // being purged.
 func (r *Rooms) Purge(room Num, extra func(tx *stream.Tx, members []Member) error) error {
 	const op = "room.Purge"
+	if t := r.trims.of(room); t != nil {
+		t.working.Lock() // its history may be on the way out; before the room's lock, as there
+		defer t.working.Unlock()
+	}
 	w, err := r.Write(room)
 	if err != nil {
 		return err
@@ -168,8 +172,9 @@ func (r *Rooms) Purge(room Num, extra func(tx *stream.Tx, members []Member) erro
 		r.purges.of(room).pos = row.pos
 		tx.Set(purgeKey(room), row.appendTo(nil))
 		tx.Delete(roomKey(nil, room))
+		tx.Delete(trimKey(room))
 		for _, t := range [...]store.Table{store.Timeline, store.Snapshot, store.Relation, store.Thread, store.Member, store.RoomServer,
-			store.Hole, store.Invitation} {
+			store.Hole, store.Invitation, store.Leftover} {
 			prefix := store.U32(t.Prefix(), uint32(room))
 			tx.DeleteRange(prefix, store.After(prefix))
 		}
@@ -190,6 +195,11 @@ func (r *Rooms) Purge(room Num, extra func(tx *stream.Tx, members []Member) erro
 		return err
 	}
 	w.l.gone.Store(true)
+	if t := r.trims.of(room); t != nil {
+		if r.trims.drop(room); t.under() {
+			close(t.end)
+		}
+	}
 	r.forget([]Num{room})
 	r.snaps.Forget(uint32(room))
 	r.cache.clear()

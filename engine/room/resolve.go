@@ -262,6 +262,9 @@ func (w *Writer) redactions(s *staged) error {
 	}
 	return w.r.st.ScanPrefix(awaitedPrefix(nil, e.ID), func(key, _ []byte) (bool, error) {
 		by, err := w.awaiting(key)
+		if fault.Is(err, fault.NotFound) {
+			return true, nil // on its way out
+		}
 		if err != nil {
 			return false, err
 		}

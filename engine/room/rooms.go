@@ -46,6 +46,7 @@ type Rooms struct {
 	txns      txnFilter
 	standings standings
 	purges    purges
+	trims     trims
 
 	outlining sync.Mutex // held while an outline is looked for and made
 
@@ -134,7 +135,7 @@ func Open(st *store.Store, log *stream.Log, names *store.Names, opts Options) (*
 	}
 	r.lost = floor > 0
 	r.lastEvent.Store(max(r.lastEvent.Load(), floor))
-	return r, r.readPurges()
+	return r, errors.Join(r.readPurges(), r.readTrims())
 }
 
 // Server is the name of this hub.
@@ -265,7 +266,8 @@ func (r *Rooms) load(num Num) (*live, error) {
 	if h.Local, err = r.localMembers(num); err != nil {
 		return nil, err
 	}
-	if h.Hole, err = r.lastHole(num, After(h.Last)); err != nil {
+	// Where all of the history was removed the hole is behind the last event.
+	if h.Hole, err = r.lastHole(num, After(h.Last).Next()); err != nil {
 		return nil, err
 	}
 	if err := r.resolveLevels(h); err != nil {

@@ -50,6 +50,12 @@ func timelineKey(dst []byte, room Num, k Key) []byte {
 // Timeline calls f for the events of a room at from <= key < to, oldest first
 // or, with back, newest first, until f returns false.
 func (r *Rooms) Timeline(room Num, from, to Key, back bool, f func(k Key, num EventNum) (more bool, err error)) error {
+	if t := r.trims.of(room); t != nil && from.Before(t.floor) {
+		from = t.floor // the rows below it are on their way out
+	}
+	if !from.Before(to) {
+		return nil
+	}
 	lower, upper := timelineKey(nil, room, from), timelineKey(nil, room, to)
 	scan := r.st.Scan
 	if back {

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"sync"
 
+	"hearth/engine/fault"
 	"hearth/engine/mxid"
 	"hearth/engine/store"
 )
@@ -133,7 +134,11 @@ func (r *Rooms) sent(room mxid.RoomID, d *Draft) (*Event, error) {
 			return nil, err
 		}
 		if num, n := binary.Uvarint(val); ok && n > 0 {
-			return r.Event(EventNum(num))
+			e, err := r.Event(EventNum(num))
+			if fault.Is(err, fault.NotFound) {
+				continue // its room's history was removed
+			}
+			return e, err
 		}
 	}
 	return nil, nil

@@ -54,7 +54,8 @@ func (v *verifier) scan(t store.Table, f func(key, val []byte) error) error {
 func (v *verifier) event(num EventNum, of string, at ...any) (*Event, error) {
 	e, err := v.r.Event(num)
 	if fault.Is(err, fault.NotFound) {
-		if in, err := v.r.roomOf(num); err != nil || v.r.purges.of(in) != nil {
+		in, err := v.r.roomOf(num)
+		if t := v.r.trims.of(in); err != nil || v.r.purges.of(in) != nil || t != nil && t.under() {
 			return nil, err // on its way out
 		}
 	}
@@ -277,6 +278,12 @@ func (v *verifier) timelines() error {
 		}
 		in := Num(binary.BigEndian.Uint32(key))
 		at := Key{stream.Pos(binary.BigEndian.Uint64(key[4:])), binary.BigEndian.Uint16(key[12:])}
+		if t := v.r.trims.of(in); t != nil && at.Before(t.floor) {
+			if !t.under() {
+				v.bad("room %d: at %v stands event %d, and the history before %v was removed", in, at, num, t.floor)
+			}
+			return nil
+		}
 		last[in] = at
 		e, err := v.event(EventNum(num), "room %d: the event at %v", in, at)
 		if e != nil && (e.In != in || e.At != at) {
@@ -340,9 +347,12 @@ func (v *verifier) entry(pos stream.Pos, en *stream.Entry, states map[Num]map[ui
 	if v.heads[in] == nil {
 		v.bad("log %d: room %d has no row", pos, in)
 	}
-	e, err := v.event(EventNum(en.Event), "log %d", pos)
-	if err != nil {
-		return err
+	var e *Event
+	if t := v.r.trims.of(in); t == nil || pos >= t.floor.Pos {
+		var err error
+		if e, err = v.event(EventNum(en.Event), "log %d", pos); err != nil {
+			return err
+		}
 	}
 	if e != nil && (e.In != in || e.At.Pos != pos || e.IsState != (en.Flags&stream.FlagState != 0)) {
 		v.bad("log %d: event %d stands in room %d at %v", pos, e.Num, e.In, e.At)

@@ -55,10 +55,13 @@ func (r *Rooms) Viewer(room Num, user mxid.UserID) (*Viewer, error) {
 	return v, err
 }
 
+// maxPartings bounds how many member events are looked back through.
+const maxPartings = 10
+
 // parting finds the event that ended a joined membership: the member event
 // itself or, where a ban came after a leaving, the leaving. Nil where there is none.
 func (r *Rooms) parting(num EventNum) (*Event, error) {
-	for range 10 { // a ban after a leave after a join: the leave counts
+	for range maxPartings { // a ban after a leave after a join: the leave counts
 		e, err := r.Event(num)
 		if err != nil || e.Replaces == 0 {
 			return nil, err

@@ -207,6 +207,19 @@ func (x *Index) Drop(b *store.Batch, gone []room.EventNum) {
 	}
 }
 
+// Forget takes events out of the index that are on their way out of their room.
+// What the index reads of them afterwards it does not find.
+func (x *Index) Forget(b *store.Batch, gone []*room.Event) error {
+	x.mu.Lock() // what it read before they went is in the index now
+	defer x.mu.Unlock()
+	for _, e := range gone {
+		if err := x.drop(b, e, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // drop takes an event out of the index.
 func (x *Index) drop(b *store.Batch, e *room.Event, hashes []uint32) error {
 	row, ok, err := x.st.Get(nil, wordsKey(e.Num))
@@ -219,7 +232,9 @@ func (x *Index) drop(b *store.Batch, e *room.Event, hashes []uint32) error {
 	for _, h := range hashes {
 		b.Delete(postingKey(e.In, h, e.Num))
 	}
-	b.Delete(wordsKey(e.Num))
+	if ok {
+		b.Delete(wordsKey(e.Num))
+	}
 	return nil
 }
 

@@ -3,8 +3,9 @@
 // difference to its parent or, after a bounded chain of those, whole.
 //
 // A snapshot is written once and never changed. Snapshots end with their room,
-// all at once, so no reference count is written on the way of every event (the
-// counts would cost a row for each message).
+// all at once, or when who removes a room's history has looked which are needed, so
+// no reference count is written on the way of every event (the counts would cost a
+// row for each message).
 package snapshot
 
 import (
@@ -354,4 +355,41 @@ func (s *Snapshots) Check(room uint32, num Num) error {
 		return fault.E(fault.Corrupt, "snapshot", "depth %d on a parent of depth %d", r.depth, parent.depth)
 	}
 	return nil
+}
+
+// Refers calls f for the pairs in a snapshot's own row, and gives the snapshot that
+// it is a difference to; 0 where it is whole.
+func (s *Snapshots) Refers(room uint32, num Num, f func(Pair)) (parent Num, err error) {
+	var r row
+	if _, err := s.read(room, num, nil, &r); err != nil {
+		return 0, err
+	}
+	return r.parent, r.each(func(p Pair) bool {
+		f(p)
+		return true
+	})
+}
+
+// Has says whether there is such a snapshot.
+func (s *Snapshots) Has(room uint32, num Num) (bool, error) { return s.st.Has(key(nil, room, num)) }
+
+// Back calls f for the numbers of a room's snapshots, from one downwards, until f
+// returns false.
+func (s *Snapshots) Back(room uint32, from Num, f func(num Num) (more bool)) error {
+	lower := store.U32(store.Snapshot.Prefix(), room)
+	return s.st.ScanBack(lower, append(key(nil, room, from), 0), func(k, _ []byte) (bool, error) {
+		if len(k) != 9 {
+			return false, fault.E(fault.Corrupt, "snapshot", "a key of %d bytes", len(k))
+		}
+		return f(Num(binary.BigEndian.Uint32(k[5:]))), nil
+	})
+}
+
+// Drop removes the snapshots with the numbers from one to another, both included.
+func Drop(b *store.Batch, room uint32, from, to Num) {
+	if from == to {
+		b.Delete(key(nil, room, from))
+		return
+	}
+	b.DeleteRange(key(nil, room, from), append(key(nil, room, to), 0))
 }

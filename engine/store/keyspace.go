@@ -69,6 +69,11 @@ const (
 	ServerRoom Table = 0x9f
 	// Purged: room u32 → how far its purge is, and up to which position the log may name what is gone. room.
 	Purged Table = 0x2f
+	// Trimmed: room u32 → up to which place the room's history was removed, and how far that is. room.
+	Trimmed Table = 0x30
+	// Leftover: room u32, event number u64 → empty, or 1 where it stays because it was made here: an event of the
+	// history that was removed, which is still needed. room.
+	Leftover Table = 0x31
 	// Alias: alias → room u32, creator. directory.
 	Alias Table = 0x2a
 	// RoomAlias: room u32, alias → empty. directory.

@@ -1,8 +1,10 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"math"
 	"strings"
@@ -199,6 +201,19 @@ func (s *Store) reclaim(spans []span) {
 		s.space.log("store: freeing space: %v", err)
 	}
 	s.space.look()
+}
+
+// Reclaim gives back the space of what was removed between two keys, where it would
+// wait for compactions else: on a hub that writes little they may not come for weeks.
+// It writes anew what is left between the keys.
+func (s *Store) Reclaim(lower, upper []byte) error {
+	if s.readOnly || bytes.Compare(lower, upper) >= 0 {
+		return nil
+	}
+	if err := s.db.Compact(context.Background(), lower, upper, false); err != nil {
+		return fmt.Errorf("store: reclaim: %w", err)
+	}
+	return nil
 }
 
 // roomToOpen says whether there is room to open the database: its log is

@@ -318,7 +318,9 @@ func (a *answer) stood(m *room.Member) (room.Membership, error) {
 		if err != nil {
 			return room.None, err
 		}
-		if e.At.Pos <= a.since.pos {
+		// An event whose history was removed has no place; the row's position is past
+		// the token.
+		if lost := num == m.Event && e.At.Pos == 0 && !m.Outside; !lost && e.At.Pos <= a.since.pos {
 			return room.MembershipOf(e.Content), nil
 		}
 		num = e.Replaces
