@@ -98,7 +98,7 @@ func (e *Engine) Expire() (rooms int, err error) {
 		}
 		some, err := e.expire(num)
 		switch {
-		case fault.Is(err, fault.NotFound), fault.Is(err, fault.Busy), fault.Is(err, fault.Corrupt):
+		case fault.Is(err, fault.NotFound), fault.Is(err, fault.Unknown), fault.Is(err, fault.Corrupt):
 			continue // gone meanwhile, at work already, or damaged: no other room is kept from its own
 		case err != nil:
 			return rooms, err

@@ -41,7 +41,7 @@ type HistoryPurge struct {
 // HistoryPurged.
 //
 // Errors: NotFound for an event that has no place in the room, Invalid for a time
-// that is to come, Busy while another part of the room's history is being removed.
+// that is to come, Unknown while another part of the room's history is being removed.
 func (e *Engine) PurgeHistory(num room.Num, q History) (id string, err error) {
 	const op = "engine.PurgeHistory"
 	if e.st.ReadOnly() {

@@ -36,7 +36,7 @@ const tailLook = 20
 // removed those events stay, as outliers, that the room's present, what remains and
 // their auth chains need. seq is 0 where there is nothing to remove.
 //
-// Errors: NotFound for an unknown room, Busy while another part of it is being
+// Errors: NotFound for an unknown room, Unknown while another part of it is being
 // removed.
 func (r *Rooms) Trim(room Num, o Trim) (seq uint64, err error) {
 	const op = "room.Trim"
@@ -47,7 +47,7 @@ func (r *Rooms) Trim(room Num, o Trim) (seq uint64, err error) {
 	defer w.End()
 	old := r.trims.of(room)
 	if old != nil && old.under() {
-		return 0, fault.E(fault.Busy, op, "history of this room is being removed")
+		return 0, fault.E(fault.Unknown, op, "history of this room is being removed")
 	}
 	row := trimRow{trimCut: trimCut{room: room, seq: 1, keepLocal: o.KeepLocal, sweep: o.Sweep}}
 	if old != nil {

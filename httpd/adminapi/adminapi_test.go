@@ -359,6 +359,47 @@ func TestRooms(t *testing.T) {
 	h.want(404, "M_NOT_FOUND", "GET", v2+"/rooms/delete_status/none", "")
 }
 
+func TestPurgeHistory(t *testing.T) {
+	h := start(t)
+	id := h.create(engine.NewRoom{Creator: "@bob:hub.test", Alias: "here"})
+	num, err := h.e.Rooms.Find(id)
+	h.ok(err)
+	var last mxid.EventID
+	send := func(n int) {
+		for i := range n {
+			last, err = h.e.Rooms.Send(num, &room.Draft{Type: "m.room.message", Sender: "@bob:hub.test", Content: fmt.Appendf(nil, `{"body":"%d"}`, i)})
+			h.ok(err)
+		}
+	}
+	done := func(purge string, events float64) {
+		t.Helper()
+		<-h.e.Rooms.TrimEnd(num)
+		r := h.want(200, "", "GET", v1+"/purge_history_status/"+purge, "")
+		if r.get("status") != "complete" || r.get("room_id") != string(id) || r.get("purged_events") != events {
+			t.Error(r.body)
+		}
+	}
+	send(5)
+	path := v1 + "/purge_history/" + string(id)
+	h.want(400, "M_MISSING_PARAM", "POST", path, `{}`)
+	h.want(400, "M_INVALID_PARAM", "POST", path, `{"purge_up_to_ts":-1}`)
+	h.want(400, "M_INVALID_PARAM", "POST", path, `{"purge_up_to_ts":99999999999999}`)
+	h.want(400, "M_BAD_JSON", "POST", path, `{"purge_up_to_ts":"yesterday"}`)
+	h.want(400, "M_INVALID_PARAM", "POST", path+"/none", `{}`)
+	h.want(404, "M_NOT_FOUND", "POST", path+"/$none", `{}`)
+	h.want(404, "M_NOT_FOUND", "POST", v1+"/purge_history/!none:hub.test/"+string(last), `{}`)
+	h.want(404, "M_NOT_FOUND", "GET", v1+"/purge_history_status/none", "")
+	purge, _ := h.want(200, "", "POST", path+"/"+string(last), `{}`).get("purge_id").(string)
+	done(purge, 0) // what users of this hub sent stays on the disk
+	send(5)
+	purge, _ = h.want(200, "", "POST", path, fmt.Sprintf(`{"purge_up_to_event_id":%q,"delete_local_events":true}`, last)).get("purge_id").(string)
+	done(purge, 9)
+	h.at = h.at.Add(time.Hour)
+	send(1)
+	purge, _ = h.want(200, "", "POST", v1+"/purge_history/%23here:hub.test", fmt.Sprintf(`{"purge_up_to_ts":%d,"delete_local_events":true}`, h.at.UnixMilli())).get("purge_id").(string)
+	done(purge, 1)
+}
+
 func TestNotices(t *testing.T) {
 	h := start(t)
 	const path = v1 + "/send_server_notice"

@@ -127,6 +127,9 @@ func (a *API) roomRoutes() []wire.Route {
 		{Method: "DELETE", Pattern: v2 + "/rooms/{roomId}", Handle: a.deleteRoomLater},
 		{Method: "GET", Pattern: v2 + "/rooms/{roomId}/delete_status", Handle: a.deletions},
 		{Method: "GET", Pattern: v2 + "/rooms/delete_status/{deleteId}", Handle: a.deletion},
+		{Method: "POST", Pattern: v1 + "/purge_history/{roomId}", Handle: a.purgeHistory},
+		{Method: "POST", Pattern: v1 + "/purge_history/{roomId}/{eventId}", Handle: a.purgeHistoryTo},
+		{Method: "GET", Pattern: v1 + "/purge_history_status/{purgeId}", Handle: a.historyPurged},
 	}
 }
 
