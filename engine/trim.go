@@ -136,6 +136,13 @@ func (e *Engine) brought(num room.Num) (upto stream.Pos, err error) {
 	return upto, err
 }
 
+// beginTrims has histories removed in the background, those that are asked for and
+// what is too old.
+func (e *Engine) beginTrims(complain func(what string) func(error)) {
+	e.running.Go(func() { e.runTrims(complain("the history of a room is not removed")) })
+	e.running.Go(func() { e.runRetention(complain("what is too old is not removed")) })
+}
+
 // runTrims removes what is left of histories, those included that the hub had not
 // come to when it stopped, until the engine ends. When nothing is left the space is
 // given back, once for all.

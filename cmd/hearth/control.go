@@ -47,6 +47,8 @@ type order struct {
 
 	Format      string `json:",omitempty"` // export; Name is the topic filter
 	From, Until int64  `json:",omitempty"` // export: milliseconds
+
+	History *engine.History `json:",omitempty"` // history-purge; Name is the room
 }
 
 // report is the answer.
@@ -66,6 +68,8 @@ type report struct {
 	Mappings []bridge.Mapping `json:",omitempty"`
 	Faults   []string         `json:",omitempty"`
 
+	History *engine.HistoryPurge `json:",omitempty"` // history-purge, history-status; Code is its id
+
 	Backup *backup.Note `json:",omitempty"`
 	Bundle []byte       `json:",omitempty"` // support
 }
@@ -84,6 +88,9 @@ func (a admin) do(o order) (report, error) {
 	accounts := a.engine.Accounts
 	if strings.HasPrefix(o.Do, "thing-") {
 		return a.doThing(o)
+	}
+	if strings.HasPrefix(o.Do, "history-") {
+		return a.doHistory(o)
 	}
 	switch o.Do {
 	case "services":

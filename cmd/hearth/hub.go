@@ -122,7 +122,8 @@ func openEngine(c *config.Config, shares budget.Shares, log *slog.Logger, out wa
 	o := engine.Options{
 		Dir: c.DataDir, Server: mxid.Server(c.ServerName), RoomVersion: c.RoomVersion, Push: out.push, Things: engine.ThingOptions{Served: len(c.MQTTListen) > 0, Mappings: c.Mappings}, Federation: out.federation, Notaries: out.notaries, Witnesses: out.witnesses, AppServices: out.services, Identity: out.identity,
 		CacheBytes: shares.BlockCache, MemTable: int(shares.MemTable), RecordBytes: int(shares.Records),
-		Ballast: true, KeepFormat: keepFormat(os.Getenv),
+		Retention: time.Duration(c.Retention),
+		Ballast:   true, KeepFormat: keepFormat(os.Getenv),
 		Accounts: account.Options{PasswordMin: c.PasswordMinLength},
 		Media: media.Options{
 			MaxUpload: int64(c.MediaMaxUpload), Quota: int64(c.MediaQuota), UserQuota: int64(c.MediaUserQuota),

@@ -36,6 +36,7 @@ func commands() []command {
 		{"user", "add, list or deactivate users, or set a password", user},
 		{"thing", "add, list, approve or revoke things that speak MQTT", things},
 		{"mapping", "list what topics belong to which room, and show ready mappings", mappingCmd},
+		{"history", "remove what a room has of its past", history},
 		{"federation", "show how other servers stand with what the hub has for them", federationCmd},
 		{"export", "print what sensors said, for other programs", export},
 		{"bridges", "say where bridges and other application services stand", bridges},

@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"hearth/engine/bridge"
 	"hearth/engine/budget"
@@ -66,6 +67,8 @@ type Config struct {
 
 	RoomVersion string `key:"default_room_version" arg:"1..12" def:"12" help:"the version of rooms made without naming one.\nSoftware that does not know version 12 yet, where a room's creator stands above\nall power levels, may need 11."`
 
+	Retention Age `key:"retention" arg:"AGE" def:"" help:"how long the events of rooms are kept, as 90d, 12w or 2y; empty: for ever.\nOnce a day, at night, what is older is removed, without what a room's present state\nneeds. A room may have its own kept for less, at least a day, by the state event\nm.room.retention; where this is empty only one that somebody of this hub has set\ncounts. What telemetry keeps is not meant, nor are files: see media_keep_days."`
+
 	MediaMaxUpload   Size     `key:"media_max_upload" arg:"SIZE" def:"20MiB" help:"the longest file that is taken."`
 	MediaQuota       Size     `key:"media_quota" arg:"SIZE" def:"" help:"how much all files together may take; empty: all but the last 64MiB of the disk."`
 	MediaUserQuota   Size     `key:"media_user_quota" arg:"SIZE" def:"" help:"how much the files of one user may take; empty: no limit of their own."`
@@ -98,6 +101,42 @@ func (s Size) String() string {
 		return ""
 	}
 	return budget.Text(int64(s))
+}
+
+// Age is how old something may become; 0 stands for the default.
+type Age time.Duration
+
+// ages are the units of ages.
+var ages = []struct {
+	name string
+	days int
+}{{"d", 1}, {"w", 7}, {"y", 365}}
+
+// maxAge is the oldest, in days.
+const maxAge = 36_500
+
+func (a Age) String() string {
+	if a == 0 {
+		return ""
+	}
+	return strconv.FormatInt(int64(time.Duration(a)/(24*time.Hour)), 10) + "d"
+}
+
+// ParseAge reads an age, whose unit has to be there: 90d, 12w or 2y.
+func ParseAge(text string) (Age, error) {
+	if text == "" {
+		return 0, nil
+	}
+	for _, u := range ages {
+		digits, ok := strings.CutSuffix(text, u.name)
+		if !ok {
+			continue
+		}
+		if n, err := strconv.Atoi(digits); err == nil && n > 0 && n <= maxAge/u.days {
+			return Age(time.Duration(n*u.days) * 24 * time.Hour), nil
+		}
+	}
+	return 0, fmt.Errorf("%q is not an age such as 90d, 12w or 2y", text)
 }
 
 // units of sizes. Both kinds are taken, because both are written on boxes.
@@ -189,6 +228,12 @@ func (s *setting) set(text string) error {
 			return err
 		}
 		*p = n
+	case *Age:
+		a, err := ParseAge(text)
+		if err != nil {
+			return err
+		}
+		*p = a
 	case *[]string:
 		*p = nil
 		for part := range strings.SplitSeq(text, ",") {

@@ -126,8 +126,8 @@ func TestSample(t *testing.T) {
 			}
 		})
 	}
-	if n := len(new(Config).settings()); n > 46 || strings.Count(all.String(), " = ") < n {
-		t.Errorf("%d settings; at most 46 may be, and the sample has to have all", n)
+	if n := len(new(Config).settings()); n > 47 || strings.Count(all.String(), " = ") < n {
+		t.Errorf("%d settings; at most 47 may be, and the sample has to have all", n)
 	}
 	var help bytes.Buffer
 	Help(&help)
@@ -244,6 +244,18 @@ func TestCertificateNames(t *testing.T) {
 		c := &Config{FederationAddress: tt.address, PublicURL: tt.url}
 		if got := fmt.Sprint(c.CertificateNames(mxid.Server(tt.server))); got != tt.want {
 			t.Errorf("%+v: %s", tt, got)
+		}
+	}
+}
+
+func TestParseAge(t *testing.T) {
+	for text, want := range map[string]string{
+		"": "", "90d": "90d", "12w": "84d", "2y": "730d", "100y": "36500d",
+		"90": "-", "d": "-", "-1d": "-", "0d": "-", "1.5d": "-", "90h": "-", "101y": "-", "9999999999999999999d": "-",
+	} {
+		a, err := ParseAge(text)
+		if got := a.String(); err != nil && want != "-" || err == nil && got != want {
+			t.Errorf("%q: %s, %v", text, got, err)
 		}
 	}
 }
