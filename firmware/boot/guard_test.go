@@ -25,7 +25,7 @@ func TestGuard(t *testing.T) {
 		return st.Size()
 	}
 	synctest.Test(t, func(t *testing.T) {
-		h, dog := NewHealth(time.Now()), &Watchdog{f}
+		h, dog := NewHealth(time.Now()), &Watchdog{[]*os.File{f}}
 		kick := make(chan struct{}, 1)
 		over := make(chan struct{})
 		go func() {
@@ -86,7 +86,7 @@ func TestGuardEnds(t *testing.T) {
 	defer f.Close()
 	ctx, end := context.WithCancel(t.Context())
 	end()
-	NewHealth(time.Now()).Guard(ctx, &Watchdog{f}, make(chan struct{}, 1))
+	NewHealth(time.Now()).Guard(ctx, &Watchdog{[]*os.File{f}}, make(chan struct{}, 1))
 	if st, err := f.Stat(); err != nil || st.Size() != 1 {
 		t.Errorf("fed %d times, %v", st.Size(), err)
 	}

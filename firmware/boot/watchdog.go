@@ -5,6 +5,7 @@ import (
 	"log"
 	"net"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -143,21 +144,33 @@ func (h *Health) Listen(socket string, user int) error {
 // timeout is what the hardware is asked to wait, in seconds. A Raspberry Pi's takes 15 at most.
 const timeout = 15
 
-// Watchdog is the hardware that resets the box unless it is fed.
-type Watchdog struct{ f *os.File }
+// Watchdog is the hardware that resets the box unless it is fed: every timer of that kind that the box has, since the
+// firmware may have armed any of them, which the kernel feeds for a while only (watchdog.open_timeout).
+type Watchdog struct{ all []*os.File }
 
 // OpenWatchdog arms it; a box without one has a nil Watchdog, which feeding does not mind.
 func OpenWatchdog() *Watchdog {
-	f, err := os.OpenFile("/dev/watchdog", os.O_WRONLY, 0)
-	if err != nil {
-		log.Printf("there is no hardware watchdog: %v", err)
+	names, err := filepath.Glob("/dev/watchdog[0-9]*")
+	if err != nil || len(names) == 0 {
+		names = []string{"/dev/watchdog"}
+	}
+	w := &Watchdog{}
+	for _, name := range names {
+		f, err := os.OpenFile(name, os.O_WRONLY, 0)
+		if err != nil {
+			log.Printf("there is no hardware watchdog: %v", err)
+			continue
+		}
+		if err := unix.IoctlSetPointerInt(int(f.Fd()), unix.WDIOC_SETTIMEOUT, timeout); err != nil {
+			log.Printf("the watchdog keeps its own time: %v", err)
+		}
+		w.all = append(w.all, f)
+	}
+	if len(w.all) == 0 {
 		return nil
 	}
-	if err := unix.IoctlSetPointerInt(int(f.Fd()), unix.WDIOC_SETTIMEOUT, timeout); err != nil {
-		log.Printf("the watchdog keeps its own time: %v", err)
-	}
 	log.Printf("the hardware watchdog is armed")
-	return &Watchdog{f}
+	return w
 }
 
 // Feed puts the reset off.
@@ -165,8 +178,10 @@ func (w *Watchdog) Feed() {
 	if w == nil {
 		return
 	}
-	if _, err := w.f.Write([]byte{0}); err != nil {
-		log.Printf("feeding the watchdog: %v", err)
+	for _, f := range w.all {
+		if _, err := f.Write([]byte{0}); err != nil {
+			log.Printf("feeding the watchdog: %v", err)
+		}
 	}
 }
 

@@ -28,6 +28,8 @@ const (
 	hubUser = 1000
 	socket  = "/run/hub"
 	page    = ":8008"
+
+	diskTime = 2 * time.Minute // that the disk may take to tell what is on it, before the box is reset
 )
 
 func main() {
@@ -73,6 +75,7 @@ func work() {
 	go boot.Cables(ctx, "/bin/dhcp")
 	waiting, ready := context.WithCancel(ctx)
 	go feed(waiting, dog) // a check of a large card takes minutes
+	silent := time.AfterFunc(diskTime, ready)
 	disk, err := boot.FindDisk()
 	var settings *boot.Settings
 	var up *updates
@@ -80,6 +83,7 @@ func work() {
 		if up, err = newUpdates(disk); err != nil {
 			log.Printf("no updates: %v", err)
 		}
+		silent.Stop() // what hangs from here on ends a trial by itself
 		settings, err = prepare(disk)
 	}
 	ready()
