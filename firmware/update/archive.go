@@ -207,10 +207,17 @@ func Open(r io.ReaderAt, size int64, keys []ed25519.PublicKey) (*Archive, error)
 	return &Archive{Manifest: *m, r: r, header: header}, nil
 }
 
-// Verify reads all parts and sees that each is what the manifest says.
+// Verify reads all parts and sees that each is what the manifest says, and a kernel one that the machine has the memory for.
 func (a *Archive) Verify() error {
 	for _, p := range a.Parts {
-		if err := a.copy(p.Name, io.Discard); err != nil {
+		var head prefix
+		if err := a.copy(p.Name, &head); err != nil {
+			return err
+		}
+		if p.Name != PartKernel {
+			continue
+		}
+		if err := fits(head, p.Size, memory()); err != nil {
 			return err
 		}
 	}
