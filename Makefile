@@ -49,9 +49,9 @@ e2e-web: ## drive a hub process with a web client in a headless browser; needs N
 test-386: ## the store and room tests as a 32-bit program, on an amd64 machine
 	GOARCH=386 $(GO) test $(ONDISK)
 
-test-arm: ## the store and room tests as 32-bit and 64-bit ARM programs under qemu-user: minutes
+test-arm: ## the store and room tests as 32-bit and 64-bit ARM programs under qemu-user, and the UEFI driver's: minutes
 	GODEBUG=asyncpreemptoff=1 GOMAXPROCS=1 GOARCH=arm GOARM=7 $(GO) test -timeout 0 -exec $(QEMU32) $(ONDISK)
-	GODEBUG=asyncpreemptoff=1 GOMAXPROCS=1 GOARCH=arm64 $(GO) test -timeout 0 -exec $(QEMU64) $(ONDISK)
+	GODEBUG=asyncpreemptoff=1 GOMAXPROCS=1 GOARCH=arm64 $(GO) test -timeout 0 -exec $(QEMU64) $(ONDISK) ./firmware/efi
 
 sim: ## power cuts of one hub and stories of several, SIM times longer than in make test (SIM=50, HEARTH_SEED=n)
 	HEARTH_SIM=$(or $(SIM),50) $(GO) test -count=1 -timeout 0 -v -run 'TestPowerCut|TestStory' ./engine/sim ./httpd/simnet
@@ -98,6 +98,7 @@ packages-os: cross ## deb, rpm, OpenWrt ipk and apk, and tar.gz into bin/package
 box-programs: cross-arm64
 	mkdir -p $(BIN)/box
 	GOOS=linux GOARCH=arm64 $(GO) build $(STRIP) -o $(BIN)/box/init ./firmware/init
+	GOOS=linux GOARCH=arm64 $(GO) build -trimpath -o $(BIN)/box/efi ./firmware/efi # not stripped: the builder finds the driver by its name
 	GOOS=linux GOARCH=arm64 $(GO) build -C cmd/hearth-image $(STRIP) -o ../../$(BIN)/box/dhcp github.com/gokrazy/gokrazy/cmd/dhcp
 	cp $(BIN)/hearth-linux-arm64 $(BIN)/box/hearth
 	$(GO) build -C cmd/hearth-image -o ../../$(BIN)/hearth-image .

@@ -17,7 +17,7 @@ import (
 // source adds the flags that say what an image or an archive is built from, and gives a function that reads them.
 func source(fs *flag.FlagSet, out io.Writer) func() (image.Options, error) {
 	name := fs.String("board", "", "one of those that hearth-image boards lists")
-	programs := fs.String("programs", "bin/box", "`folder` with init, dhcp and hearth for the board")
+	programs := fs.String("programs", "bin/box", "`folder` with init, dhcp, hearth and, with UEFI, efi for the board")
 	parts := fs.String("parts", "cmd/hearth-image", "`folder` of the go.mod that pins kernels and firmware")
 	certs := fs.String("certs", "/etc/ssl/certs/ca-certificates.crt", "`file` with the authorities that the hub trusts")
 	version := fs.String("version", "", "as 0.1.0; goes into the name")

@@ -24,6 +24,11 @@
 // says that no tries are left comes last, and one whose name says +1 becomes +0-1 before it is started. The folder of
 // entries is one sector: hearth-1a.conf and hearth-1b+0.conf become hearth-2b+1.conf (Arm) and hearth-2b.conf (Commit) by
 // writing that sector. The text of an entry and a kernel lie where there is room for the largest, and are overwritten
-// where they lie; the size of the kernel's file, of a slot that nothing starts, is one more sector. On a Raspberry Pi the default is boot_partition= in autoboot.txt, one sector too; a trial
-// is a restart with the words "0 tryboot", which the firmware keeps nowhere.
+// where they lie; the size of the kernel's file, of a slot that nothing starts, is one more sector. On a Raspberry Pi the
+// default is boot_partition= in autoboot.txt, one sector too; a trial is a restart with the words "0 tryboot", which the
+// firmware keeps nowhere.
+//
+// What ends a hang is a watchdog of the hardware. Until the kernel has found it, it is armed by the firmware of a Raspberry
+// Pi, and with UEFI by the driver of package firmware/efi; from there on the kernel's command line says how long it waits for
+// the first program (image, cmdline), which feeds it for a time that is bounded in a trial (Longest).
 package update

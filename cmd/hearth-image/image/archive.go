@@ -33,9 +33,10 @@ func (o *Options) parts(plan card.Plan) (p *parts, err error) {
 	if p.dir, err = os.MkdirTemp("", "hearth-parts"); err != nil {
 		return nil, err
 	}
+	made := p
 	defer func() {
 		if err != nil {
-			p.drop()
+			made.drop()
 		}
 	}()
 	put := func(name string) string {
@@ -91,6 +92,11 @@ func Archive(o Options, key ed25519.PrivateKey) (path string, err error) {
 		return "", err
 	}
 	defer p.drop()
+	return o.pack(p, key)
+}
+
+// pack makes an archive of parts.
+func (o *Options) pack(p *parts, key ed25519.PrivateKey) (path string, err error) {
 	for _, name := range p.names {
 		o.Say("compressing " + name)
 		part, err := squeeze(p.files[name], name)

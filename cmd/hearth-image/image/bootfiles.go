@@ -17,9 +17,10 @@ import (
 )
 
 // cmdline is what the kernel is told besides where its root is. A kernel that fails, or finds no root for a minute,
-// starts the board anew, which ends a trial.
+// starts the board anew, which ends a trial. A watchdog that runs already, which the kernel feeds until a program does, it
+// feeds for no longer than that: init opens it as its first deed.
 func (o *Options) cmdline() string {
-	return o.Board.Cmdline + " ro rootfstype=ext4 rootwait=60 init=/init panic=10 oops=panic loglevel=5 printk.devkmsg=on"
+	return o.Board.Cmdline + " ro rootfstype=ext4 rootwait=60 init=/init panic=10 oops=panic watchdog.open_timeout=120 loglevel=5 printk.devkmsg=on"
 }
 
 // startFiles gives all that starts a root: kernel, firmware, and the words for both.
@@ -57,6 +58,9 @@ func (o *Options) homeFiles(c *card.Card, p *parts) (map[string][]byte, error) {
 	}
 	files["EFI/BOOT/BOOTAA64.EFI"] = loader
 	files["loader/loader.conf"] = []byte("timeout 0\n")
+	if files[driverFile], err = o.driver(); err != nil {
+		return nil, err
+	}
 	kernel, err := os.ReadFile(p.files[update.PartKernel])
 	if err != nil {
 		return nil, err

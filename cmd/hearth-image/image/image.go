@@ -34,7 +34,7 @@ import (
 // Options is what to build from.
 type Options struct {
 	Board    Board
-	Programs string         // folder with init, dhcp and hearth for the board
+	Programs string         // folder with init, dhcp, hearth and, with UEFI, efi for the board
 	Parts    string         // folder of the go.mod that pins kernels and firmware
 	Certs    string         // file with the authorities that the hub trusts; empty: none
 	Settings []string       // key=value, for hearth.txt

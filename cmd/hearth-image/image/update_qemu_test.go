@@ -16,6 +16,7 @@ import (
 	"sync"
 	"time"
 
+	"hearth/firmware/card"
 	"hearth/firmware/update"
 )
 
@@ -26,15 +27,7 @@ import (
 //	HEARTH_KEY       secret key, whose public one is in the image
 //	HEARTH_PROGRAMS  folder with the programs of the image
 func (b *box) updates(room string) (sent []string) {
-	text, err := os.ReadFile(os.Getenv("HEARTH_KEY"))
-	if err != nil {
-		b.Fatal(err)
-	}
-	seed, err := base64.StdEncoding.DecodeString(strings.TrimSpace(string(text)))
-	if err != nil {
-		b.Fatal(err)
-	}
-	key, programs := ed25519.NewKeyFromSeed(seed), os.Getenv("HEARTH_PROGRAMS")
+	key, programs := b.key(), os.Getenv("HEARTH_PROGRAMS")
 	first := b.state()
 	second := b.archive(key, programs, "2.0.0", 2)
 	began := time.Now()
@@ -62,10 +55,34 @@ func (b *box) updates(room string) (sent []string) {
 	return sent
 }
 
+// key is the one that signs updates of the image.
+func (b *box) key() ed25519.PrivateKey {
+	b.Helper()
+	text, err := os.ReadFile(os.Getenv("HEARTH_KEY"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	seed, err := base64.StdEncoding.DecodeString(strings.TrimSpace(string(text)))
+	if err != nil {
+		b.Fatal(err)
+	}
+	return ed25519.NewKeyFromSeed(seed)
+}
+
 // archive builds one of the programs in a folder, with its own version.
 func (b *box) archive(key ed25519.PrivateKey, programs, version string, later int64) []byte {
 	b.Helper()
+	return b.changed(key, programs, version, later, nil)
+}
+
+// changed builds one whose parts are changed first.
+func (b *box) changed(key ed25519.PrivateKey, programs, version string, later int64, change func(p *parts)) []byte {
+	b.Helper()
 	board, err := FindBoard("virt")
+	if err != nil {
+		b.Fatal(err)
+	}
+	plan, err := card.PlanOf(board.Loader)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -74,9 +91,18 @@ func (b *box) archive(key ed25519.PrivateKey, programs, version string, later in
 		b.Fatal(err)
 	}
 	now := time.Now()
-	path, err := Archive(Options{
+	o := Options{
 		Board: board, Programs: programs, Parts: "..", Version: version, Time: now, Sequence: now.Unix() + later, Keys: public, To: b.dir, Say: func(string) {},
-	}, key)
+	}
+	p, err := o.parts(plan)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer p.drop()
+	if change != nil {
+		change(p)
+	}
+	path, err := o.pack(p, key)
 	if err != nil {
 		b.Fatal(err)
 	}
