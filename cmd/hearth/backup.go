@@ -6,7 +6,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"os/signal"
@@ -60,10 +59,7 @@ Example:
 `
 
 // folderArg reads the flags, and the one folder, of a command.
-func folderArg(fs *flag.FlagSet, f *userFlags, args []string) (string, error) {
-	fs.SetOutput(io.Discard)
-	fs.StringVar(&f.dataDir, "data-dir", "", "")
-	fs.StringVar(&f.config, "config", "", "")
+func folderArg(fs *flag.FlagSet, args []string) (string, error) {
 	words, err := wordsOf(fs, args)
 	if err != nil {
 		return "", err
@@ -97,18 +93,15 @@ func backupSelf(c *config.Config, dest string, media bool) (*backup.Note, error)
 
 // backupCmd copies the data folder.
 func backupCmd(args []string, s streams) int {
-	return told("backup", s, func() error {
-		f, none := &userFlags{}, false
-		fs := flag.NewFlagSet("", flag.ContinueOnError)
+	return told("backup", backupHelp, s, func() error {
+		f, none := &hubFlags{}, false
+		fs := f.flags()
 		fs.BoolVar(&none, "no-media", false, "")
-		dest, err := folderArg(fs, f, args)
-		if errors.Is(err, flag.ErrHelp) {
-			io.WriteString(s.out, backupHelp)
-		}
+		dest, err := folderArg(fs, args)
 		if err != nil {
 			return err
 		}
-		c, err := userSettings(f, s)
+		c, err := f.settings(s)
 		if err != nil {
 			return err
 		}
@@ -180,18 +173,15 @@ func (c *control) backup(conn net.Conn, o order) report {
 
 // restore makes a data folder of a backup.
 func restore(args []string, s streams) int {
-	return told("restore", s, func() error {
-		f, o := &userFlags{}, backup.Restoring{}
-		fs := flag.NewFlagSet("", flag.ContinueOnError)
+	return told("restore", restoreHelp, s, func() error {
+		f, o := &hubFlags{}, backup.Restoring{}
+		fs := f.flags()
 		fs.BoolVar(&o.LogOut, "log-out", false, "")
-		from, err := folderArg(fs, f, args)
-		if errors.Is(err, flag.ErrHelp) {
-			io.WriteString(s.out, restoreHelp)
-		}
+		from, err := folderArg(fs, args)
 		if err != nil {
 			return err
 		}
-		c, err := userSettings(f, s)
+		c, err := f.settings(s)
 		if err != nil {
 			return err
 		}

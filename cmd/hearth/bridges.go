@@ -1,10 +1,7 @@
 package main
 
 import (
-	"errors"
-	"flag"
 	"fmt"
-	"io"
 
 	"hearth/cmd/internal/config"
 )
@@ -28,20 +25,17 @@ Exit codes:
 
 // bridges prints where the application services stand.
 func bridges(args []string, s streams) int {
-	return told("bridges", s, func() error {
-		f := &userFlags{}
+	return told("bridges", bridgesHelp, s, func() error {
+		f := &hubFlags{}
 		fs := f.flags()
 		words, err := wordsOf(fs, args)
 		switch {
-		case errors.Is(err, flag.ErrHelp):
-			io.WriteString(s.out, bridgesHelp)
-			return err
 		case err != nil:
 			return err
 		case len(words) > 0:
 			return usage("bridges takes no words")
 		}
-		c, err := userSettings(f, s)
+		c, err := f.settings(s)
 		if err != nil {
 			return err
 		}

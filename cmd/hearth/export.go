@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -40,8 +39,8 @@ Example:
 
 // export prints samples.
 func export(args []string, s streams) int {
-	return told("export", s, func() error {
-		f := &userFlags{}
+	return told("export", exportHelp, s, func() error {
+		f := &hubFlags{}
 		o := order{Do: "export"}
 		since, until := "24h", "-24h" // to the end: the hub's clock may be ahead of this one
 		fs := f.flags()
@@ -49,15 +48,12 @@ func export(args []string, s streams) int {
 		fs.StringVar(&o.Format, "format", "csv", "")
 		fs.StringVar(&since, "since", since, "")
 		fs.StringVar(&until, "until", until, "")
-		err := fs.Parse(args)
+		words, err := wordsOf(fs, args)
 		switch {
-		case errors.Is(err, flag.ErrHelp):
-			io.WriteString(s.out, exportHelp)
-			return err
 		case err != nil:
-			return usage("%w", err)
-		case fs.NArg() > 0:
-			return usage("unexpected argument %q", fs.Arg(0))
+			return err
+		case len(words) > 0:
+			return usage("unexpected argument %q", words[0])
 		}
 		now := time.Now().Add(time.Millisecond) // the end is left out, and what came just now is not
 		if o.From, err = moment(since, now); err == nil {
@@ -69,7 +65,7 @@ func export(args []string, s streams) int {
 		if err != nil {
 			return usage("%w", err)
 		}
-		c, err := userSettings(f, s)
+		c, err := f.settings(s)
 		if err != nil {
 			return err
 		}

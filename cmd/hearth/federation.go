@@ -1,8 +1,6 @@
 package main
 
 import (
-	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"time"
@@ -35,15 +33,12 @@ Example:
 
 // federationCmd carries out hearth federation.
 func federationCmd(args []string, s streams) int {
-	return told("federation", s, func() error {
-		f := &userFlags{}
+	return told("federation", federationHelp, s, func() error {
+		f := &hubFlags{}
 		fs := f.flags()
 		words, err := wordsOf(fs, args)
 		var o order
 		switch {
-		case errors.Is(err, flag.ErrHelp):
-			io.WriteString(s.out, federationHelp)
-			return err
 		case err != nil:
 			return err
 		case len(words) == 1 && words[0] == "list":
@@ -53,16 +48,7 @@ func federationCmd(args []string, s streams) int {
 		default:
 			return usage("what shall be done? list, or retry with the name of a server")
 		}
-		c, err := userSettings(f, s)
-		if err != nil {
-			return err
-		}
-		ask, done, err := reachHub(c)
-		if err != nil {
-			return err
-		}
-		defer done()
-		r, err := ask(o)
+		r, err := f.ask(s, o)
 		if err != nil {
 			return err
 		}

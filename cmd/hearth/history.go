@@ -1,10 +1,7 @@
 package main
 
 import (
-	"errors"
-	"flag"
 	"fmt"
-	"io"
 	"strings"
 	"time"
 
@@ -43,17 +40,14 @@ const historyLook = 300 * time.Millisecond
 
 // history carries out hearth history.
 func history(args []string, s streams) int {
-	return told("history", s, func() error {
-		f := &userFlags{}
+	return told("history", historyHelp, s, func() error {
+		f := &hubFlags{}
 		before, keep := "", false
 		fs := f.flags()
 		fs.StringVar(&before, "before", "", "")
 		fs.BoolVar(&keep, "keep-own", false, "")
 		words, err := wordsOf(fs, args)
 		switch {
-		case errors.Is(err, flag.ErrHelp):
-			io.WriteString(s.out, historyHelp)
-			return err
 		case err != nil:
 			return err
 		case len(words) != 2 || words[0] != "purge":
@@ -64,11 +58,7 @@ func history(args []string, s streams) int {
 			return err
 		}
 		h.Local = !keep
-		c, err := userSettings(f, s)
-		if err != nil {
-			return err
-		}
-		ask, done, err := reachHub(c)
+		ask, done, err := f.hub(s)
 		if err != nil {
 			return err
 		}

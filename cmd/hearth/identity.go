@@ -126,8 +126,8 @@ Settings:
 
 // identityAlone runs an identity service until the first signal.
 func identityAlone(args []string, s streams) int {
-	return told("identity", s, func() error {
-		c, err := settings(args, s, "identity", identityHelp, serveExits)
+	return told("identity", "", s, func() error {
+		c, err := settings(args, s, identityHelp, serveExits)
 		if err != nil {
 			return err
 		}

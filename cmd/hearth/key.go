@@ -4,7 +4,6 @@ import (
 	"crypto/ed25519"
 	"encoding/base64"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -36,14 +35,10 @@ Exit codes:
 
 // key shows or renews the signing keys.
 func key(args []string, s streams) int {
-	return told("key", s, func() error {
-		f := &userFlags{}
+	return told("key", keyHelp, s, func() error {
+		f := &hubFlags{}
 		fs := f.flags()
 		words, err := wordsOf(fs, args)
-		if errors.Is(err, flag.ErrHelp) {
-			io.WriteString(s.out, keyHelp)
-			return err
-		}
 		switch {
 		case err != nil:
 			return err
@@ -54,7 +49,7 @@ func key(args []string, s streams) int {
 		case len(words) > 1:
 			return usage("unexpected argument %q", words[1])
 		}
-		c, err := userSettings(f, s)
+		c, err := f.settings(s)
 		if err != nil {
 			return err
 		}

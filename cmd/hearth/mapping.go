@@ -2,10 +2,7 @@ package main
 
 import (
 	"embed"
-	"errors"
-	"flag"
 	"fmt"
-	"io"
 	"strings"
 
 	"hearth/engine/bridge"
@@ -65,16 +62,13 @@ func readyNames() (list [][2]string, err error) {
 
 // mappingCmd carries out hearth mapping.
 func mappingCmd(args []string, s streams) int {
-	return told("mapping", s, func() error {
-		f := &userFlags{}
+	return told("mapping", mappingHelp, s, func() error {
+		f := &hubFlags{}
 		room := ""
 		fs := f.flags()
 		fs.StringVar(&room, "room", "", "")
 		words, err := wordsOf(fs, args)
 		switch {
-		case errors.Is(err, flag.ErrHelp):
-			io.WriteString(s.out, mappingHelp)
-			return err
 		case err != nil:
 			return err
 		case len(words) == 1 && words[0] == "list":
@@ -121,17 +115,8 @@ func showReady(name, room string, s streams) error {
 	return err
 }
 
-func listMappings(f *userFlags, s streams) error {
-	c, err := userSettings(f, s)
-	if err != nil {
-		return err
-	}
-	ask, done, err := reachHub(c)
-	if err != nil {
-		return err
-	}
-	defer done()
-	r, err := ask(order{Do: "thing-mappings"})
+func listMappings(f *hubFlags, s streams) error {
+	r, err := f.ask(s, order{Do: "thing-mappings"})
 	if err != nil {
 		return err
 	}

@@ -41,8 +41,8 @@ const stopTime = 5 * time.Second
 
 // serve runs the hub until the first signal.
 func serve(args []string, s streams) int {
-	return told("serve", s, func() error {
-		c, err := settings(args, s, "serve", serveHelp, serveExits)
+	return told("serve", "", s, func() error {
+		c, err := settings(args, s, serveHelp, serveExits)
 		if err != nil {
 			return err
 		}
@@ -56,7 +56,7 @@ func serve(args []string, s streams) int {
 }
 
 // settings loads them for a command whose arguments are nothing but settings.
-func settings(args []string, s streams, name, before, after string) (*config.Config, error) {
+func settings(args []string, s streams, before, after string) (*config.Config, error) {
 	c, rest, err := config.Load(config.Source{Args: args, Env: s.env})
 	switch {
 	case errors.Is(err, flag.ErrHelp):
@@ -160,12 +160,16 @@ func newLog(c *config.Config, s streams) *slog.Logger {
 	return slog.New(slog.NewTextHandler(s.err, o))
 }
 
-// told turns a command's error into words and an exit code.
-func told(name string, s streams, work func() error) int {
+// told turns a command's error into words and an exit code. help is what is printed
+// where it was asked for; commands that print it by themselves give none.
+func told(name, help string, s streams, work func() error) int {
 	err := work()
 	var f *failure
 	switch {
-	case err == nil || errors.Is(err, flag.ErrHelp):
+	case err == nil:
+		return exitDone
+	case errors.Is(err, flag.ErrHelp):
+		io.WriteString(s.out, help)
 		return exitDone
 	case !errors.As(err, &f):
 		if several, ok := err.(interface{ Unwrap() []error }); ok && len(several.Unwrap()) == 1 {
@@ -202,8 +206,8 @@ Exit codes:
 
 // check prints what serve would do.
 func check(args []string, s streams) int {
-	return told("check", s, func() error {
-		c, err := settings(args, s, "check", checkHelp, checkExits)
+	return told("check", "", s, func() error {
+		c, err := settings(args, s, checkHelp, checkExits)
 		if err != nil {
 			return err
 		}
@@ -254,18 +258,15 @@ Prints a settings file that shows every setting with its default, all commented 
 
 // exampleConfig prints the sample file.
 func exampleConfig(args []string, s streams) int {
-	return told("example-config", s, func() error {
+	return told("example-config", exampleHelp, s, func() error {
 		fs := flag.NewFlagSet("", flag.ContinueOnError)
 		fs.SetOutput(io.Discard)
-		err := fs.Parse(args)
+		words, err := wordsOf(fs, args)
 		switch {
-		case errors.Is(err, flag.ErrHelp):
-			io.WriteString(s.out, exampleHelp)
-			return err
 		case err != nil:
-			return usage("%w", err)
-		case fs.NArg() > 0:
-			return usage("unexpected argument %q", fs.Arg(0))
+			return err
+		case len(words) > 0:
+			return usage("unexpected argument %q", words[0])
 		}
 		config.Sample(s.out)
 		return nil

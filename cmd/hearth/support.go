@@ -4,7 +4,6 @@ import (
 	"archive/tar"
 	"compress/gzip"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -38,20 +37,17 @@ Exit codes:
 
 // supportCmd asks a running hub for the file.
 func supportCmd(args []string, s streams) int {
-	return told("support", s, func() error {
-		f := &userFlags{}
+	return told("support", supportHelp, s, func() error {
+		f := &hubFlags{}
 		fs := f.flags()
 		words, err := wordsOf(fs, args)
 		switch {
-		case errors.Is(err, flag.ErrHelp):
-			io.WriteString(s.out, supportHelp)
-			return err
 		case err != nil:
 			return err
 		case len(words) != 1:
 			return usage("which file shall it be?")
 		}
-		c, err := userSettings(f, s)
+		c, err := f.settings(s)
 		if err != nil {
 			return err
 		}

@@ -3,7 +3,6 @@ package main
 import (
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"net/url"
@@ -144,32 +143,20 @@ func (a admin) describe(one *thing.Thing) thingReport {
 
 // thingFlags are the flags behind the word of what to do.
 type thingFlags struct {
-	userFlags
+	hubFlags
 	allow    []thing.Grant
 	json, qr bool
+	name     string
 }
 
 // things carries out one command about things.
 func things(args []string, s streams) int {
-	return told("thing", s, func() error {
+	return told("thing", thingHelp, s, func() error {
 		do, f, err := parseThing(args)
-		if errors.Is(err, flag.ErrHelp) {
-			io.WriteString(s.out, thingHelp)
-			return err
-		}
 		if err != nil {
 			return err
 		}
-		c, err := userSettings(&f.userFlags, s)
-		if err != nil {
-			return err
-		}
-		ask, done, err := reachHub(c)
-		if err != nil {
-			return err
-		}
-		defer done()
-		r, err := ask(order{Do: "thing-" + do, Name: f.name, Allow: f.allow})
+		r, err := f.ask(s, order{Do: "thing-" + do, Name: f.name, Allow: f.allow})
 		if err != nil {
 			return err
 		}
@@ -180,12 +167,9 @@ func things(args []string, s streams) int {
 // parseThing reads flags before and after the name.
 func parseThing(args []string) (do string, f *thingFlags, err error) {
 	f = &thingFlags{}
-	fs := flag.NewFlagSet("", flag.ContinueOnError)
-	fs.SetOutput(io.Discard)
+	fs := f.flags()
 	fs.BoolVar(&f.json, "json", false, "")
 	fs.BoolVar(&f.qr, "qr", false, "")
-	fs.StringVar(&f.dataDir, "data-dir", "", "")
-	fs.StringVar(&f.config, "config", "", "")
 	fs.Func("allow", "", func(text string) error {
 		g, err := thing.ParseGrant(text)
 		f.allow = append(f.allow, g)
@@ -220,21 +204,6 @@ func parseThing(args []string) (do string, f *thingFlags, err error) {
 		f.name = words[1]
 	}
 	return do, f, nil
-}
-
-// wordsOf gives the arguments that are no flags, which may stand among them.
-func wordsOf(fs *flag.FlagSet, args []string) (words []string, err error) {
-	for rest := args; ; {
-		if err := fs.Parse(rest); errors.Is(err, flag.ErrHelp) {
-			return nil, err
-		} else if err != nil {
-			return nil, usage("%w", err)
-		}
-		if fs.NArg() == 0 {
-			return words, nil
-		}
-		words, rest = append(words, fs.Arg(0)), fs.Args()[1:]
-	}
 }
 
 // print tells what became of the order.

@@ -3,18 +3,14 @@ package main
 import (
 	"bufio"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"strings"
 
 	"golang.org/x/term"
 
-	"hearth/cmd/internal/config"
 	"hearth/engine/account"
-	"hearth/engine/budget"
 )
 
 const userHelp = `hearth user add NAME [--admin] [--password-file FILE]
@@ -53,30 +49,16 @@ Examples:
 
 // userFlags are the flags behind the word of what to do.
 type userFlags struct {
-	admin, erase    bool
-	passwordFile    string
-	dataDir, config string
-	name            string
-}
-
-// flags are those of a command that is about a hub on this machine: where its data
-// and its settings are.
-func (f *userFlags) flags() *flag.FlagSet {
-	fs := flag.NewFlagSet("", flag.ContinueOnError)
-	fs.SetOutput(io.Discard)
-	fs.StringVar(&f.dataDir, "data-dir", "", "")
-	fs.StringVar(&f.config, "config", "", "")
-	return fs
+	hubFlags
+	admin, erase bool
+	passwordFile string
+	name         string
 }
 
 // user carries out one management command.
 func user(args []string, s streams) int {
-	return told("user", s, func() error {
+	return told("user", userHelp, s, func() error {
 		do, f, err := parseUser(args)
-		if errors.Is(err, flag.ErrHelp) {
-			io.WriteString(s.out, userHelp)
-			return err
-		}
 		if err != nil {
 			return err
 		}
@@ -86,11 +68,7 @@ func user(args []string, s streams) int {
 				return err
 			}
 		}
-		c, err := userSettings(f, s)
-		if err != nil {
-			return err
-		}
-		return carryOut(c, o, s)
+		return f.carryOut(o, s)
 	})
 }
 
@@ -131,22 +109,6 @@ func parseUser(args []string) (do string, f *userFlags, err error) {
 	return do, f, nil
 }
 
-// userSettings finds the data folder as the hub itself would.
-func userSettings(f *userFlags, s streams) (*config.Config, error) {
-	var args []string
-	if f.config != "" {
-		args = append(args, "--config", f.config)
-	}
-	if f.dataDir != "" {
-		args = append(args, "--data-dir", f.dataDir)
-	}
-	c, _, err := config.Load(config.Source{Args: args, Env: s.env})
-	if err != nil {
-		return nil, usage("%w", err)
-	}
-	return c, nil
-}
-
 // newPassword gets the password of a new account.
 func newPassword(f *userFlags, s streams) (string, error) {
 	if f.passwordFile != "" {
@@ -182,33 +144,9 @@ func newPassword(f *userFlags, s streams) (string, error) {
 	return typed[0], nil
 }
 
-// reachHub finds who carries out orders: a running hub, or this process on the
-// folder of one that does not run. done has to follow.
-func reachHub(c *config.Config) (do func(o order) (report, error), done func(), err error) {
-	do = func(o order) (report, error) { return askHub(c.DataDir, o) }
-	_, err = do(order{Do: "list", After: 1<<32 - 1}) // asks for nothing: is there a hub?
-	if !errors.Is(err, errNotRunning) {
-		return do, func() {}, err
-	}
-	if _, err := os.Stat(c.DataDir); err != nil {
-		return nil, nil, fmt.Errorf("there is no hub in %s: %w; hearth serve makes one, --data-dir names another folder", folder(c), errors.Unwrap(err))
-	}
-	a, done, err := ownEngine(c)
-	if err != nil {
-		return nil, nil, err
-	}
-	return func(o order) (report, error) {
-		r, err := a.do(o)
-		if err != nil {
-			err = errors.New(plainText(err))
-		}
-		return r, err
-	}, done, nil
-}
-
 // carryOut has the order done by a running hub, or does it.
-func carryOut(c *config.Config, o order, s streams) error {
-	do, done, err := reachHub(c)
+func (f *userFlags) carryOut(o order, s streams) error {
+	do, done, err := f.hub(s)
 	if err != nil {
 		return err
 	}
@@ -231,20 +169,6 @@ func carryOut(c *config.Config, o order, s streams) error {
 		fmt.Fprintf(s.out, "%s is deactivated for good.\n", r.User)
 	}
 	return nil
-}
-
-// ownEngine opens the data folder of a hub that is not running.
-func ownEngine(c *config.Config) (admin, func(), error) {
-	shares, err := budget.Plan(0, budget.RAM())
-	if err != nil {
-		return admin{}, nil, err
-	}
-	e, _, err := openEngine(c, shares, slog.New(slog.DiscardHandler), ways{})
-	if err != nil {
-		return admin{}, nil, err
-	}
-	where := func() []string { return thingAddresses(c.MQTTListen, c.MDNS) }
-	return admin{e, where}, func() { _ = e.Close() }, nil // what was done is on disk already
 }
 
 // list prints all users.

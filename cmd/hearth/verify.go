@@ -26,8 +26,8 @@ Exit codes:
 
 // verify reads a data folder.
 func verify(args []string, s streams) int {
-	return told("verify", s, func() error {
-		c, err := settings(args, s, "verify", verifyHelp, verifyExits)
+	return told("verify", "", s, func() error {
+		c, err := settings(args, s, verifyHelp, verifyExits)
 		if err != nil {
 			return err
 		}

@@ -309,9 +309,19 @@ func (b *Broker) detach(s *session, l *Link, withWill bool) {
 	if s.will != nil {
 		s.willDue = now.Add(time.Duration(s.willWait) * time.Second)
 	}
+	b.rest(s, ends) // lets go of both
+	if will != nil {
+		b.publishWill(will)
+	}
+}
+
+// rest writes down a session without a connection, or removes it where it ends. It
+// needs b.mu and s.mu, and lets go of both.
+func (b *Broker) rest(s *session, ends bool) {
 	if ends {
 		s.dead = true
 		delete(b.sessions, s.key)
+		delete(b.due, s)
 	} else {
 		b.due[s] = struct{}{}
 	}
@@ -322,9 +332,6 @@ func (b *Broker) detach(s *session, l *Link, withWill bool) {
 	s.mu.Unlock()
 	if ends {
 		b.clean(s)
-	}
-	if will != nil {
-		b.publishWill(will)
 	}
 }
 
@@ -426,19 +433,7 @@ func (b *Broker) dueNow(s *session, now time.Time) {
 	}
 	will, ends := s.will, s.expired(now)
 	s.will, s.willDue = nil, time.Time{}
-	if ends {
-		s.dead = true
-		delete(b.sessions, s.key)
-		delete(b.due, s)
-	}
-	b.mu.Unlock()
-	if !ends {
-		s.write()
-	}
-	s.mu.Unlock()
-	if ends {
-		b.clean(s)
-	}
+	b.rest(s, ends) // lets go of both
 	if will != nil {
 		b.do(func() { b.publishWill(will) })
 	}

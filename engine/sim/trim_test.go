@@ -63,7 +63,7 @@ func TestPowerCutWhileTrimming(t *testing.T) {
 	var mu sync.Mutex // guards those below
 	cuts := 0
 	var bad error
-	d.synced = func() {
+	d.after(func() {
 		mu.Lock()
 		defer mu.Unlock()
 		if !asked.Load() || bad != nil {
@@ -75,7 +75,7 @@ func TestPowerCutWhileTrimming(t *testing.T) {
 		if bad = c.after(left); bad != nil {
 			bad = fmt.Errorf("cut %d: %w", cuts, bad)
 		}
-	}
+	})
 	asked.Store(true)
 	if _, err := h.PurgeHistory(num, engine.History{Event: events[at], Local: true}); err != nil {
 		t.Fatal(err)

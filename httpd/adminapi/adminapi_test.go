@@ -394,9 +394,9 @@ func TestPurgeHistory(t *testing.T) {
 	send(5)
 	purge, _ = h.want(200, "", "POST", path, fmt.Sprintf(`{"purge_up_to_event_id":%q,"delete_local_events":true}`, last)).get("purge_id").(string)
 	done(purge, 9)
-	h.at = h.at.Add(time.Hour)
+	h.clock.Pass(time.Hour)
 	send(1)
-	purge, _ = h.want(200, "", "POST", v1+"/purge_history/%23here:hub.test", fmt.Sprintf(`{"purge_up_to_ts":%d,"delete_local_events":true}`, h.at.UnixMilli())).get("purge_id").(string)
+	purge, _ = h.want(200, "", "POST", v1+"/purge_history/%23here:hub.test", fmt.Sprintf(`{"purge_up_to_ts":%d,"delete_local_events":true}`, h.clock.Now().UnixMilli())).get("purge_id").(string)
 	done(purge, 1)
 }
 
