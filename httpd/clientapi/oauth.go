@@ -50,8 +50,8 @@ func (a *API) oauthRoutes() []wire.Route {
 		{Method: "GET", Pattern: unstable + "/org.matrix.msc2965/auth_metadata", Handle: a.authMetadata},
 		{Method: "GET", Pattern: "/.well-known/oauth-authorization-server", Handle: a.authMetadata},
 		{Method: "POST", Pattern: clientPath, Handle: answered(a.registerClient), Class: wire.Register, Body: maxQuestion},
-		{Method: "POST", Pattern: tokenPath, Handle: answered(a.token), Class: wire.Read, Body: maxQuestion},
-		{Method: "POST", Pattern: revokePath, Handle: answered(a.revoke), Class: wire.Read, Body: maxQuestion},
+		{Method: "POST", Pattern: tokenPath, Handle: answered(a.token), Body: maxQuestion},
+		{Method: "POST", Pattern: revokePath, Handle: answered(a.revoke), Body: maxQuestion},
 		{Method: "POST", Pattern: startPath, Handle: answered(a.beginDevice), Class: wire.Register, Body: maxQuestion},
 		{Method: "GET", Pattern: providerPath, Handle: a.toProvider, Class: wire.Login},
 	}
@@ -185,8 +185,13 @@ func (q *askedFor) need(name string) string {
 	return s
 }
 
-// formOf reads a body of application/x-www-form-urlencoded.
+// formOf reads a body of application/x-www-form-urlencoded. What it counts towards
+// the limits is told here, since clients take other words than OAuth's for the end
+// of their session.
 func formOf(r *wire.Req) (*askedFor, error) {
+	if err := r.Spend(wire.Read); err != nil {
+		return nil, err
+	}
 	body, err := r.Body(maxQuestion)
 	if err != nil {
 		return nil, err

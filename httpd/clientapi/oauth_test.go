@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/valyala/fasthttp"
+
+	"hearth/httpd/wire"
 )
 
 // surfer is a browser at the hub's own pages: it keeps cookies, and fills in the
@@ -544,5 +546,22 @@ func TestOAuthGrantsAreBounded(t *testing.T) {
 	}
 	if n := len(h.api.renewals.until); n > maxRenewals {
 		t.Error(n)
+	}
+}
+
+// A client takes the hub's own errors for the end of its session: what will pass
+// is told in OAuth's words, and not as a refusal.
+func TestOAuthLimit(t *testing.T) {
+	h := start(t, Anyone)
+	h.mux = wire.New(wire.Options{Authenticate: h.api.Authenticate, Limits: wire.NewLimits(h.clock.Now)})
+	if err := h.mux.Add(h.api.Routes()); err != nil {
+		t.Fatal(err)
+	}
+	s, ask := h.surf(), url.Values{"grant_type": {"refresh_token"}, "refresh_token": {"x"}, "client_id": {"y"}}
+	for range 120 {
+		s.ask(400, tokenPath, ask)
+	}
+	if s.ask(503, tokenPath, ask); s.body != `{"error":"temporarily_unavailable","error_description":"try again later"}` {
+		t.Error(s.body)
 	}
 }

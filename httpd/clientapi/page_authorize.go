@@ -124,8 +124,11 @@ func (a *API) authorize(r *wire.Req, v *visitor, f *values) error {
 func (a *API) askConsent(r *wire.Req, v *visitor, z *authorization, name string) error {
 	where, source := oauth.Place(z.redirect)
 	body := a.consentText(r, v, z.client, z.scope, name)
-	if where != z.client.Host() {
-		body += `<p>Your answer goes to <b>` + html.EscapeString(where) + `</b>.</p>`
+	switch {
+	case source == "http:":
+		body += paragraph("A program on the computer of this browser gets access.")
+	case where != z.client.Host():
+		body += `<p>It gets access through <b>` + html.EscapeString(where) + `</b>.</p>`
 	}
 	body += a.formFor(r, v, "allow", "", "Go on") + a.otherForm(r, v, "deny", "", "Cancel") + a.notYou(r, v)
 	return show(r, page{status: 200, title: "Let " + name + " in?", body: body, leads: source})

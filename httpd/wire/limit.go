@@ -55,12 +55,15 @@ func NewLimits(now func() time.Time) *Limits {
 	return &Limits{now: now, seed: maphash.MakeSeed()}
 }
 
+// Spend counts the request as one of a class, for a handler that tells of the
+// limit in its own words: its route is Free.
+func (r *Req) Spend(class Class) error { return r.mux.limits.take(r, class) }
+
 // take counts one request.
-func (l *Limits) take(r *Req) error {
+func (l *Limits) take(r *Req, class Class) error {
 	if r.Session.Unlimited {
 		return nil
 	}
-	class := r.route.Class
 	if l == nil || class == Free {
 		return nil
 	}

@@ -133,7 +133,7 @@ func (r *Req) serve() error {
 	if err := r.identify(); err != nil {
 		return err
 	}
-	if err := r.mux.limits.take(r); err != nil {
+	if err := r.mux.limits.take(r, r.route.Class); err != nil {
 		return err
 	}
 	if r.route.Flags&Heavy != 0 && r.mux.gate != nil {

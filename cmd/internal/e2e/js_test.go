@@ -95,6 +95,12 @@ func TestJSSliding(t *testing.T) {
 	startHub(t).script("js/sliding.mjs")
 }
 
+// TestJSSignIn is signing in by OAuth 2.0 with matrix-js-sdk: js/signin.mjs tells it step by step.
+func TestJSSignIn(t *testing.T) {
+	nodeModules(t, "js", 18)
+	startHub(t).script("js/signin.mjs")
+}
+
 // TestWebClient is a first evening of two users with a web client, Hydrogen, in a headless browser: js/web/walk.mjs
 // tells it step by step. HEARTH_CHROMIUM names the browser where it is not found by itself; HEARTH_SHOTS, a folder
 // for pictures of each step.

@@ -13,7 +13,7 @@ Promise.withResolvers ??= () => {
 const { RustBackupManager } = await import("matrix-js-sdk/lib/rust-crypto/backup.js");
 RustBackupManager.maxBackupLoopStartDelayMillis = 0;
 
-const sdk = await import("matrix-js-sdk");
+export const sdk = await import("matrix-js-sdk");
 const { CryptoEvent, VerificationPhase, VerificationRequestEvent, VerifierEvent } = await import("matrix-js-sdk/lib/crypto-api/index.js");
 
 // log is what the library had to say: nobody wants to read it unless something is wrong.
@@ -27,6 +27,7 @@ const logger = (where) => ({
   error: note(where, "ERROR"),
   getChild: (inner) => logger(`${where} ${inner}`),
 });
+export const quiet = logger("");
 const { logger: root } = await import("matrix-js-sdk/lib/logger.js");
 root.methodFactory = (level) => note("", level);
 root.rebuild();
