@@ -114,7 +114,9 @@ func (s *Scope) List(key string) bool { return s.On && named(s.lists, key) }
 func (s *Scope) Room(id string) bool { return s.On && named(s.rooms, id) }
 
 // ByName says whether the extension names any rooms.
-func (s *Scope) ByName() bool { return s.On && len(s.rooms) > 0 }
+func (s *Scope) ByName() bool {
+	return s.On && slices.ContainsFunc(s.rooms, func(id string) bool { return id != "*" })
+}
 
 // Extra says whether it is wanted for a room by name, whatever lists it is in.
 func (s *Scope) Extra(id string) bool { return s.On && slices.Contains(s.rooms, id) }

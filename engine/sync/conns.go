@@ -265,7 +265,7 @@ func (cs *conns) weigh(c *conn) {
 func (c *conn) take(s *Sync, n *step) {
 	rooms := c.has.rooms
 	c.has = n.have
-	c.has.rooms = rooms
+	c.has.rooms = slices.Grow(rooms, missing(rooms, n.rooms))
 	for _, t := range n.rooms {
 		i, ok := slices.BinarySearchFunc(c.has.rooms, t.room, byRoom)
 		switch {
@@ -283,6 +283,16 @@ func (c *conn) take(s *Sync, n *step) {
 		s.told.tell(c.device(), num, 0)
 	}
 	s.conns.weigh(c)
+}
+
+// missing counts the rooms of a list that another lacks.
+func missing(list, more []roomTold) (n int) {
+	for _, t := range more {
+		if _, ok := slices.BinarySearchFunc(list, t.room, byRoom); !ok {
+			n++
+		}
+	}
+	return n
 }
 
 func byRoom(t roomTold, num room.Num) int { return cmp.Compare(t.room, num) }

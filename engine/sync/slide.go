@@ -66,8 +66,13 @@ func (s *Sync) Slide(req *SlideRequest) (body []byte, ready bool, err error) {
 // itself: the client lacks nothing of what it passes over.
 func (s *Sync) slideOn(c *conn, req *SlideRequest, always bool) (body []byte, told bool, err error) {
 	buf := s.buffer()
+	l, ok := s.lists.Get().(*lists)
+	if !ok {
+		l = &lists{}
+	}
+	defer s.lists.Put(l)
 	for range maxTries {
-		x := &slider{c: c, ask: req, first: req.Body.Pos == ""}
+		x := &slider{c: c, ask: req, first: req.Body.Pos == "", lists: l}
 		behind, err := x.make(s, buf[:0])
 		if err != nil {
 			s.Done(x.dst)
@@ -84,7 +89,9 @@ func (s *Sync) slideOn(c *conn, req *SlideRequest, always bool) (body []byte, to
 			s.Done(buf)
 			return nil, false, nil
 		}
-		c.next = &x.step
+		next := x.step // not the slider, which holds much else
+		next.rooms = slices.Clip(next.rooms)
+		c.next = &next
 		return x.dst, true, nil
 	}
 	return nil, false, fault.E(fault.Busy, "sync.Slide", "your rooms change faster than they can be told")
@@ -146,8 +153,8 @@ type slider struct {
 	step  step
 	brief bool // the log between the two positions is in lines
 
-	wants  []wish
-	counts []int  // of the lists
+	*lists
+	counts []int  // of the request's lists
 	older  []aged // of rooms that come back, since the earliest of them was told
 	aged   bool   // older is read
 
@@ -156,6 +163,13 @@ type slider struct {
 	part  *filter.Part
 	limit int
 	extra bool // the extensions have news
+}
+
+// lists are what an answer takes one of for each room in its windows. They are used
+// again.
+type lists struct {
+	hits  []hit
+	wants []wish
 }
 
 // wish is a room that some rule names.

@@ -134,7 +134,7 @@ func (x *slider) joined(sh *shift) error {
 	if err != nil {
 		return err
 	}
-	x.news = sh.initial || len(w.events) > 0 || w.limited && events || mine || dm || c.any()
+	x.news = sh.initial || len(w.events) > 0 || w.limited && events || mine && !x.ask.Final || dm || c.any()
 	if !x.news {
 		return nil
 	}
@@ -307,6 +307,9 @@ func (x *slider) appendBump(sh *shift, w *window, h *room.Head) error {
 // appendTally writes what the user has not read; the proposal's last text leaves
 // that to clients.
 func (x *slider) appendTally(h *room.Head) error {
+	if x.ask.Final {
+		return nil
+	}
 	tally, err := x.tally(h)
 	if err != nil {
 		return err

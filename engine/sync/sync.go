@@ -60,9 +60,10 @@ type Sync struct {
 	rosters rosters
 	conns   conns
 
-	bufs sync.Pool // of *[]byte
-	crew *crew.Crew
-	over chan struct{} // closed by Close
+	bufs  sync.Pool // of *[]byte
+	lists sync.Pool // of *lists
+	crew  *crew.Crew
+	over  chan struct{} // closed by Close
 
 	mu     sync.Mutex
 	polls  map[*Poll]struct{}

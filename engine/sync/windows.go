@@ -35,10 +35,9 @@ func (x *slider) windows() error {
 		return err
 	}
 	body := x.ask.Body
-	var hits []hit
-	x.counts = x.counts[:0]
+	x.hits, x.wants = x.hits[:0], x.wants[:0]
 	for i := range body.Lists {
-		n, err := x.list(r, i, &hits)
+		n, err := x.list(r, i)
 		if err != nil {
 			return err
 		}
@@ -53,14 +52,14 @@ func (x *slider) windows() error {
 			return err
 		}
 		if at := r.find(num); at >= 0 && r.places[at].mark&(unlisted|forgotten|silenced) == 0 {
-			hits = append(hits, hit{at, firstSub + i})
+			x.hits = append(x.hits, hit{at, firstSub + i})
 		}
 	}
-	return x.group(r, hits)
+	return x.group(r, x.hits)
 }
 
 // list cuts one list out of the roster, and counts its rooms.
-func (x *slider) list(r *roster, i int, hits *[]hit) (count int, err error) {
+func (x *slider) list(r *roster, i int) (count int, err error) {
 	l := &x.ask.Body.Lists[i]
 	v, err := r.sieve(x.s, &l.Filter)
 	if err != nil {
@@ -77,7 +76,7 @@ func (x *slider) list(r *roster, i int, hits *[]hit) (count int, err error) {
 			continue
 		}
 		if l.Has(count) {
-			*hits = append(*hits, hit{at, i})
+			x.hits = append(x.hits, hit{at, i})
 		}
 		count++
 	}
@@ -195,6 +194,9 @@ func (x *slider) appendWanted() error {
 	for i := range x.wants {
 		w := &x.wants[i]
 		t := x.c.told(w.room)
+		if x.idle(w, t) {
+			continue
+		}
 		if len(x.dst)+len(x.outData)+len(x.outReceipts) > full {
 			x.pass(w.room, t)
 			continue
@@ -207,6 +209,14 @@ func (x *slider) appendWanted() error {
 	x.passOthers()
 	slices.SortFunc(x.step.rooms, func(a, b roomTold) int { return cmp.Compare(a.room, b.room) })
 	return nil
+}
+
+// idle says, of most rooms and without a look at the store, that nothing happened
+// there, and that nothing else is asked for than before.
+func (x *slider) idle(w *wish, t *roomTold) bool {
+	return t != nil && t.pos == 0 && x.brief && w.last <= x.c.has.pos && (w.member != room.Join || t.mark&isJoined != 0) &&
+		w.limit <= int(t.tail) && w.direct == (t.mark&isDirect != 0) && w.scope&^t.mark == 0 && x.covered(t.ask, w.rule) &&
+		!slices.ContainsFunc(x.touched, func(o touch) bool { return o.room == w.room })
 }
 
 // pass notes that a room of which the client has everything up to now is not told
