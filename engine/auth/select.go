@@ -12,23 +12,6 @@ import (
 // Key names a state event within a room.
 type Key struct{ Type, StateKey string }
 
-// Compare orders keys by type, then by state key.
-func (k Key) Compare(o Key) int {
-	if k.Type != o.Type {
-		if k.Type < o.Type {
-			return -1
-		}
-		return 1
-	}
-	switch {
-	case k.StateKey < o.StateKey:
-		return -1
-	case k.StateKey > o.StateKey:
-		return 1
-	}
-	return 0
-}
-
 // Needed selects the state events that an event of this description has to name as
 // its auth events, as far as they exist. stateKey is nil for what is no state event.
 // Spec: server-server-api, auth events selection.

@@ -394,13 +394,3 @@ func AppendClaimed(dst []byte, list []Claim) []byte {
 	}
 	return append(dst, '}')
 }
-
-// VoidOneTimeKeys drops every one-time and fallback key. It is for a store that
-// was restored from a backup or lost its newest batches: what was given away
-// since is not known there, and no key may be given twice. Devices learn from
-// /sync that they have none left.
-func VoidOneTimeKeys(b *store.Batch) {
-	for _, t := range [...]store.Table{store.OneTimeKey, store.FallbackKey} {
-		b.DeleteRange(t.Prefix(), store.After(t.Prefix()))
-	}
-}

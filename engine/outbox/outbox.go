@@ -184,25 +184,6 @@ func (b *Outbox) tryNow(dest string, anew bool) error {
 	return nil
 }
 
-// Forget drops what is kept of a destination that is no more. One that is being
-// delivered to is not kept from ending.
-func (b *Outbox) Forget(dest string) error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if l := b.awake[dest]; l != nil {
-		l.news = 0 // whatever comes of it, it is in step
-		return nil
-	}
-	r, ok, err := b.o.row(b.st, dest)
-	if err != nil || !ok {
-		return err
-	}
-	batch := b.st.NewBatch()
-	batch.Frees()
-	b.o.drop(batch, dest, &r)
-	return b.st.Apply(batch)
-}
-
 // State is where a destination is, for people.
 type State struct {
 	Dest     string

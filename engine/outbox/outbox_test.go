@@ -243,7 +243,6 @@ func TestRestart(t *testing.T) {
 		w.heal()
 		time.Sleep(10 * time.Second)
 		w.want("d1", 1, 2)
-		w.must(w.box.Forget("d1"))
 		w.close()
 		w.open()
 		if w.box.Told() != 4 {
@@ -253,22 +252,10 @@ func TestRestart(t *testing.T) {
 	})
 }
 
-func TestForget(t *testing.T) {
+func TestLongName(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		defer w.close()
-		w.fail("d1", errors.New("gone"))
-		w.write(1)
-		if len(w.rows()) != 1 {
-			t.Fatal(w.rows())
-		}
-		w.must(w.box.Forget("d1"))
-		if got := w.rows(); got != nil {
-			t.Fatal(got)
-		}
-		if _, ok, err := w.box.Of("d1"); ok || err != nil {
-			t.Fatal(ok, err)
-		}
 		if w.box.News(w.log.Tip()+1, strings.Repeat("x", maxDest+1)) == nil {
 			t.Fatal("a name too long was taken")
 		}

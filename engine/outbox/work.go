@@ -82,7 +82,7 @@ func (b *Outbox) settle(dest string, l *line, upto, acked stream.Pos, err error)
 		l.Failures, l.Since, l.Upto, l.Error = 0, 0, 0, ""
 	}
 	switch {
-	case l.news <= acked: // in step, or forgotten meanwhile
+	case l.news <= acked: // in step
 		delete(b.awake, dest)
 		if !l.kept {
 			return b.saveSoon()

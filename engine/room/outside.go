@@ -1,8 +1,6 @@
 package room
 
 import (
-	"encoding/binary"
-
 	"hearth/engine/event"
 	"hearth/engine/fault"
 	"hearth/engine/mxid"
@@ -184,15 +182,4 @@ func (w *Writer) appendOutside(tx *stream.Tx, s *staged, buf []byte) []byte {
 		tx.Wake(m.user)
 	}
 	return buf
-}
-
-// Outsiders calls f for the users of this hub who have a standing from outside
-// in the room, until f returns false.
-func (r *Rooms) Outsiders(room Num, f func(user uint32) (more bool)) error {
-	return r.st.ScanPrefix(store.U32(store.Invitation.Prefix(), uint32(room)), func(key, _ []byte) (bool, error) {
-		if len(key) != 9 {
-			return false, fault.E(fault.Corrupt, "room", "an invitation's key of %d bytes", len(key))
-		}
-		return f(binary.BigEndian.Uint32(key[5:])), nil
-	})
 }

@@ -370,9 +370,6 @@ func (s *Snapshots) Refers(room uint32, num Num, f func(Pair)) (parent Num, err 
 	})
 }
 
-// Has says whether there is such a snapshot.
-func (s *Snapshots) Has(room uint32, num Num) (bool, error) { return s.st.Has(key(nil, room, num)) }
-
 // Back calls f for the numbers of a room's snapshots, from one downwards, until f
 // returns false.
 func (s *Snapshots) Back(room uint32, from Num, f func(num Num) (more bool)) error {

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"hearth/engine/fault"
-	"hearth/engine/store"
 	"hearth/engine/topic"
 )
 
@@ -270,26 +269,4 @@ func (g *gather) point(to *Series, at int64) *Point {
 		to.Points = slices.Insert(to.Points, i, Point{At: at})
 	}
 	return &to.Points[i]
-}
-
-// Drop deletes all samples of a topic.
-func (l *Log) Drop(name string) error {
-	num := l.names.find(name)
-	if num == 0 {
-		return nil
-	}
-	b := l.st.NewBatch()
-	b.Frees()
-	l.mu.Lock()
-	delete(l.open, num)
-	for day := range l.days {
-		prefix := topicKey(day, num)
-		b.DeleteRange(prefix, store.After(prefix))
-	}
-	l.mu.Unlock()
-	if b.Empty() {
-		b.Drop()
-		return nil
-	}
-	return l.st.Commit(b)
 }

@@ -80,10 +80,6 @@ func TestSamplesComeBack(t *testing.T) {
 	if got := fmt.Sprint(f.Topics("+/t"), f.Topics("a/#"), f.Topics("x")); got != "[a/t b/t] [a/t] []" {
 		t.Error(got)
 	}
-	f.ok(f.Drop("a/t"))
-	if got := f.all("a/t"); got != "" {
-		t.Errorf("%q is left", got)
-	}
 }
 
 func TestRange(t *testing.T) {

@@ -55,12 +55,3 @@ func (c *Client) Login(ctx context.Context, l Login) error {
 func (c *Client) Logout(ctx context.Context) error {
 	return c.once(ctx, call{method: http.MethodPost, path: "/logout", body: struct{}{}}, nil)
 }
-
-// Whoami gives the user id that the session belongs to.
-func (c *Client) Whoami(ctx context.Context) (string, error) {
-	var answer struct {
-		User string `json:"user_id"`
-	}
-	err := c.persist(ctx, call{method: http.MethodGet, path: "/account/whoami"}, &answer)
-	return answer.User, err
-}
