@@ -69,6 +69,9 @@
 //     is on disk for every persistent session that is to have it, which a broker
 //     that acknowledges before it fans out cannot be taught, and an idle client
 //     costs a quarter of the memory.
+//   - The hub is its own OAuth 2.0 server, where others put a second program beside
+//     theirs: a box has one. The rules are in oauth, clients and sessions in account;
+//     an OAuth session is a device like any other, which knows its client.
 //   - fault has a kind for each answer that a Matrix client can tell apart, not
 //     eight: the table in httpd/wire stays the only place that spells errcodes.
 package engine

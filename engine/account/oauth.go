@@ -28,6 +28,9 @@ const (
 	clientGrace = time.Hour
 	clientTouch = time.Hour // how often it is written down that one was used
 	clientSweep = 24 * time.Hour
+	// newClients bounds the registrations a day that are not known yet: whoever makes
+	// one need not have an account, and each is a write to the disk.
+	newClients = 2 * maxClients
 )
 
 // clients guards the registrations: mu is held while they are swept, and shared
@@ -36,6 +39,8 @@ type clients struct {
 	mu    sync.RWMutex
 	n     int   // how many there are; -1: not counted yet
 	swept int64 // milliseconds
+	day   int64 // milliseconds at which made began to count
+	made  int   // new ones since
 }
 
 func clientKey(id string) []byte { return append(store.OAuthClient.Prefix(), id...) }
@@ -87,13 +92,17 @@ func (a *Accounts) AddClient(m *oauth.Metadata) (id string, err error) {
 			return "", err
 		}
 	}
-	if a.clients.n >= maxClients {
+	if now-a.clients.day >= (24 * time.Hour).Milliseconds() {
+		a.clients.day, a.clients.made = now, 0
+	}
+	if a.clients.n >= maxClients || a.clients.made >= newClients {
 		return "", fault.E(fault.Busy, "account.AddClient", "the hub has no room for another client")
 	}
 	if err := a.putClient(id, m); err != nil {
 		return "", err
 	}
 	a.clients.n++
+	a.clients.made++
 	return id, nil
 }
 

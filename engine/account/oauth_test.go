@@ -139,6 +139,14 @@ func TestClientsAreSwept(t *testing.T) {
 	if n, err := h.Clients(); err != nil || n > maxClients*9/10+1 || has(used) {
 		t.Fatal("there is no room for a while", n, err)
 	}
+	h.clients.made = newClients // more are not written in a day, and those that are known are
+	m, err := oauth.Parse([]byte(`{"client_uri":"https://many.org","redirect_uris":["https://many.org/"]}`))
+	must(t, err)
+	_, err = h.AddClient(m)
+	wants(t, err, fault.Busy)
+	h.client(t, "another.org")
+	h.at = h.at.Add(24 * time.Hour)
+	h.client(t, "many.org")
 	if m, err := h.Client(strings.Repeat("x", 70)); m != nil || err != nil {
 		t.Fatal(m, err)
 	}

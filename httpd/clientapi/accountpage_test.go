@@ -2,10 +2,13 @@ package clientapi
 
 import (
 	"fmt"
+	"net"
 	"net/url"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/valyala/fasthttp"
 )
 
 // The keys of who signed in by OAuth are replaced when they have allowed it on
@@ -150,6 +153,9 @@ func TestSignUpPage(t *testing.T) {
 	}
 	s.send(400, "sign-up", "user", "owner", "password", "short", "again", "short", "token", claim)
 	s.get(200, s.send(303, "sign-up", "user", "Owner", "password", pw, "again", pw, "token", claim))
+	if !strings.Contains(s.body, "manage this hub") {
+		t.Error("an admin is not told what they give away")
+	}
 	a := h.trade(200, h.byCode(h.told(s.send(303, "allow")).Get("code"), app)...)
 	if s, err := h.api.accounts.Authenticate([]byte(a.str("access_token"))); err != nil || !s.Admin {
 		t.Error("the claim code made no admin", err)
@@ -261,4 +267,29 @@ func TestProviderSignsIn(t *testing.T) {
 	s.send(400, "deactivate")
 	s.get(200, accountPath+"?action="+toDeactivate)
 	s.send(200, "deactivate", "sure", "yes")
+}
+
+// A hub with an https public_url is on its own network in plain HTTP too, where a
+// browser keeps no cookie that is Secure, and people are warned.
+func TestCookieOnPlainHTTP(t *testing.T) {
+	h := start(t, Anyone)
+	for _, c := range []struct {
+		host, proto    string
+		secure, warned bool
+	}{{"hub.test", "", true, false}, {"HUB.test:443", "", true, false}, {"hub.local:8008", "", false, true}, {"127.0.0.1:8008", "https", true, false}} {
+		var req fasthttp.Request
+		req.SetRequestURI(accountPath)
+		req.Header.SetHost(c.host)
+		if c.proto != "" {
+			req.Header.Set("X-Forwarded-Proto", c.proto)
+		}
+		var ctx fasthttp.RequestCtx
+		ctx.Init(&req, &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 1}, nil)
+		h.mux.Serve(&ctx)
+		var cookie fasthttp.Cookie
+		cookie.SetKey(browserCookie)
+		if !ctx.Response.Header.Cookie(&cookie) || cookie.Secure() != c.secure || strings.Contains(string(ctx.Response.Body()), "crosses the network") != c.warned {
+			t.Errorf("%+v: %s %s", c, cookie.String(), ctx.Response.Body())
+		}
+	}
 }

@@ -84,7 +84,7 @@ func (a *API) keepCookie(r *wire.Req, value string) {
 	c.SetValue(value)
 	c.SetPath("/_hearth")
 	c.SetHTTPOnly(true)
-	c.SetSecure(strings.HasPrefix(a.base(r), "https:"))
+	c.SetSecure(a.encrypted(r))
 	c.SetSameSite(fasthttp.CookieSameSiteLaxMode)
 	r.Ctx.Response.Header.SetCookie(&c)
 }
@@ -201,9 +201,19 @@ func (a *API) askSignIn(r *wire.Req, v *visitor, status int, wrong string) error
 	return show(r, page{status: status, title: "Sign in to " + string(a.engine.Server), body: body + a.openWire(r)})
 }
 
+// encrypted says whether the browser came over TLS. A proxy in front may be what
+// speaks that; and a hub with an https public_url is also there in plain HTTP, by
+// another name on its own network, where a browser drops a cookie that is Secure.
+func (a *API) encrypted(r *wire.Req) bool {
+	base := a.base(r)
+	_, host, _ := strings.Cut(base, "://")
+	return r.Ctx.IsTLS() || strings.HasPrefix(base, "https:") && strings.EqualFold(hostOf("https://"+string(r.Ctx.Host())), hostOf("https://"+host)) ||
+		strings.EqualFold(string(r.Ctx.Request.Header.Peek("X-Forwarded-Proto")), "https")
+}
+
 // openWire warns who would send a password over a network as it is.
 func (a *API) openWire(r *wire.Req) string {
-	if r.Remote().IsLoopback() || strings.HasPrefix(a.base(r), "https:") {
+	if r.Remote().IsLoopback() || a.encrypted(r) {
 		return ""
 	}
 	return `<p class="hint">What you type here crosses the network as it is. Do this on a network of your own.</p>`
@@ -275,7 +285,7 @@ func (a *API) toProvider(r *wire.Req) error {
 	if !a.signs() || p == nil {
 		return fault.E(fault.NotFound, "clientapi.sso", "there is no such identity provider")
 	}
-	if !strings.HasPrefix(back, "/_hearth/") || len(back) > 8192 || strings.ContainsAny(back, "\r\n\\") {
+	if !strings.HasPrefix(back, "/_hearth/") || len(back) > 4096 || strings.ContainsAny(back, "\r\n\\") {
 		return fault.E(fault.Invalid, "clientapi.sso", "back must be a page of the hub's")
 	}
 	return a.sendAway(r, &signOn{provider: p, back: back})

@@ -198,6 +198,9 @@ func (a *API) manage(r *wire.Req, v *visitor, f *values, device string) error {
 	case "name", "no-avatar":
 		return a.manageProfile(r, v, do, f.get("name"))
 	case "no-address":
+		if v.User.Suspended {
+			return fault.E(fault.Suspended, op, "this account is suspended: it stays as it is")
+		}
 		if err := a.accounts.DropThreepid(user, f.get("medium"), f.get("address")); err != nil {
 			return err
 		}

@@ -138,7 +138,11 @@ func (a *API) askConsent(r *wire.Req, v *visitor, z *authorization, name string)
 func (a *API) consentText(r *wire.Req, v *visitor, m *oauth.Metadata, scope oauth.Scope, name string) string {
 	accept := string(r.Ctx.Request.Header.Peek("Accept-Language"))
 	body := `<p><b>` + html.EscapeString(name) + `</b> of <b>` + html.EscapeString(m.Host()) + `</b> wants to use your account <b>` + html.EscapeString(string(v.User.ID)) + `</b>.</p>` +
-		paragraph("It will be able to:") + `<ul><li>read your messages and rooms</li><li>write and act in your name</li><li>change your profile and settings</li></ul>`
+		paragraph("It will be able to:") + `<ul><li>read your messages and rooms</li><li>write and act in your name</li><li>change your profile and settings</li>`
+	if v.User.Admin {
+		body += `<li><b>manage this hub</b>, as you can</li>`
+	}
+	body += `</ul>`
 	if d, err := a.accounts.Device(v.User.Num, scope.Device); err == nil {
 		called := d.ID
 		if d.Name != "" {
