@@ -15,6 +15,10 @@
 // Our kernel has drivers for both, and a program opens what they give as its first deed (package firmware/boot). Where
 // there is neither of them the driver does nothing, and the box starts as without it.
 //
+// The first was seen to bring the version before back, in QEMU's -M virt. The second has been on no server yet: what the
+// driver does was seen with tables made for that, in the tests, and once in UEFI at both levels of privilege, where frames that
+// were not mapped were left alone and those of plain memory were armed.
+//
 // It owns the time from the loader to the kernel's driver. It refuses what the loader and the kernel do
 // themselves: it reads no file, prints nothing, and stays in no memory. It lies in the partition HEARTH beside the loader, which
 // updates never write, so a box keeps the driver that its image was built with, and no bad version can take it away. It is in
