@@ -29,7 +29,7 @@ func (f *hubFlags) flags() *flag.FlagSet {
 // wordsOf gives the arguments that are no flags, which may stand among them.
 func wordsOf(fs *flag.FlagSet, args []string) (words []string, err error) {
 	for rest := args; ; {
-		if err := fs.Parse(rest); errors.Is(err, flag.ErrHelp) {
+		if err := config.ParseFlags(fs, rest); errors.Is(err, flag.ErrHelp) {
 			return nil, err
 		} else if err != nil {
 			return nil, usage("%w", err)

@@ -162,7 +162,7 @@ func TestWrongUse(t *testing.T) {
 		"list --admin":           "--admin goes with add only",
 		"add x --erase":          "--erase goes with deactivate only",
 		"list --password-file x": "--password-file goes with",
-		"list --colour":          "flag provided but not defined",
+		"list --colour":          "there is no flag --colour",
 		"list --config /none":    "cannot be read",
 	} {
 		if got := manage("", strings.Fields(args)...); !strings.HasPrefix(got, "2 hearth user: ") || !strings.Contains(got, want) {

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/term"
 
 	"hearth/cmd/internal/client"
+	"hearth/cmd/internal/config"
 	"hearth/cmd/internal/mqttclient"
 	"hearth/engine/mxid"
 )
@@ -124,7 +125,7 @@ func newReach(name string, s streams) (*reach, *flag.FlagSet) {
 
 // parse reads the arguments; it returns flag.ErrHelp where the manual page is asked for.
 func (r *reach) parse(fs *flag.FlagSet, args []string) error {
-	err := fs.Parse(args)
+	err := config.ParseFlags(fs, args)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
 		return err

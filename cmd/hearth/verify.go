@@ -3,6 +3,8 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 
 	"hearth/engine"
 	"hearth/engine/fault"
@@ -33,6 +35,9 @@ func verify(args []string, s streams) int {
 		}
 		if running(c.DataDir) {
 			return &failure{exitLocal, errors.New("a hub is running on this folder: stop it first")}
+		}
+		if _, err := os.Stat(filepath.Join(c.DataDir, "store")); err != nil {
+			return &failure{exitLocal, fmt.Errorf("there is no hub in %s; --data-dir names another folder", folder(c))}
 		}
 		e, err := engine.Open(engine.Options{Dir: c.DataDir, ReadOnly: true})
 		if err != nil {

@@ -113,7 +113,7 @@ func (m *Mapping) Check() error {
 	}
 	m.filter = strings.Join(levels, "/")
 	if err := topic.CheckFilter(m.filter); err != nil {
-		return bad("%v", err)
+		return bad("the topic %q: %v", m.Topic, err)
 	}
 	if strings.HasPrefix(m.filter, "$") {
 		return bad("topics that begin with $ are the hub's own")

@@ -46,7 +46,7 @@ func (c *Config) Check() []Problem {
 	}
 	if c.ServerName != "" {
 		if _, err := mxid.ParseServer(c.ServerName); err != nil {
-			bad("server_name", "%v", err)
+			bad("server_name", "%q is no server name: write a host such as hub.example, without https:// and blanks", c.ServerName)
 		}
 	}
 	c.checkDoors(bad, warn)

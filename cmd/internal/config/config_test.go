@@ -89,7 +89,11 @@ func TestMistakes(t *testing.T) {
 		{"log_level", "", "hub.toml:1: not TOML"},
 		{"log_level = 'info'\n\x00", "", "hub.toml:2: not TOML"},
 		{"", "--memory-limit 64", `--memory-limit: "64" has no unit`},
-		{"", "--colour red", "flag provided but not defined: -colour"},
+		{"", "--colour red", "there is no flag --colour"},
+		{"", "--client-lisen x", "there is no flag --client-lisen; did you mean --client-listen?"},
+		{"", "--log-level", "--log-level needs a value behind it"},
+		{"server_name = hub.example", "", "hub.toml:1: not TOML: unexpected character U+0068 'h' at start of value; text stands between two quotes"},
+		{"[mapping]", "", "hub.toml:1: a mapping begins with [[mapping]]"},
 		{"", "--config none.toml", "the settings cannot be read"},
 	} {
 		_, _, err := load(tt.file, nil, strings.Fields(tt.args)...)

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"reflect"
+	"strings"
 
 	"github.com/pelletier/go-toml/v2/unstable"
 )
@@ -48,7 +49,7 @@ func Load(src Source) (c *Config, rest []string, err error) {
 			return nil
 		})
 	}
-	if err := fs.Parse(src.Args); err != nil {
+	if err := ParseFlags(fs, src.Args); err != nil {
 		return nil, nil, err
 	}
 	if *file == "" {
@@ -118,6 +119,9 @@ func (c *Config) readFile(name string, read func(string) ([]byte, error), all []
 			continue
 		}
 		if e.Kind != unstable.KeyValue {
+			if string(key.Data) == "mapping" {
+				return fmt.Errorf("%s: a mapping begins with [[mapping]], in two pairs of brackets", at)
+			}
 			return fmt.Errorf("%s: the only tables in this file are [[mapping]], [%s] is none of its parts", at, key.Data)
 		}
 		if len(maps) > 0 {
@@ -147,11 +151,19 @@ func (c *Config) readFile(name string, read func(string) ([]byte, error), all []
 	if err := p.Error(); err != nil {
 		var pe *unstable.ParserError
 		if errors.As(err, &pe) && len(pe.Highlight) > 0 {
-			return fmt.Errorf("%s:%d: not TOML: %s", name, p.Shape(p.Range(pe.Highlight)).Start.Line, pe.Message)
+			return fmt.Errorf("%s:%d: not TOML: %s%s", name, p.Shape(p.Range(pe.Highlight)).Start.Line, pe.Message, quotes(pe.Message))
 		}
 		return fmt.Errorf("%s: not TOML: %w", name, err)
 	}
 	return c.readMappings(maps)
+}
+
+// quotes says of what is no TOML that quotes are missing, where that is likely.
+func quotes(message string) string {
+	if strings.Contains(message, "at start of value") || strings.Contains(message, "strings cannot have new lines") {
+		return "; text stands between two quotes"
+	}
+	return ""
 }
 
 // value gives a TOML value as the text that set reads.
@@ -187,6 +199,28 @@ func find(all []setting, key string) *setting {
 		}
 	}
 	return nil
+}
+
+// ParseFlags is fs.Parse with errors that say what to write.
+func ParseFlags(fs *flag.FlagSet, args []string) error {
+	err := fs.Parse(args)
+	if err == nil || errors.Is(err, flag.ErrHelp) {
+		return err
+	}
+	if name, ok := strings.CutPrefix(err.Error(), "flag needs an argument: -"); ok {
+		return fmt.Errorf("--%s needs a value behind it", strings.TrimPrefix(name, "-"))
+	}
+	name, ok := strings.CutPrefix(err.Error(), "flag provided but not defined: -")
+	if !ok {
+		return err
+	}
+	hint := ""
+	fs.VisitAll(func(f *flag.Flag) {
+		if len(f.Name) > 3 && distance(f.Name, name) <= 2 {
+			hint = fmt.Sprintf("; did you mean --%s?", f.Name)
+		}
+	})
+	return fmt.Errorf("there is no flag --%s%s", name, hint)
 }
 
 // meant guesses which key was meant: one that differs in two letters at most.
