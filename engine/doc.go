@@ -51,8 +51,9 @@
 //
 //   - Relations are keyed by the id of the event related to, not by its number:
 //     a child that arrives first needs no second row that is settled later.
-//   - Snapshots have no reference counts: they go with their room, all at once. A
-//     count would be one more row to write for every message.
+//   - Snapshots have no reference counts: a count would be one more row to write for
+//     every message. They go with their room, all at once, or when a part of its
+//     history was removed: what the rest needs is then looked for (room/sweep.go).
 //   - A purge does not know a room's events beforehand: it walks all bodies, with
 //     a cursor. An index of events by room would be one more row for every message.
 //   - A parked /sync holds no goroutine: its handler returns and the connection

@@ -191,7 +191,8 @@ func TestTrimGoesOn(t *testing.T) {
 	first := h.write(num, a, `{"body":"first"}`)
 	place, err := h.Rooms.PlaceOf(num, first)
 	h.ok(err)
-	// As if the hub had stopped before the job was told of it.
+	// As if the hub had stopped before the job came to it.
+	h.halt()
 	_, err = h.Rooms.Trim(num, room.Trim{Before: place, Sweep: true})
 	h.ok(err)
 	if page := h.page(num, a); contains(page, "old") || !contains(page, "first") {

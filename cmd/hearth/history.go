@@ -17,6 +17,7 @@ Removes what a room's history has from before a time or an event, and says when 
 nobody is shown it any more; it goes on by itself when the hub is stopped. The room's state and members stay, and so does
 what another server in the room, or a bridge, has not been brought yet and is younger than a week. Other servers keep
 what they have. Files that the events named stay: see media_keep_days. To have it done every day, set retention.
+To remove an event of 440 bytes writes about 600 bytes to the disk, and gives back 650; a line of some 30 bytes stays.
 
 ROOM is an alias or an id.
 

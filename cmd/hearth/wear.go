@@ -53,6 +53,9 @@ func (w *wearing) now() (wear.Count, bool) {
 		return w.count, false
 	}
 	w.count.Add(w.disk, boot, written, up)
+	if used, _, err := wear.Space(filepath.Dir(w.path)); err == nil {
+		w.count.Fill.Add(wear.Level{At: time.Now().Unix(), Used: used})
+	}
 	return w.count, true
 }
 
@@ -82,5 +85,9 @@ func worn(dir string) []string {
 	if !ok {
 		return nil
 	}
-	return []string{"writes to       " + c.String(w.disk)}
+	all := []string{"writes to       " + c.String(w.disk)}
+	if used, total, err := wear.Space(dir); err == nil {
+		all = append(all, "has filled      "+c.Fill.Text(wear.Level{At: time.Now().Unix(), Used: used}, total))
+	}
+	return all
 }

@@ -11,6 +11,10 @@
 // A timeline key (Key) orders a room: position, then fill, which counts down
 // for events that were back-filled before that position.
 //
+// A room's history can be removed before a place, its floor (trim.go): readers see
+// it gone at once (trimmed.go), its rows go in pieces, and of what is left over that
+// is removed which nothing needs (sweep.go).
+//
 // A room's present is an immutable Head, replaced as a whole when a commit was
 // applied; readers take it without a lock. It may be newer than the log's tip
 // by a sync that is under way: what is told to anybody waits for Settled.

@@ -46,6 +46,16 @@ func (r *Rooms) StateAt(room Num, k Key) (State, error) {
 	return r.StateAfter(e)
 }
 
+// StateUpTo is the state of a room before a place that its head is past by a commit
+// or two: that of the head, where what stood before the place was removed.
+func (r *Rooms) StateUpTo(h *Head, k Key) (State, error) {
+	s, err := r.StateAt(h.Room, k)
+	if t := r.trims.of(h.Room); t != nil && fault.Is(err, fault.NotFound) {
+		return h.State, nil
+	}
+	return s, err
+}
+
 func (r *Rooms) stateAt(e *Event, num snapshot.Num) (State, error) {
 	if num == 0 {
 		if e.Type == "m.room.create" {

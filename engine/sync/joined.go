@@ -114,7 +114,7 @@ func (a *answer) joinedState(h *room.Head, w *window, heroes []mxid.UserID) ([]*
 	}
 	if c.end = h.State; h.Last > a.next.pos {
 		var err error
-		if c.end, err = a.s.rooms.StateAt(w.room, w.to); err != nil {
+		if c.end, err = a.s.rooms.StateUpTo(h, w.to); err != nil {
 			return nil, err
 		}
 	}

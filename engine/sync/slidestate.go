@@ -49,7 +49,7 @@ func (x *slider) requiredOf(sh *shift, h *room.Head, w *window) (*required, erro
 	}
 	if p.end = h.State; h.Last > x.next.pos {
 		var err error
-		if p.end, err = x.s.rooms.StateAt(sh.room, w.to); err != nil {
+		if p.end, err = x.s.rooms.StateUpTo(h, w.to); err != nil {
 			return nil, err
 		}
 	}

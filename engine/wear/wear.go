@@ -117,6 +117,8 @@ type Count struct {
 	Boot string  `json:"boot"`    // the kernel's name for this start
 	Last uint64  `json:"last"`    // what it had written then
 	Up   float64 `json:"up_time"` // how long it ran then, in seconds
+
+	Fill Fill `json:"fill,omitempty"` // how full it was
 }
 
 // Add counts what came since the last call. What a kernel wrote before the first call in its life counts too, as long as
