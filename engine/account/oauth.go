@@ -166,15 +166,6 @@ func (a *Accounts) Client(id string) (*oauth.Metadata, error) {
 	return parseClient(val)
 }
 
-// Clients counts the registered clients.
-func (a *Accounts) Clients() (n int, err error) {
-	err = a.st.ScanPrefix(store.OAuthClient.Prefix(), func(_, _ []byte) (bool, error) {
-		n++
-		return true, nil
-	})
-	return n, err
-}
-
 // LoginOAuth is Login for a client that a user let in, as the device that the
 // scope names: what that was logged in as before ends. Errors: NotFound where
 // the client is no longer registered.

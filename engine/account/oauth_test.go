@@ -10,6 +10,7 @@ import (
 
 	"hearth/engine/fault"
 	"hearth/engine/oauth"
+	"hearth/engine/store"
 )
 
 func (h *hub) client(t *testing.T, host string) string {
@@ -24,6 +25,15 @@ func (h *hub) client(t *testing.T, host string) string {
 func (h *hub) sound(t *testing.T) {
 	t.Helper()
 	must(t, h.Verify(func(format string, args ...any) { t.Errorf(format, args...) }))
+}
+
+// count counts the registered clients.
+func (h *hub) count() (n int, err error) {
+	err = h.st.ScanPrefix(store.OAuthClient.Prefix(), func(_, _ []byte) (bool, error) {
+		n++
+		return true, nil
+	})
+	return n, err
 }
 
 var scope = oauth.Scope{Device: "DEV", Forms: 3}
@@ -126,17 +136,17 @@ func TestClientsAreSwept(t *testing.T) {
 	for i := range maxClients - 2 {
 		h.client(t, fmt.Sprintf("n%d.org", i))
 	}
-	if n, err := h.Clients(); n != maxClients || err != nil || !has(touched) {
+	if n, err := h.count(); n != maxClients || err != nil || !has(touched) {
 		t.Fatal(n, err)
 	}
 	h.client(t, "one-more.org")
-	if n, err := h.Clients(); n != maxClients || err != nil || has(touched) || !has(used) {
+	if n, err := h.count(); n != maxClients || err != nil || has(touched) || !has(used) {
 		t.Fatal("the one that was used longest ago is to make room", n, err)
 	}
 	must(t, h.Logout(&s))
 	h.at = h.at.Add(2 * clientGrace)
 	h.client(t, "another.org")
-	if n, err := h.Clients(); err != nil || n > maxClients*9/10+1 || has(used) {
+	if n, err := h.count(); err != nil || n > maxClients*9/10+1 || has(used) {
 		t.Fatal("there is no room for a while", n, err)
 	}
 	h.clients.made = newClients // more are not written in a day, and those that are known are
@@ -166,7 +176,7 @@ func TestClientsInUseStay(t *testing.T) {
 	must(t, err)
 	_, err = h.AddClient(m)
 	wants(t, err, fault.Busy)
-	if n, err := h.Clients(); n != maxClients || err != nil {
+	if n, err := h.count(); n != maxClients || err != nil {
 		t.Fatal(n, err)
 	}
 }
