@@ -3,12 +3,27 @@ package sync
 import (
 	"fmt"
 	"runtime"
+	"syscall"
 	"testing"
 	"time"
 
 	"hearth/engine/mxid"
 	"hearth/engine/room"
 )
+
+// spent reports the processor's time for each round of a benchmark: what the clock
+// says depends on what else the machine does.
+func spent(b *testing.B) func() {
+	now := func() time.Duration {
+		var u syscall.Rusage
+		if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+			b.Fatal(err)
+		}
+		return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+	}
+	began := now()
+	return func() { b.ReportMetric(float64((now()-began).Microseconds())/float64(b.N), "cpu-µs/op") }
+}
 
 // many is a user in 500 rooms, each with something said in it.
 func (h *hub) many(n int) []room.Num {
@@ -40,6 +55,7 @@ func BenchmarkSlideFirst(b *testing.B) {
 	p := h.phone(bob)
 	p.asks(roomList(19))
 	b.ReportAllocs()
+	defer spent(b)()
 	for b.Loop() {
 		p.pos = ""
 		p.once(b, roomList(19))
@@ -51,6 +67,7 @@ func BenchmarkSlideCold(b *testing.B) {
 	h := start(b)
 	h.many(500)
 	p := h.phone(bob)
+	defer spent(b)()
 	for b.Loop() {
 		s, err := Open(h.parts)
 		h.must(err)
@@ -65,6 +82,7 @@ func BenchmarkSlideGrowing(b *testing.B) {
 	h := start(b)
 	h.many(500)
 	p := h.phone(bob)
+	defer spent(b)()
 	for b.Loop() {
 		p.pos = ""
 		p.once(b, roomList(19))
@@ -83,6 +101,7 @@ func BenchmarkSlideNews(b *testing.B) {
 	h.say(rooms[100], alice, "news")
 	req := p.request(roomList(499))
 	b.ReportAllocs()
+	defer spent(b)()
 	for b.Loop() {
 		body, _, err := h.Slide(req) // the answer before is taken for lost
 		if err != nil {
@@ -101,6 +120,7 @@ func BenchmarkNews(b *testing.B) {
 	h.say(rooms[100], alice, "news")
 	req := c.req
 	b.ReportAllocs()
+	defer spent(b)()
 	for b.Loop() {
 		body, _, err := h.Now(&req)
 		if err != nil {
