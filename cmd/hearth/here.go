@@ -4,11 +4,12 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"hearth/cmd/internal/config"
-	"hearth/engine/budget"
 	"io"
 	"log/slog"
 	"os"
+
+	"hearth/cmd/internal/config"
+	"hearth/engine/budget"
 )
 
 // What the commands about a hub on this machine share: where its data are, and who

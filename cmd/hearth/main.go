@@ -54,11 +54,12 @@ func main() {
 
 func run(args []string, s streams) int {
 	if len(args) == 0 {
-		overview(s.err)
+		help("", streams{out: s.err, err: s.err})
 		return exitUsage
 	}
 	word, rest := args[0], args[1:]
-	if word == "help" && len(rest) > 0 {
+	asked := word == "help" || word == "-h" || word == "--help" || word == "-help"
+	if asked && len(rest) > 0 {
 		word, rest = rest[0], []string{"--help"}
 	}
 	for _, c := range commands() {
@@ -66,18 +67,12 @@ func run(args []string, s streams) int {
 			return c.run(rest, s)
 		}
 	}
-	if word == "help" || word == "-h" || word == "--help" || word == "-help" {
-		overview(s.out)
-		return exitDone
+	switch {
+	case asked && len(rest) > 0:
+		return help(word, s)
+	case asked:
+		return help("", s)
 	}
 	fmt.Fprintf(s.err, "hearth: there is no command %q; hearth help lists them\n", word)
 	return exitUsage
-}
-
-func overview(w io.Writer) {
-	io.WriteString(w, "hearth COMMAND [flags]\n\n")
-	for _, c := range commands() {
-		fmt.Fprintf(w, "  %-15s %s\n", c.name, c.what)
-	}
-	io.WriteString(w, "\nhearth COMMAND --help explains one.\n")
 }
