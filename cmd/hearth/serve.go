@@ -98,7 +98,9 @@ func runHub(ctx context.Context, c *config.Config, s streams) error {
 	if err != nil {
 		return err
 	}
-	h.greet(s.out)
+	if s.env(boxSocket) == "" { // a box has words of its own for its screen, where nobody types commands
+		h.greet(s.out)
+	}
 	log.Info("ready", "server", string(h.engine.Server), "after", time.Since(began).Round(time.Millisecond).String())
 	return h.run(ctx, super)
 }
