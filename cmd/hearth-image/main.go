@@ -57,7 +57,7 @@ func run(args []string, out, complain io.Writer) int {
 	case "key":
 		err = makeKey(args[1:], out)
 	case "boards":
-		err = boards(out)
+		err = boards(args[1:], out)
 	case "fetch":
 		err = fetch(args[1:], out)
 	case "help", "-h", "--help":
@@ -101,7 +101,7 @@ func packages(args []string, out io.Writer) error {
 	settings := fs.String("settings", "", "`file` with what hearth example-config prints")
 	to := fs.String("to", "bin/packages", "`folder` that gets the packages")
 	version := fs.String("version", "", "as 0.1.0, or 0.1.0-git20260102030405")
-	stamp := fs.Int64("time", 0, "`seconds` since 1970, the time of all files")
+	stamp := fs.Int64("time", time.Now().Unix(), "`seconds` since 1970, the time of all files")
 	only := fs.String("only", "", "`words`, separated by commas, of which a package's name must contain one")
 	extra := fs.String("extra", "", "`files`, separated by commas, that go into the tar.gz too")
 	if err := parse(fs, args, out); err != nil {
@@ -126,7 +126,10 @@ func packages(args []string, out io.Writer) error {
 }
 
 // boards lists them.
-func boards(out io.Writer) error {
+func boards(args []string, out io.Writer) error {
+	if err := parse(flag.NewFlagSet("boards", flag.ContinueOnError), args, out); err != nil {
+		return err
+	}
 	all, err := image.Boards()
 	for _, b := range all {
 		fmt.Fprintf(out, "%-8s %s\n", b.Name, b.What)

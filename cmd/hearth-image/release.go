@@ -21,7 +21,7 @@ func source(fs *flag.FlagSet, out io.Writer) func() (image.Options, error) {
 	parts := fs.String("parts", "cmd/hearth-image", "`folder` of the go.mod that pins kernels and firmware")
 	certs := fs.String("certs", "/etc/ssl/certs/ca-certificates.crt", "`file` with the authorities that the hub trusts")
 	version := fs.String("version", "", "as 0.1.0; goes into the name")
-	stamp := fs.Int64("time", 0, "`seconds` since 1970, the time of all files")
+	stamp := fs.Int64("time", time.Now().Unix(), "`seconds` since 1970, the time of all files")
 	sequence := fs.Int64("sequence", 0, "`number` that is higher for later versions; 0: the time")
 	floor := fs.Int64("floor", 0, "`number` below which a box that runs this version takes no archive any more")
 	keys := fs.String("update-key", "", "`file` with the public keys of updates that a box takes, one a line; without it none")

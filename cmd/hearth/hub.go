@@ -124,7 +124,7 @@ func openEngine(c *config.Config, shares budget.Shares, log *slog.Logger, out wa
 		CacheBytes: shares.BlockCache, MemTable: int(shares.MemTable), RecordBytes: int(shares.Records),
 		Retention: time.Duration(c.Retention),
 		Ballast:   true, KeepFormat: keepFormat(os.Getenv),
-		Accounts: account.Options{PasswordMin: c.PasswordMinLength},
+		Accounts: account.Options{PasswordMin: c.PasswordMinLength, Claim: os.Getenv(claimEnv)},
 		Media: media.Options{
 			MaxUpload: int64(c.MediaMaxUpload), Quota: int64(c.MediaQuota), UserQuota: int64(c.MediaUserQuota),
 			LocalUnused: time.Duration(c.MediaKeepDays) * 24 * time.Hour, ImageBytes: int(shares.Picture),

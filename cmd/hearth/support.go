@@ -199,6 +199,9 @@ func (h *hub) scrub(text string) string {
 	return text
 }
 
+// claimEnv names the claim code that the hub is to have, where the owner of a box has written one into hearth.txt.
+const claimEnv = "HEARTH_CLAIM_CODE"
+
 // boxSocket names the socket at which the box around the hub tells what only it may read.
 const boxSocket = "HEARTH_BOX_SOCKET"
 

@@ -62,6 +62,7 @@ type Options struct {
 	// 0: an hour. Each refresh costs the disk a write, and access tokens of
 	// clients that cannot refresh never end.
 	TokenLife time.Duration
+	Claim     string // the claim code to make, for an owner who has no screen to read it from; empty: one at random
 }
 
 // Accounts is the open record. All methods may be called at the same time.
@@ -79,6 +80,7 @@ type Accounts struct {
 
 	contacts  contactCache
 	tokenLife time.Duration
+	claim     string // see Options
 	tickets   tickets
 	clients   clients
 	crowned   func() // see OnAdmin
@@ -99,6 +101,7 @@ func Open(st *store.Store, log *stream.Log, names *store.Names, server mxid.Serv
 	if a.min == 0 {
 		a.min = 8
 	}
+	a.claim = o.Claim
 	if a.tokenLife = o.TokenLife; a.tokenLife == 0 {
 		a.tokenLife = time.Hour
 	}

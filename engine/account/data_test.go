@@ -257,6 +257,37 @@ func TestClaimCodeMakesOneAdmin(t *testing.T) {
 	}
 }
 
+// TestClaimCodeGiven: an owner without a screen says which code it is, also of a hub that has made one already.
+func TestClaimCodeGiven(t *testing.T) {
+	h := fresh(t)
+	random, err := h.ClaimCode()
+	must(t, err)
+	h.claim = "nobody-else-knows"
+	for range 2 {
+		if code, err := h.ClaimCode(); code != h.claim || err != nil {
+			t.Fatal(code, err)
+		}
+	}
+	if ok, err := h.RegistrationValid(random); ok || err != nil {
+		t.Fatal("the code before is good", err)
+	}
+	_, err = h.Create(NewUser{Localpart: "owner", Token: h.claim})
+	must(t, err)
+	if code, err := h.ClaimCode(); code != "" || err != nil {
+		t.Fatal("a hub with an owner has a code", code, err)
+	}
+	if code, err := h.Reclaim(); code != h.claim || err != nil {
+		t.Fatal(code, err)
+	}
+	if ok, err := h.RegistrationValid(h.claim); !ok || err != nil {
+		t.Fatal("the code that was asked for anew is not good", err)
+	}
+	h.claim = "no code"
+	if _, err := h.Reclaim(); err == nil {
+		t.Fatal("a code with a blank was taken")
+	}
+}
+
 // An admin made by the owner's own hand closes the open door too.
 func TestAdminVoidsClaimCode(t *testing.T) {
 	h := fresh(t)

@@ -201,23 +201,27 @@ func (a *Accounts) DropRegistration(token string) error {
 
 // ClaimCode gives the code that makes the hub's first admin: made on a fresh
 // store, the same at each start until somebody has used it, and empty from then
-// on. It is a registration token, good in every mode of registration.
+// on. It is a registration token, good in every mode of registration. One that
+// Options.Claim gives takes the place of one that nobody has used.
 func (a *Accounts) ClaimCode() (string, error) {
 	a.regMu.Lock()
 	defer a.regMu.Unlock()
 	val, ok, err := a.st.Meta(metaClaim)
-	if err != nil || ok {
+	if err != nil || ok && (len(val) == 0 || a.claim == "" || string(val) == a.claim) {
 		return string(val), err
 	}
 	any, err := a.Any()
-	if err != nil || any {
+	if err != nil || any && !ok {
 		return "", err
 	}
-	code, err := newCode()
+	code, err := a.newClaim()
 	if err != nil {
 		return "", err
 	}
 	b := a.st.NewBatch()
+	if err := a.voidClaim(b); err != nil {
+		return "", err
+	}
 	b.SetMeta(metaClaim, []byte(code))
 	setRegistration(b, &RegistrationToken{Token: code, Uses: 1, Claim: true})
 	return code, a.st.Commit(b)
@@ -226,7 +230,7 @@ func (a *Accounts) ClaimCode() (string, error) {
 // Reclaim makes a new claim code, whoever owns the hub: for an owner who has lost
 // the password and has the machine in hand. The code before it is good no more.
 func (a *Accounts) Reclaim() (string, error) {
-	code, err := newCode()
+	code, err := a.newClaim()
 	if err != nil {
 		return "", err
 	}
@@ -280,6 +284,17 @@ func (a *Accounts) voidClaim(b *store.Batch) error {
 		b.Delete(registrationKey(string(val)))
 	}
 	return nil
+}
+
+// newClaim gives the claim code that Options.Claim wants, or a new one.
+func (a *Accounts) newClaim() (string, error) {
+	if a.claim == "" {
+		return newCode()
+	}
+	if !isRegistrationToken(a.claim) {
+		return "", fault.E(fault.Invalid, "account.ClaimCode", "the claim code that was given is not 1 to 64 characters of A-Z, a-z, 0-9 and ._~-")
+	}
+	return a.claim, nil
 }
 
 // newCode makes eighty random bits that people can type: four groups of four.

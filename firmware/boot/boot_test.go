@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf16"
 )
 
 // TestKeep follows a box through its life: the first start, one without anything new, and new settings from the owner.
@@ -24,7 +25,7 @@ func TestKeep(t *testing.T) {
 	}
 	keep := func() (*Settings, bool) {
 		t.Helper()
-		s, done, err := Keep(boot, data)
+		s, done, err := Keep(boot, data, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -52,9 +53,106 @@ func TestKeep(t *testing.T) {
 	if after, done := keep(); done || after.NTP != "10.0.0.1" {
 		t.Errorf("after the file was blanked: taken %v, %+v", done, after)
 	}
+	if after, _ := keep(); !strings.Contains(string(after.Hub), `federation = "off"`) {
+		t.Errorf("a hub of the local network speaks with others since its settings were renewed:\n%s", after.Hub)
+	}
 	write("box_wings = \"two\"\n")
-	if _, _, err := Keep(boot, data); err == nil {
-		t.Error("a setting that is none was taken")
+	if after, done := keep(); done || after.NTP != "10.0.0.1" || after.Wrong == nil || !strings.Contains(after.Wrong.Error(), "box_wings") {
+		t.Errorf("a setting that is none: taken %v, %+v", done, after)
+	}
+	if _, _, err := Keep(boot, t.TempDir(), nil); !errors.Is(err, ErrSettings) {
+		t.Errorf("a setting that is none, on a new box: %v", err)
+	}
+	write("log_level = \"debug\"\n")
+	s, done, err := Keep(boot, data, func(*Settings) error { return wrong("no such level") })
+	if err != nil || done || s.Wrong == nil || strings.Contains(string(s.Hub), "log_level") {
+		t.Errorf("settings that the hub does not take: %+v, taken %v, %v", s, done, err)
+	}
+}
+
+// TestEditors: a file means the same whatever an editor makes of it, and what is no text takes no settings away.
+func TestEditors(t *testing.T) {
+	const text = "# a remark\r\n#box_hostname = \"other\"\r\n"
+	const set = text + "box_wifi_ssid = \"h\u00f6hle\"\nbox_wifi_password = 12345678\nserver_name = 'hub.example'\n"
+	wide := func(s string, order binary.AppendByteOrder) (b []byte) {
+		for _, u := range utf16.Encode([]rune("\ufeff" + s)) {
+			b = order.AppendUint16(b, u)
+		}
+		return b
+	}
+	for name, save := range map[string]func(string) []byte{
+		"plain":     func(s string) []byte { return []byte(s) },
+		"marked":    func(s string) []byte { return []byte("\ufeff" + s) },
+		"wide":      func(s string) []byte { return wide(s, binary.LittleEndian) },
+		"wide, big": func(s string) []byte { return wide(s, binary.BigEndian) },
+		"old ends": func(s string) []byte {
+			return []byte(strings.ReplaceAll(strings.ReplaceAll(s, "\r\n", "\n"), "\n", "\r"))
+		},
+		"other ends": func(s string) []byte {
+			return []byte(strings.ReplaceAll(strings.ReplaceAll(s, "\r\n", "\n"), "\n", "\r\n"))
+		},
+	} {
+		file, data := filepath.Join(t.TempDir(), SettingsFile), t.TempDir()
+		keep := func(b []byte) (*Settings, bool) {
+			t.Helper()
+			if err := os.WriteFile(file, b, 0o644); err != nil {
+				t.Fatal(err)
+			}
+			s, done, err := Keep(file, data, nil)
+			if err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			return s, done
+		}
+		s, done := keep(save(set))
+		if !done || s.Wifi.SSID != "h\u00f6hle" || s.Wifi.Password != "12345678" || !strings.Contains(string(s.Hub), "\nserver_name = 'hub.example'\n") || strings.ContainsAny(string(s.Hub), "\r\ufeff\x00") {
+			t.Errorf("%s: taken %v, %+v, %q", name, done, s, s.Hub)
+		}
+		if again, done := keep(save(text)); done || again.Wifi.SSID != s.Wifi.SSID {
+			t.Errorf("%s: remarks alone have replaced the settings: %+v", name, again)
+		}
+	}
+	for name, bad := range map[string][]byte{"another code": []byte("# h\xf6hle\n"), "no text": {0, 1, 2}, "too long": bytes.Repeat([]byte("#"), maxSettings+1), "wide without a mark": []byte("b\x00o\x00x\x00")} {
+		if _, err := ParseSettings(bad); !errors.Is(err, ErrSettings) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestBoxLines: what stands in quotes is what is meant, whatever is in it.
+func TestBoxLines(t *testing.T) {
+	for line, want := range map[string]string{
+		`box_wifi_password = "say \"open\" \\ now"`: `say "open" \ now`, `box_wifi_password = 'it is "so\"'`: `it is "so\"`,
+		`  box_wifi_password="plain \d one" # remark`: `plain \d one`, `box_wifi_password = 1234567890`: "1234567890",
+	} {
+		s, err := ParseSettings([]byte("box_wifi_ssid = \"a\"\n" + line))
+		if err != nil || s.Wifi.Password != want {
+			t.Errorf("%s: %+v, %v", line, s, err)
+		}
+	}
+	for _, bad := range []string{`box_claim_code = "short"`, `box_claim_code = "with a space in it"`, `box_reset = "all"`, `box_ntp = "a" "b"`} {
+		if _, err := ParseSettings([]byte(bad)); !errors.Is(err, ErrSettings) {
+			t.Errorf("%s: %v", bad, err)
+		}
+	}
+	if s, err := ParseSettings([]byte(`box_claim_code = "abcd-efgh-ijkl"`)); err != nil || s.Claim != "abcd-efgh-ijkl" {
+		t.Errorf("%+v, %v", s, err)
+	}
+}
+
+// TestHubRefuses: what the hub says of settings gets to the owner, and nothing else that it prints.
+func TestHubRefuses(t *testing.T) {
+	for want, c := range map[string][2]string{
+		"no server name; no such level":    {"  secret_key  hush  /run/new.toml:1\nFindings:\n  WRONG  /run/new.toml:1: no server name\n  note   all else\n  WRONG  /run/new.toml:2: no such level\n", "hearth check: 2 findings\n"},
+		"there is no setting \"nonsense\"": {"", "hearth check: /run/new.toml:4: there is no setting \"nonsense\"\nhearth check --help explains.\n"},
+	} {
+		err := HubRefuses(c[0], c[1], "/run/new.toml")
+		if !errors.Is(err, ErrSettings) || !strings.HasSuffix(err.Error(), SettingsFile+": "+want) {
+			t.Errorf("%v, and not %s", err, want)
+		}
+		if page := rescuePage(err); !strings.Contains(page, want) || !strings.Contains(page, "mend the file") || strings.Contains(page, "worn out") {
+			t.Errorf("the page says %s", page)
+		}
 	}
 }
 

@@ -54,6 +54,14 @@ func (c *Clock) floor() time.Time {
 	return t
 }
 
+// Forget drops the time that was kept.
+func (c *Clock) Forget() error {
+	if err := os.Remove(c.file()); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
 // Start sets the clock to the floor where it is before that.
 func (c *Clock) Start() {
 	if floor := c.floor(); time.Now().Before(floor) {

@@ -16,7 +16,7 @@ func TestReset(t *testing.T) {
 		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		s, done, err := Keep(file, data)
+		s, done, err := Keep(file, data, nil)
 		if err != nil || done != says([]byte(text)) {
 			t.Fatalf("taken %v: %v", done, err)
 		}
@@ -32,6 +32,12 @@ func TestReset(t *testing.T) {
 	first := keep("server_name = \"hub.example\"\nlog_level = \"debug\"\n")
 	if err := os.MkdirAll(filepath.Join(data, HubFolder, "store"), 0o700); err != nil {
 		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, []byte("server_name = \"other.example\"\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if s, done, err := Keep(file, data, nil); err != nil || done || s.Wrong == nil || !bytes.Equal(s.Hub, first.Hub) {
+		t.Errorf("a hub that is there was given another name: %+v, taken %v, %v", s, done, err)
 	}
 	if err := os.WriteFile(filepath.Join(data, "clock"), []byte("2026-01-01T00:00:00Z"), 0o600); err != nil {
 		t.Fatal(err)
@@ -58,8 +64,8 @@ func TestReset(t *testing.T) {
 	if err := os.WriteFile(file, []byte("box_reset = \"all\"\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := Keep(file, data); err == nil {
-		t.Error("a reset that there is none of was taken")
+	if s, done, err := Keep(file, data, nil); err != nil || done || s.Wrong == nil {
+		t.Errorf("a reset that there is none of: %+v, taken %v, %v", s, done, err)
 	}
 }
 

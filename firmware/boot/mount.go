@@ -37,11 +37,8 @@ func Mount() error {
 
 // MountBoot mounts the partition with the owner's settings, to be unmounted by the function that it gives. A
 // kernel has one of several tables for the letters of names, all of which know those that matter here.
-func (d *Disk) MountBoot(at string, write bool) (unmount func(), err error) {
+func (d *Disk) MountBoot(at string) (unmount func(), err error) {
 	flags := uintptr(unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC | unix.MS_NOATIME)
-	if !write {
-		flags |= unix.MS_RDONLY
-	}
 	for _, with := range []string{"", "iocharset=utf8", "iocharset=ascii"} {
 		if err = unix.Mount(d.Device(1), at, "vfat", flags, with); err == nil {
 			return func() { _ = unix.Unmount(at, 0) }, nil

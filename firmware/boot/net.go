@@ -2,6 +2,7 @@ package boot
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -105,8 +106,12 @@ func Rescue(ctx context.Context, addr string, why error) error {
 }
 
 func rescuePage(why error) string {
-	text := "This hub has not started, so that nothing is lost.\n\n" + why.Error() + "\n\n" +
-		"The card may be worn out, or have been torn out while it was written, and mending it did not help. Take it out,\n" +
-		"make a copy of it on a computer, and look at the copy's last partition. A backup restores onto a new card.\n"
+	text := "This hub has not started, so that nothing is lost.\n\n" + why.Error() + "\n\n"
+	if errors.Is(why, ErrSettings) {
+		text += "Take the card out, mend the file " + SettingsFile + " on its first partition on a computer, and put the card back.\n"
+	} else {
+		text += "The card may be worn out, or have been torn out while it was written, and mending it did not help. Take it out,\n" +
+			"make a copy of it on a computer, and look at the copy's last partition. A backup restores onto a new card.\n"
+	}
 	return fmt.Sprintf("HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\nRetry-After: 60\r\nConnection: close\r\n\r\n%s", len(text), text)
 }

@@ -3,6 +3,7 @@ package boot
 import (
 	"bytes"
 	"crypto/rand"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -10,6 +11,8 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"unicode/utf16"
+	"unicode/utf8"
 )
 
 // SettingsFile is the name of the owner's settings on the boot partition, which every computer can write.
@@ -22,21 +25,68 @@ type Settings struct {
 	UpdateURL string // box_update_url: where newer versions are looked for once a day; empty: nowhere
 	Hub       []byte // the hub's settings, in TOML
 	Wifi      Wifi   // box_wifi_ssid, box_wifi_password, box_wifi_country
-	Reset     string // box_reset: ResetOwner or ResetFactory, asked for at this start; never kept
+	Claim     string // box_claim_code: the claim code to be, for a box without a screen; empty: the hub makes one
+	Reset     string // box_reset: one of the words below, asked for at this start; never kept
+	Wrong     error  // why the file on the card was not taken, and what was kept holds; nil: nothing is wrong
 }
 
 // What box_reset can ask for, with the card in hand.
 const (
 	ResetOwner   = "owner"   // a new claim code, for who has lost the password
-	ResetFactory = "factory" // all that was kept is deleted
+	ResetClock   = "clock"   // the time that was kept is forgotten, where a wrong one was believed
+	ResetFactory = "factory" // all that was kept is deleted, but for the time
 )
 
-var boxLine = regexp.MustCompile(`^\s*box_(\w+)\s*=\s*"([^"]*)"\s*(#.*)?$`)
+// maxSettings is how long the owner's file may be, in bytes.
+const maxSettings = 64 << 10
 
-// ParseSettings reads the owner's file.
+// ErrSettings is wrapped by errors that the owner can mend, by writing hearth.txt anew.
+var ErrSettings = errors.New("the settings on the card are wrong")
+
+func wrong(format string, args ...any) error {
+	return fmt.Errorf("%w: %s: %s", ErrSettings, SettingsFile, fmt.Sprintf(format, args...))
+}
+
+// decode gives the owner's file as UTF-8 with plain ends of lines, however the editor of some computer has saved it.
+func decode(text []byte) ([]byte, error) {
+	if len(text) > maxSettings {
+		return nil, wrong("it has more than %d bytes", maxSettings)
+	}
+	wide := func(order binary.ByteOrder) []byte {
+		var units []uint16
+		for b := text[2:]; len(b) > 1; b = b[2:] {
+			units = append(units, order.Uint16(b))
+		}
+		return []byte(string(utf16.Decode(units)))
+	}
+	switch {
+	case bytes.HasPrefix(text, []byte("\xff\xfe")):
+		text = wide(binary.LittleEndian)
+	case bytes.HasPrefix(text, []byte("\xfe\xff")):
+		text = wide(binary.BigEndian)
+	}
+	text = bytes.TrimPrefix(text, []byte("\ufeff"))
+	if !utf8.Valid(text) || bytes.IndexByte(text, 0) >= 0 {
+		return nil, wrong("it is not plain text in UTF-8; save it as that")
+	}
+	return bytes.ReplaceAll(bytes.ReplaceAll(text, []byte("\r\n"), []byte("\n")), []byte("\r"), []byte("\n")), nil
+}
+
+// boxLine is a line of the box's own: text in quotes, in which \" and \\ stand for " and \, or a number.
+var (
+	boxLine = regexp.MustCompile(`^\s*box_(\w+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|'([^']*)'|([0-9]+))\s*(#.*)?$`)
+	escaped = strings.NewReplacer(`\\`, `\`, `\"`, `"`)
+	claim   = regexp.MustCompile(`^[A-Za-z0-9._~-]{12,64}$`)
+)
+
+// ParseSettings reads the owner's file. Its errors wrap ErrSettings.
 func ParseSettings(text []byte) (*Settings, error) {
+	text, err := decode(text)
+	if err != nil {
+		return nil, err
+	}
 	s := &Settings{}
-	for line := range strings.Lines(strings.ReplaceAll(string(text), "\r\n", "\n")) {
+	for line := range strings.Lines(string(text)) {
 		line = strings.TrimRight(line, "\n")
 		if !strings.HasPrefix(strings.TrimSpace(line), "box_") {
 			s.Hub = append(append(s.Hub, line...), '\n')
@@ -45,34 +95,34 @@ func ParseSettings(text []byte) (*Settings, error) {
 		m := boxLine.FindStringSubmatch(line)
 		if m == nil {
 			key, _, _ := strings.Cut(strings.TrimSpace(line), "=") // what stands behind it may be a password
-			return nil, fmt.Errorf("%s: the line of %q is not of the form box_hostname = \"name\"", SettingsFile, strings.TrimSpace(key))
+			return nil, wrong("the line of %q is not of the form box_hostname = \"name\"", strings.TrimSpace(key))
 		}
-		switch m[1] {
-		case "hostname":
-			s.Hostname = m[2]
-		case "ntp":
-			s.NTP = m[2]
-		case "wifi_ssid":
-			s.Wifi.SSID = m[2]
-		case "wifi_password":
-			s.Wifi.Password = m[2]
-		case "wifi_country":
-			s.Wifi.Country = m[2]
-		case "reset":
-			if m[2] != ResetOwner && m[2] != ResetFactory {
-				return nil, fmt.Errorf("%s: box_reset is %q or %q, not %q", SettingsFile, ResetOwner, ResetFactory, m[2])
-			}
-			s.Reset = m[2]
-		case "update_url":
-			s.UpdateURL = m[2]
-		default:
-			return nil, fmt.Errorf("%s: there is no setting box_%s", SettingsFile, m[1])
+		if err := s.set(m[1], escaped.Replace(m[2])+m[3]+m[4]); err != nil {
+			return nil, err
 		}
 	}
 	if err := s.Wifi.check(); err != nil {
-		return nil, fmt.Errorf("%s: %w", SettingsFile, err)
+		return nil, wrong("%v", err)
 	}
 	return s, nil
+}
+
+// set takes one setting of the box.
+func (s *Settings) set(key, value string) error {
+	to := map[string]*string{
+		"hostname": &s.Hostname, "ntp": &s.NTP, "update_url": &s.UpdateURL, "claim_code": &s.Claim, "reset": &s.Reset,
+		"wifi_ssid": &s.Wifi.SSID, "wifi_password": &s.Wifi.Password, "wifi_country": &s.Wifi.Country,
+	}[key]
+	switch {
+	case to == nil:
+		return wrong("there is no setting box_%s", key)
+	case key == "reset" && value != ResetOwner && value != ResetClock && value != ResetFactory:
+		return wrong("box_reset is %q, %q or %q, not %q", ResetOwner, ResetClock, ResetFactory, value)
+	case key == "claim_code" && value != "" && !claim.MatchString(value):
+		return wrong("box_claim_code has 12 to 64 letters and digits")
+	}
+	*to = value
+	return nil
 }
 
 // says tells whether the owner's file sets anything.
@@ -86,47 +136,59 @@ func says(text []byte) bool {
 }
 
 // Keep takes the settings from the boot partition into the folder data and gives what holds. Settings that the owner
-// put there later replace the earlier ones. done says that the file was taken and is to be overwritten, since it may
-// hold secrets and the boot partition can be read by everybody who has the card.
+// put there later replace the earlier ones, unless they are wrong by ParseSettings or by judge, which may be nil: then the
+// earlier ones go on to hold, so that a slip of the pen takes no hub away, and Wrong says what it is. done says that the
+// file was taken and is to be overwritten, since it may hold secrets and the boot partition can be read by everybody who has
+// the card.
 //
 // A box without a name gets one of its own, which it keeps. A reset is no setting, and is not kept: the box forgets
-// everything before it goes on where that is asked for, and a new owner is for the caller to see to, before the file is
-// overwritten. Both can be done twice, as they are where the power is cut in between.
-func Keep(bootFile, data string) (s *Settings, done bool, err error) {
+// everything before it goes on where that is asked for, and the other kinds are for the caller to see to, before the file is
+// overwritten. All can be done twice, as they are where the power is cut in between.
+func Keep(bootFile, data string, judge func(*Settings) error) (s *Settings, done bool, err error) {
 	text, err := os.ReadFile(bootFile)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, false, err
 	}
-	asked, err := ParseSettings(text)
-	if err != nil {
-		return nil, false, err
-	}
-	if asked.Reset == ResetFactory {
+	asked, bad := ParseSettings(text)
+	if bad == nil && asked.Reset == ResetFactory {
 		if err := Forget(data); err != nil {
 			return nil, false, err
 		}
 	}
-	s, done, err = keep(resetLine.ReplaceAll(text, nil), data)
-	if s != nil {
-		s.Reset = asked.Reset
+	kept := filepath.Join(data, SettingsFile)
+	old, err := os.ReadFile(kept)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, false, err
 	}
-	return s, done || asked.Reset != "", err
+	if bad == nil {
+		s, done, bad = keep(text, old, kept, judge)
+	}
+	switch {
+	case bad == nil:
+		s.Reset = asked.Reset
+		return s, done || asked.Reset != "", nil
+	case old == nil || !errors.Is(bad, ErrSettings):
+		return nil, false, bad
+	}
+	if s, err = ParseSettings(old); err != nil {
+		return nil, false, err
+	}
+	s.Wrong = bad
+	return s, false, nil
 }
 
 var resetLine = regexp.MustCompile(`(?m)^[ \t]*box_reset[ \t]*=.*$`)
 
-// keep is Keep for the text of a file that asks for no reset.
-func keep(text []byte, data string) (s *Settings, done bool, err error) {
-	kept := filepath.Join(data, SettingsFile)
-	old, err := os.ReadFile(kept)
-	switch {
-	case says(text):
-		done = true
-	case err == nil:
-		s, err := ParseSettings(old)
-		return s, false, err
-	case !errors.Is(err, os.ErrNotExist):
+// keep is Keep for a file that can be read; old are the settings that hold up to now, nil where there are none.
+func keep(text, old []byte, kept string, judge func(*Settings) error) (s *Settings, done bool, err error) {
+	if text, err = decode(text); err != nil {
 		return nil, false, err
+	}
+	text = resetLine.ReplaceAll(text, nil)
+	done = says(text)
+	if !done && old != nil {
+		s, err = ParseSettings(old)
+		return s, false, err
 	}
 	if old != nil { // the name stays, unless the owner says another
 		if was, err := ParseSettings(old); err == nil {
@@ -136,11 +198,16 @@ func keep(text []byte, data string) (s *Settings, done bool, err error) {
 	if text, err = complete(text); err != nil {
 		return nil, false, err
 	}
-	if err := WriteFile(kept, text, 0o600); err != nil {
+	if s, err = ParseSettings(text); err == nil {
+		err = renamed(text, old, filepath.Join(filepath.Dir(kept), HubFolder))
+	}
+	if err == nil && judge != nil {
+		err = judge(s)
+	}
+	if err != nil {
 		return nil, false, err
 	}
-	s, err = ParseSettings(text)
-	return s, done, err
+	return s, done, WriteFile(kept, text, 0o600)
 }
 
 // has says whether a line sets the key.
@@ -157,6 +224,46 @@ func inherit(text []byte, was *Settings) []byte {
 		text = fmt.Appendf(nil, "%s\n%s", name, text)
 	}
 	return text
+}
+
+// serverName finds the hub's name.
+var serverName = regexp.MustCompile(`(?m)^\s*server_name\s*=\s*["']([^"'\n]*)["']`)
+
+// nameOf is the hub's name; empty where none is set.
+func nameOf(text []byte) string {
+	if m := serverName.FindSubmatch(text); m != nil {
+		return string(m[1])
+	}
+	return ""
+}
+
+// renamed says that a hub that has started once is called otherwise, which it would not start with.
+func renamed(text, old []byte, hub string) error {
+	was, now := nameOf(old), nameOf(text)
+	if _, err := os.Stat(filepath.Join(hub, "store")); err != nil || was == "" || now == was {
+		return nil
+	}
+	return wrong("this hub is %s for ever, and cannot become %s; box_reset = \"factory\" begins anew with another name", was, now)
+}
+
+// HubRefuses makes an error of what the hub said of settings that it would not start with, in a file.
+func HubRefuses(said, complained, file string) error {
+	var all []string
+	for line := range strings.Lines(said) {
+		if text, ok := strings.CutPrefix(strings.TrimSpace(line), "WRONG"); ok {
+			all = append(all, strings.TrimSpace(text))
+		}
+	}
+	if len(all) == 0 {
+		first, _, _ := strings.Cut(complained, "\n")
+		all = []string{strings.TrimPrefix(first, "hearth check: ")}
+	}
+	for i, text := range all { // the lines of that file are not those of the owner's
+		if at, rest, ok := strings.Cut(text, ": "); ok && strings.HasPrefix(at, file) {
+			all[i] = rest
+		}
+	}
+	return wrong("%s", strings.Join(all, "; "))
 }
 
 // complete adds, in front, what the owner did not say and a box needs.
@@ -178,12 +285,12 @@ func complete(text []byte) ([]byte, error) {
 		host = "hearth-" + hex.EncodeToString(b[:])
 		add("box_hostname", `"`+host+`"`)
 	}
-	if !has(text, "server_name") {
+	if !has(text, "server_name") || strings.HasSuffix(nameOf(text), ".local") {
 		add("federation", `"off"`) // nobody finds a hub by a name of the local network
 	}
 	add("server_name", `"`+host+`.local"`)
-	add("client_listen", `"0.0.0.0:8008"`)
-	add("mqtt_listen", `["0.0.0.0:1883"]`)
+	add("client_listen", `":8008"`) // by IPv6 too, which is all that some networks have
+	add("mqtt_listen", `[":1883"]`)
 	return append(front, text...), nil
 }
 

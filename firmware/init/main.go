@@ -104,7 +104,7 @@ func work() {
 		go radio(ctx, settings.Wifi)
 		busy.Go(func() { tellHub(ctx) })
 		busy.Go(func() { boot.Trims(ctx, data) })
-		busy.Go(func() { hub(ctx, dog, up, settings.UpdateURL) })
+		busy.Go(func() { hub(ctx, dog, up, settings) })
 	}
 	trial, how := false, unix.LINUX_REBOOT_CMD_RESTART
 	select {
@@ -156,46 +156,53 @@ func prepare(disk *boot.Disk) (*boot.Settings, error) {
 
 // takeSettings reads the owner's file on the boot partition, and blanks it once it is kept.
 func takeSettings(disk *boot.Disk) (*boot.Settings, error) {
-	unmount, err := disk.MountBoot("/boot", true)
+	unmount, err := disk.MountBoot("/boot")
 	if err != nil {
 		log.Printf("%v", err)
 		unmount = func() {}
 	}
 	defer unmount()
-	settings, taken, err := boot.Keep("/boot/"+boot.SettingsFile, data)
+	settings, taken, err := boot.Keep("/boot/"+boot.SettingsFile, data, judge)
 	if err != nil {
 		return nil, err
 	}
-	if settings.Reset == boot.ResetOwner {
-		if err := reclaim(); err != nil {
+	if settings.Wrong != nil {
+		log.Printf("%v; those that the box had go on to hold", settings.Wrong)
+	}
+	again := false // whether what was asked for has to be asked for at the next start too
+	switch settings.Reset {
+	case boot.ResetOwner:
+		if err := reclaim(settings.Claim); err != nil {
 			log.Printf("no new claim code: %v", err)
-			taken = false // so that the next start tries again
+			again = true
+		}
+	case boot.ResetClock:
+		if err := (&boot.Clock{Dir: data}).Forget(); err != nil {
+			log.Printf("the time that was kept stays: %v", err)
+			again = true
 		}
 	}
-	if taken {
-		if err := boot.Overwrite("/boot/" + boot.SettingsFile); err != nil {
+	if taken && !again {
+		if err := boot.Overwrite("/boot/" + boot.SettingsFile); err != nil && settings.Reset == boot.ResetFactory {
+			return nil, fmt.Errorf("the box was reset, and each start would do that again, as it cannot be marked as done on the boot partition: %w", err)
+		} else if err != nil {
 			log.Printf("the settings stay on the boot partition: %v", err)
 		}
 	}
 	if err := unix.Sethostname([]byte(settings.Hostname)); err != nil {
 		log.Printf("hostname: %v", err)
 	}
-	// The hub reads its settings as its own user; the box's file is for root alone.
-	file := "/run/hearth.toml"
-	if err := os.WriteFile(file, settings.Hub, 0o600); err != nil {
-		return nil, err
-	}
-	return settings, os.Chown(file, hubUser, hubUser)
+	return settings, hubSettings("/run/hearth.toml", settings)
 }
 
 // hub keeps the hub running and the watchdog fed.
-func hub(ctx context.Context, dog *boot.Watchdog, up *updates, url string) {
+func hub(ctx context.Context, dog *boot.Watchdog, up *updates, settings *boot.Settings) {
 	health := boot.NewHealth(time.Now())
 	if err := health.Listen(socket, hubUser); err != nil {
 		log.Printf("the hub cannot say how it is: %v", err)
 	}
 	go boot.Announce(ctx, os.Stdout, health.Said)
-	up.run(ctx, url, health)
+	up.run(ctx, settings.UpdateURL, health)
 	kick := make(chan struct{}, 1)
 	go health.Guard(ctx, dog, kick)
 	go func() {
@@ -205,7 +212,7 @@ func hub(ctx context.Context, dog *boot.Watchdog, up *updates, url string) {
 	}()
 	boot.Program{
 		Path: "/bin/hearth", Args: []string{"serve", "--config", "/run/hearth.toml", "--data-dir", data + "/hearth"},
-		Env:  []string{"NOTIFY_SOCKET=" + socket, "HEARTH_BOX_SOCKET=" + boxSocket, fmt.Sprintf("WATCHDOG_USEC=%d", boot.Beat.Microseconds()), "HOME=" + data + "/hearth", "TMPDIR=/tmp"},
+		Env:  []string{"NOTIFY_SOCKET=" + socket, "HEARTH_BOX_SOCKET=" + boxSocket, fmt.Sprintf("WATCHDOG_USEC=%d", boot.Beat.Microseconds()), claimEnv + settings.Claim, "HOME=" + data + "/hearth", "TMPDIR=/tmp"},
 		More: up.env,
 		Dir:  data + "/hearth", User: hubUser, Caps: []uintptr{unix.CAP_NET_BIND_SERVICE}, Out: io.Writer(os.Stdout),
 		Over: func(err error, printed []byte) {

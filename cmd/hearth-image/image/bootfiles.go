@@ -12,6 +12,7 @@ import (
 
 	systemd "github.com/gokrazy/tools/third_party/systemd-250.5-1"
 
+	"hearth/firmware/boot"
 	"hearth/firmware/card"
 	"hearth/firmware/update"
 )
@@ -130,7 +131,11 @@ const intro = `# The settings of this hub. Take the # away in front of what you 
 # Where the box looks for a newer version of itself once a day.
 #box_update_url = "https://example.org/hearth-rpi.update"
 
-# "owner": the box shows a new claim code, for a new password. "factory": it deletes the hub and everything that it keeps.
+# For a box without a screen: the claim code that makes you its owner, 12 letters and digits or more that nobody guesses.
+#box_claim_code = ""
+
+# "owner": the box shows a new claim code, for a new password. "clock": it forgets the time, where it believed a wrong one.
+# "factory": it deletes the hub and everything that it keeps.
 #box_reset = "owner"
 `
 
@@ -153,6 +158,9 @@ func settings(given []string) ([]byte, error) {
 			value = `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(value) + `"`
 		}
 		text = fmt.Appendf(text, "%s = %s\n", key, value)
+	}
+	if _, err := boot.ParseSettings(text); err != nil {
+		return nil, err
 	}
 	for len(text) < 4096-len(spaces) {
 		text = append(append(text, spaces...), '\n')

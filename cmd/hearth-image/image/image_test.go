@@ -27,7 +27,8 @@ func TestBoards(t *testing.T) {
 
 // TestSettings: what --set writes is what a box reads.
 func TestSettings(t *testing.T) {
-	text, err := settings([]string{"server_name=hub.example", `box_hostname = "porch"`, "media_keep_days=7", `mqtt_listen=["0.0.0.0:1883"]`, `terms_url=a"b`})
+	text, err := settings([]string{"server_name=hub.example", `box_hostname = "porch"`, "media_keep_days=7", `mqtt_listen=["0.0.0.0:1883"]`, `terms_url=a"b`,
+		"box_wifi_ssid=4711", `box_wifi_password=back\slash "quoted"`, "box_claim_code=123456789012"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,7 +44,10 @@ func TestSettings(t *testing.T) {
 	if s.Hostname != "porch" || len(text) > 4096 {
 		t.Errorf("hostname %q, %d bytes", s.Hostname, len(text))
 	}
-	for _, bad := range []string{"server_name", "Server=x", "a=b\nc=d"} {
+	if s.Wifi.SSID != "4711" || s.Wifi.Password != `back\slash "quoted"` || s.Claim != "123456789012" {
+		t.Errorf("the box reads %+v", s)
+	}
+	for _, bad := range []string{"server_name", "Server=x", "a=b\nc=d", "box_wings=two", "box_wifi_password=without a network", "box_reset=all"} {
 		if _, err := settings([]string{bad}); err == nil {
 			t.Errorf("%q was taken", bad)
 		}
