@@ -24,6 +24,7 @@ const (
 	maxSubscriptions = 1000 // the proposal says 100, but clients that are about never forget a room they have shown
 	maxRanges        = 100
 	maxElements      = 200 // of required state, for one rule
+	maxWanted        = 500 // of required state, for all rules that differ: each is looked for in each room
 	maxListed        = 200 // strings in a list of a filter or an extension
 	maxString        = 255
 	maxTxnID         = 64
@@ -150,10 +151,31 @@ func Parse(body []byte) (*Request, error) {
 			p.members(val, func(key string, val []byte) { r.extension(&p, key, val) })
 		}
 	})
+	if p.err == nil && r.wanted() > maxWanted {
+		p.fail(fault.Invalid, "required_state has at most %d elements in all", maxWanted)
+	}
 	if p.err != nil {
 		return nil, p.err
 	}
 	return r, nil
+}
+
+// wanted counts the elements of required state, each rule once.
+func (r *Request) wanted() (n int) {
+	counted := map[string]struct{}{}
+	count := func(q *Required) {
+		if _, ok := counted[q.text]; !ok {
+			counted[q.text] = struct{}{}
+			n += len(q.include) + len(q.exclude)
+		}
+	}
+	for i := range r.Lists {
+		count(r.Lists[i].State)
+	}
+	for i := range r.Subscriptions {
+		count(r.Subscriptions[i].State)
+	}
+	return n
 }
 
 func (r *Request) lists(p *parser, val []byte) {

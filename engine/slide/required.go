@@ -46,13 +46,14 @@ func (q *Required) made() *Required {
 	var b strings.Builder
 	b.WriteString(strconv.FormatBool(q.lazy))
 	for _, list := range [...][]element{q.include, q.exclude} {
-		slices.SortFunc(list, func(a, b element) int { return compare(a.String(), b.String()) })
-		b.WriteByte('|')
+		names := make([]string, len(list))
 		for i := range list {
-			if i > 0 && list[i] == list[i-1] {
-				continue
-			}
-			b.WriteString(list[i].String())
+			names[i] = list[i].String()
+		}
+		slices.Sort(names)
+		b.WriteByte('|')
+		for _, name := range slices.Compact(names) {
+			b.WriteString(name)
 		}
 	}
 	q.text = b.String()
@@ -90,10 +91,14 @@ func (q *Required) Wants(typ, key string, me mxid.UserID) bool {
 			continue // everything, but of the members those that are needed
 		}
 		if e.picks(typ, key, me) {
-			return !slices.ContainsFunc(q.exclude, func(e element) bool { return e.picks(typ, key, me) })
+			return !q.excludes(typ, key, me)
 		}
 	}
 	return false
+}
+
+func (q *Required) excludes(typ, key string, me mxid.UserID) bool {
+	return slices.ContainsFunc(q.exclude, func(e element) bool { return e.picks(typ, key, me) })
 }
 
 // Members says whether all members of a room are asked for.
@@ -111,13 +116,15 @@ type Key struct{ Type, Key string }
 func (q *Required) Named(dst []Key, me mxid.UserID) (_ []Key, ok bool) {
 	for i := range q.include {
 		e := &q.include[i]
-		switch {
-		case e.anyType || e.anyID && !e.me:
+		if e.anyType || e.anyID && !e.me {
 			return dst, false
-		case e.me:
-			dst = append(dst, Key{e.typ, string(me)})
-		default:
-			dst = append(dst, Key{e.typ, e.key})
+		}
+		k := Key{e.typ, e.key}
+		if e.me {
+			k.Key = string(me)
+		}
+		if !q.excludes(k.Type, k.Key, me) {
+			dst = append(dst, k)
 		}
 	}
 	return dst, true

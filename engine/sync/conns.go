@@ -9,9 +9,7 @@ import (
 
 	"hearth/engine/ephemeral"
 	"hearth/engine/fault"
-	"hearth/engine/mxid"
 	"hearth/engine/room"
-	"hearth/engine/slide"
 	"hearth/engine/stream"
 )
 
@@ -33,8 +31,16 @@ type conn struct {
 	has  have  // what the client has shown to have got
 	next *step // what the last answer adds to it; nil where there is none
 
-	asked []*ask // what was asked for of rooms; rooms name these by their place here
+	asks
+	lost span // what an earlier connection of the client may not have told of
 }
+
+// span is a stretch of the log: after one position, up to another.
+type span struct{ after, upto stream.Pos }
+
+// missed says whether the user left a room while the client had lost its connection:
+// it may still take the room for one of the user's.
+func (c *conn) missed(p *place) bool { return p.last > c.lost.after && p.last <= c.lost.upto }
 
 type connKey struct {
 	user   uint32
@@ -87,27 +93,14 @@ const (
 	dropped                         // of a step: the room is to be forgotten
 )
 
-// ask is what a client asks for of a room's state: what any of the rules says.
-type ask struct {
-	text  string
-	rules []*slide.Required
-}
-
-func (k *ask) wants(typ, key string, me mxid.UserID) bool {
-	return slices.ContainsFunc(k.rules, func(q *slide.Required) bool { return q.Wants(typ, key, me) })
-}
-
-// lazy says whether members are wanted as the timeline needs them.
-func (k *ask) lazy() bool {
-	return slices.ContainsFunc(k.rules, (*slide.Required).Lazy) && !slices.ContainsFunc(k.rules, (*slide.Required).Members)
-}
-
 // The bounds of what is kept. A phone has three connections: of its room list, of
 // its keys, and of what shows its notifications.
 const (
-	maxConns   = 8       // of one device
-	maxAsked   = 256     // of one connection
-	connsBytes = 4 << 20 // of all
+	maxConns   = 8               // of one device
+	maxAsked   = 256             // of one connection
+	connsBytes = 4 << 20         // of all
+	fairBytes  = connsBytes >> 3 // of one user; who has more loses of their own first
+	maxLost    = 1024            // positions of connections that are gone
 )
 
 // conns is all connections.
@@ -119,6 +112,10 @@ type conns struct {
 	serial uint64
 	bytes  map[*conn]int
 	sum    int
+
+	// What clients had when the hub did not know their connections any more, as after
+	// a restart. It is for what nobody tells who begins anew: which rooms the user left.
+	lost map[connKey]stream.Pos
 }
 
 // posToken is a position of a connection, as pos spells it: "p1", the store's
@@ -172,49 +169,87 @@ func (s *Sync) conn(req *SlideRequest) (*conn, error) {
 	cs.mu.Lock()
 	c := cs.of[key]
 	if req.Body.Pos == "" {
-		if c != nil {
-			cs.forget(c)
+		old := c
+		c = cs.begin(key, s.log.Tip())
+		cs.mu.Unlock()
+		if old != nil {
+			old.mu.Lock()
+			old.giveUp()
+			old.mu.Unlock()
 		}
-		c = cs.begin(key)
-	} else if c != nil {
+		c.mu.Lock()
+		return c, nil
+	}
+	if c != nil {
 		i := slices.Index(cs.used, c)
 		cs.used = append(slices.Delete(cs.used, i, i+1), c)
 	}
 	cs.mu.Unlock()
-	unknown := fault.E(fault.UnknownPos, "sync.Slide", "this position is not known, or not any more; begin without one")
+	at, ok := parsePos(req.Body.Pos)
+	ok = ok && at.incarnation == s.incarnation
 	if c == nil {
-		return nil, unknown
+		return nil, cs.unknown(key, at, ok)
 	}
 	c.mu.Lock()
-	if req.Body.Pos == "" {
-		return c, nil
-	}
-	at, ok := parsePos(req.Body.Pos)
-	good := ok && at.incarnation == s.incarnation && at.boot == s.conns.boot && at.serial == c.serial
+	good := ok && at.boot == s.conns.boot && at.serial == c.serial
 	switch {
 	case good && c.next != nil && at.seq == c.next.seq:
+		if c.has.seq == 0 { // the first answer came, and with it all that was lost
+			cs.mu.Lock()
+			delete(cs.lost, key)
+			cs.mu.Unlock()
+		}
 		c.take(s, c.next)
 		c.next = nil
 	case good && at.seq == c.has.seq:
 		c.next = nil // the answer was lost, or the client wants another in its place
 	default:
 		c.mu.Unlock()
-		return nil, unknown
+		return nil, cs.unknown(key, at, ok && !good)
 	}
-	if c.turn++; c.poll != nil {
-		c.poll.expire() // the client has given it up
-		c.poll = nil
-	}
-	if len(c.asked) > maxAsked {
+	c.giveUp()
+	if c.full() {
 		c.clean()
 	}
 	return c, nil
 }
 
-// begin makes a connection. cs is locked.
-func (cs *conns) begin(key connKey) *conn {
+// giveUp ends the wait of an earlier request, which the client has given up. c is
+// locked.
+func (c *conn) giveUp() {
+	if c.turn++; c.poll != nil {
+		c.poll.expire()
+		c.poll = nil
+	}
+}
+
+// unknown refuses a position. Where it is one of a connection that is gone, what the
+// client had by then is noted for when it begins anew.
+func (cs *conns) unknown(key connKey, at posToken, gone bool) error {
+	if gone {
+		cs.mu.Lock()
+		if len(cs.lost) >= maxLost {
+			clear(cs.lost) // clients that never came again, or somebody who made them up
+		}
+		if before, ok := cs.lost[key]; !ok || at.pos < before {
+			cs.lost[key] = at.pos
+		}
+		cs.mu.Unlock()
+	}
+	return fault.E(fault.UnknownPos, "sync.Slide", "this position is not known, or not any more; begin without one")
+}
+
+// begin makes a connection, in the place of the one before it. cs is locked.
+func (cs *conns) begin(key connKey, now stream.Pos) *conn {
+	if c := cs.of[key]; c != nil {
+		cs.forget(c)
+	}
 	cs.serial++
-	c := &conn{key: key, serial: cs.serial, asked: []*ask{{}}}
+	c := &conn{key: key, serial: cs.serial}
+	if after, ok := cs.lost[key]; ok {
+		c.lost = span{after, now}
+	}
+	c.clean()
 	cs.of[key] = c
 	cs.used = append(cs.used, c)
 	n := 0
@@ -245,10 +280,7 @@ func (cs *conns) forget(c *conn) {
 // weigh notes how much a connection, which is locked, takes, and forgets others
 // where all together take too much.
 func (cs *conns) weigh(c *conn) {
-	n := 512 + len(c.key.id) + 24*cap(c.has.rooms)
-	for _, k := range c.asked {
-		n += 128 + 4*len(k.text)
-	}
+	n := 512 + len(c.key.id) + 24*cap(c.has.rooms) + c.asks.weight()
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
 	if cs.of[c.key] != c {
@@ -256,6 +288,20 @@ func (cs *conns) weigh(c *conn) {
 	}
 	cs.sum += n - cs.bytes[c]
 	cs.bytes[c] = n
+	if cs.sum <= connsBytes {
+		return
+	}
+	own, mine := 0, func(o *conn) bool { return o.key.user == c.key.user }
+	for _, o := range cs.used {
+		if mine(o) {
+			own += cs.bytes[o]
+		}
+	}
+	for own > fairBytes {
+		o := cs.used[slices.IndexFunc(cs.used, mine)]
+		own -= cs.bytes[o]
+		cs.forget(o)
+	}
 	for cs.sum > connsBytes && cs.used[0] != c {
 		cs.forget(cs.used[0])
 	}
@@ -308,28 +354,4 @@ func (c *conn) told(num room.Num) *roomTold {
 		return nil
 	}
 	return &c.has.rooms[i]
-}
-
-// ask gives the number of what some rules ask for together.
-func (c *conn) ask(rules []*slide.Required) uint16 {
-	text := ""
-	for _, q := range rules {
-		text += q.Text() + "\n"
-	}
-	for i, k := range c.asked {
-		if k.text == text {
-			return uint16(i)
-		}
-	}
-	c.asked = append(c.asked, &ask{text, slices.Clone(rules)})
-	return uint16(len(c.asked) - 1)
-}
-
-// clean forgets what was asked for long ago: of what is asked for now, the client is
-// taken to have nothing, and is told it again.
-func (c *conn) clean() {
-	c.asked = []*ask{{}}
-	for i := range c.has.rooms {
-		c.has.rooms[i].ask = 0
-	}
 }

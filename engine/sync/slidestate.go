@@ -5,7 +5,6 @@ import (
 
 	"hearth/engine/cjson"
 	"hearth/engine/fault"
-	"hearth/engine/mxid"
 	"hearth/engine/room"
 	"hearth/engine/slide"
 )
@@ -113,7 +112,7 @@ func (p *picker) whole(before *ask) error {
 		}
 	}
 	for _, k := range keys {
-		if before != nil && before.wants(k.Type, k.Key, p.x.req.UserID) || !p.ask.wants(k.Type, k.Key, p.x.req.UserID) {
+		if before != nil && before.wants(k.Type, k.Key, p.x.req.UserID) {
 			continue
 		}
 		if err := p.add(k.Type, k.Key); err != nil {
@@ -158,25 +157,7 @@ func (p *picker) widen() error {
 }
 
 // covered says whether what was asked for before holds all that is asked for now.
-func (x *slider) covered(before, now uint16) bool {
-	if before == now {
-		return true
-	}
-	old := x.c.asked[before]
-	return !slices.ContainsFunc(x.c.asked[now].rules, func(q *slide.Required) bool {
-		return !old.covers(q, x.req.UserID)
-	})
-}
-
-// covers says whether everything that a rule asks for is asked for here, as far as
-// that is easily seen.
-func (k *ask) covers(q *slide.Required, me mxid.UserID) bool {
-	if slices.ContainsFunc(k.rules, func(o *slide.Required) bool { return o.Text() == q.Text() }) {
-		return true
-	}
-	keys, named := q.Named(nil, me)
-	return named && !slices.ContainsFunc(keys, func(n slide.Key) bool { return !k.wants(n.Type, n.Key, me) })
-}
+func (x *slider) covered(before, now uint16) bool { return x.c.covered(before, now, x.req.UserID) }
 
 // difference takes what has changed of what is asked for.
 func (p *picker) difference(w *window) error {

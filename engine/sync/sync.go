@@ -90,7 +90,7 @@ func Open(p Parts) (*Sync, error) {
 	}
 	s := &Sync{log: p.Log, rooms: p.Rooms, accounts: p.Accounts, eph: p.Ephemeral, unread: p.Unread, e2ee: p.E2EE, incarnation: inc,
 		told: told{at: map[toldKey]stream.Pos{}}, rosters: rosters{of: map[uint32]*roster{}},
-		conns: conns{boot: rand.Uint64(), of: map[connKey]*conn{}, bytes: map[*conn]int{}}, over: make(chan struct{}), polls: map[*Poll]struct{}{}}
+		conns: conns{boot: rand.Uint64(), of: map[connKey]*conn{}, bytes: map[*conn]int{}, lost: map[connKey]stream.Pos{}}, over: make(chan struct{}), polls: map[*Poll]struct{}{}}
 	s.empty = sync.NewCond(&s.mu)
 	s.crew = crew.New(s.over)
 	return s, nil

@@ -51,7 +51,7 @@ func (x *slider) windows() error {
 		if err != nil {
 			return err
 		}
-		if at := r.find(num); at >= 0 && r.places[at].mark&(unlisted|forgotten|silenced) == 0 {
+		if at := r.find(num); at >= 0 && x.subscribed(&r.places[at]) {
 			x.hits = append(x.hits, hit{at, firstSub + i})
 		}
 	}
@@ -84,17 +84,23 @@ func (x *slider) list(r *roster, i int) (count int, err error) {
 }
 
 // listed says whether a room is one for lists. Those that the user has left are
-// where the client was told of them before, and those that are forgotten until it
-// knows that the user is out.
+// where the client was told of them before, or may have been on a connection that
+// the hub forgot; those that are forgotten until it knows that the user is out.
 func (x *slider) listed(p *place) bool {
+	if p.mark&departed != 0 && p.mark&(unlisted|silenced|forgotten) == 0 {
+		return x.c.told(p.room) != nil || x.c.missed(p)
+	}
+	return x.subscribed(p)
+}
+
+// subscribed says whether a subscription to a room is to what the user may hear of.
+func (x *slider) subscribed(p *place) bool {
 	switch {
 	case p.mark&(unlisted|silenced) != 0:
 		return false
 	case p.mark&forgotten != 0:
 		t := x.c.told(p.room)
-		return t != nil && t.mark&(isJoined|isAsked) != 0
-	case p.mark&departed != 0:
-		return x.c.told(p.room) != nil
+		return t != nil && t.mark&(isJoined|isAsked) != 0 || t == nil && x.c.missed(p)
 	}
 	return true
 }
@@ -104,7 +110,14 @@ func (x *slider) listed(p *place) bool {
 func (x *slider) group(r *roster, hits []hit) error {
 	slices.SortFunc(hits, func(a, b hit) int { return cmp.Or(a.at-b.at, a.rule-b.rule) })
 	body := x.ask.Body
-	var rules []*slide.Required
+	ruled := make([]uint16, 0, len(body.Lists)+len(body.Subscriptions))
+	for i := range body.Lists {
+		ruled = append(ruled, x.c.rule(body.Lists[i].State))
+	}
+	for i := range body.Subscriptions {
+		ruled = append(ruled, x.c.rule(body.Subscriptions[i].State))
+	}
+	var rules []uint16
 	var before []hit
 	asked := uint16(0)
 	for len(hits) > 0 {
@@ -119,18 +132,19 @@ func (x *slider) group(r *roster, hits []hit) error {
 		for _, h := range hits[:n] {
 			var rule *slide.Rule
 			if h.rule < firstSub {
+				rules = append(rules, ruled[h.rule])
 				rule = &body.Lists[h.rule].Rule
 				w.scope |= x.scope(func(s *slide.Scope) bool { return s.List(body.Lists[h.rule].Key) })
 			} else {
+				rules = append(rules, ruled[len(body.Lists)+h.rule-firstSub])
 				rule = &body.Subscriptions[h.rule-firstSub].Rule
 				w.scope |= x.scope(func(s *slide.Scope) bool { return s.Room(body.Subscriptions[h.rule-firstSub].Room) })
 			}
 			w.limit = max(w.limit, rule.Timeline)
-			rules = append(rules, rule.State)
 		}
 		if !slices.EqualFunc(before, hits[:n], func(a, b hit) bool { return a.rule == b.rule }) {
-			slices.SortFunc(rules, func(a, b *slide.Required) int { return cmp.Compare(a.Text(), b.Text()) })
-			asked = x.c.ask(slices.CompactFunc(rules, func(a, b *slide.Required) bool { return a.Text() == b.Text() }))
+			slices.Sort(rules)
+			asked = x.c.ask(slices.Compact(rules))
 			before = hits[:n]
 		}
 		w.rule = asked

@@ -83,11 +83,18 @@ func TestSlideRefuses(t *testing.T) {
 		`{"set_presence":"away"}`:                               "M_INVALID_PARAM",
 		`{"conn_id":"` + strings.Repeat("x", 300) + `"}`:        "M_INVALID_PARAM",
 		`{"pos":"x"}`: "M_UNKNOWN_POS",
+		`{"lists":{"a":{"required_state":[` + elements("a") + `]},"b":{"required_state":[` + elements("b") + `]},"c":{"required_state":[` + elements("c") + `]}}}`: "M_INVALID_PARAM",
 		`{"room_subscriptions":{` + subscriptions(1001) + `}}`: "M_INVALID_PARAM",
 	} {
 		h.want(400, code, "POST", slides, amy, body)
 	}
-	h.want(413, "M_TOO_LARGE", "POST", slides, amy, `{"x":"`+strings.Repeat("x", 600<<10)+`"}`)
+	// What a client that never forgets a room it has shown comes to ask.
+	rule := `{"timeline_limit":20,"required_state":[["m.room.name",""],["m.room.encryption",""],["m.room.member","$LAZY"],["m.room.member","$ME"],["m.room.topic",""],` +
+		`["m.room.avatar",""],["m.room.canonical_alias",""],["m.room.power_levels",""],["org.matrix.msc3401.call.member","*"],["m.room.join_rules",""],` +
+		`["m.room.tombstone",""],["m.room.create",""],["m.room.history_visibility",""],["io.element.functional_members",""],["m.space.parent","*"],` +
+		`["m.space.child","*"],["org.matrix.msc3672.beacon_info","*"],["m.room.pinned_events",""]]}`
+	h.want(200, "", "POST", slides, amy, `{"room_subscriptions":{`+strings.ReplaceAll(subscriptions(1000), "{}", rule)+`}}`)
+	h.want(413, "M_TOO_LARGE", "POST", slides, amy, `{"x":"`+strings.Repeat("x", 1<<20)+`"}`)
 	for _, query := range []string{"timeout=-1", "timeout=soon", "set_presence=away"} {
 		h.want(400, "M_INVALID_PARAM", "POST", slides+"?"+query, amy, `{}`)
 	}
@@ -102,6 +109,14 @@ func TestSlideRefuses(t *testing.T) {
 }
 
 const msc4308 = "/_matrix/client/unstable/io.element.msc4308/thread_subscriptions"
+
+func elements(typ string) string {
+	s := make([]string, 170)
+	for i := range s {
+		s[i] = fmt.Sprintf(`["%s","%d"]`, typ, i)
+	}
+	return strings.Join(s, ",")
+}
 
 func subscriptions(n int) string {
 	s := make([]string, n)

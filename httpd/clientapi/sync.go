@@ -16,7 +16,7 @@ import (
 
 // Spec: client-server, events, syncing.
 func (a *API) syncRoutes() []wire.Route {
-	const slides = 512 << 10 // a rule for each of a thousand rooms is a long request
+	const slides = 1 << 20 // the same long rule for each of a thousand rooms is a long request
 	return []wire.Route{
 		{Method: "GET", Pattern: v3 + "/sync", Handle: a.sync, Flags: guest},
 		{Method: "POST", Pattern: "/_matrix/client/unstable/org.matrix.simplified_msc3575/sync", Handle: a.slide, Flags: late | wire.GuestOK, Body: slides},
