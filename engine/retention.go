@@ -80,9 +80,15 @@ func lifetime(content []byte, key string) (time.Duration, bool) {
 
 // Expire begins to remove what is too old, in all rooms, and says in how many there
 // is something. What is left of it goes in the background.
-func (e *Engine) Expire() (rooms int, err error) {
+func (e *Engine) Expire() (rooms int, err error) { return e.expireAt(e.sober()) }
+
+func (e *Engine) expireAt(now time.Time) (rooms int, err error) {
 	if e.st.ReadOnly() {
 		return 0, nil
+	}
+	came, err := e.marks(now)
+	if err != nil {
+		return 0, err
 	}
 	defer e.goTrim()
 	var nums []room.Num
@@ -96,7 +102,7 @@ func (e *Engine) Expire() (rooms int, err error) {
 		if e.ending() {
 			return rooms, nil
 		}
-		some, err := e.expire(num)
+		some, err := e.expire(num, now, came)
 		switch {
 		case fault.Is(err, fault.NotFound), fault.Is(err, fault.Unknown), fault.Is(err, fault.Corrupt):
 			continue // gone meanwhile, at work already, or damaged: no other room is kept from its own
@@ -109,19 +115,23 @@ func (e *Engine) Expire() (rooms int, err error) {
 	return rooms, nil
 }
 
-// expire begins to remove what is too old in one room.
-func (e *Engine) expire(num room.Num) (some bool, err error) {
+// expire begins to remove what is too old in one room. now is the time, and came
+// where the log was at some times before.
+func (e *Engine) expire(num room.Num, now time.Time, came marks) (some bool, err error) {
 	keep, err := e.KeepsFor(num)
 	if err != nil || keep == 0 {
 		return false, err
 	}
-	since := e.clock.now().Add(-keep).UnixMilli()
+	since := now.Add(-keep).UnixMilli()
 	if since <= 0 {
 		return false, nil
 	}
 	t := room.Trim{Time: since}
-	if t.Before, err = e.Rooms.Older(num, since); err != nil {
+	if t.Before, err = e.Rooms.Older(num, room.Key{}, since); err != nil {
 		return false, err
+	}
+	if late, ok := came.after(since); ok && late.Before(t.Before) {
+		t.Before = late
 	}
 	seq, err := e.trim(num, t)
 	return seq > 0, err
@@ -144,14 +154,15 @@ func (e *Engine) runRetention(fail func(error)) {
 			return
 		case <-look.C:
 		}
-		if err := e.retentionTurn(e.clock.now()); err != nil && !fault.Is(err, fault.Full) {
+		if err := e.retentionTurn(e.sober()); err != nil && !fault.Is(err, fault.Full) {
 			fail(err)
 		}
 	}
 }
 
-// retentionTurn has a run where one is due. The first look of a new hub, or of one
-// that had no such thing, only sets the day from which is counted.
+// retentionTurn has a run where one is due, and where the clock can be believed. The
+// first look of a new hub, or of one that had no such thing, only sets the day from
+// which is counted.
 func (e *Engine) retentionTurn(now time.Time) error {
 	if e.st.ReadOnly() {
 		return nil
@@ -160,12 +171,14 @@ func (e *Engine) retentionTurn(now time.Time) error {
 	if err != nil {
 		return err
 	}
-	last, _ := strconv.ParseInt(string(val), 10, 64)
-	if ok && !retentionDue(now, time.UnixMilli(last)) {
-		return nil
-	}
+	ms, _ := strconv.ParseInt(string(val), 10, 64)
+	last := time.UnixMilli(ms)
 	if ok {
-		rooms, err := e.Expire()
+		sure, err := e.believes(now, last)
+		if err != nil || !sure || !retentionDue(now, last) {
+			return err
+		}
+		rooms, err := e.expireAt(now)
 		if err != nil {
 			return err
 		}
@@ -173,8 +186,14 @@ func (e *Engine) retentionTurn(now time.Time) error {
 			e.say("what is too old is removed from %d rooms", rooms)
 		}
 	}
+	came, err := e.marks(now)
+	if err != nil {
+		return err
+	}
 	b := e.st.NewBatch()
 	b.Frees() // the full disk is what it is there for
 	b.SetMeta(metaRetention, strconv.AppendInt(nil, now.UnixMilli(), 10))
+	b.SetMeta(metaMarks, came.add(mark{now.UnixMilli(), e.log.Tip()}).appendTo(nil))
+	b.DropMeta(metaDoubt)
 	return e.st.Commit(b)
 }

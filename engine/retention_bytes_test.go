@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -25,7 +26,10 @@ func TestRetentionFrees(t *testing.T) {
 	}
 	const rooms, past = 4, 120 * day
 	files := &countFS{FS: vfs.NewMem(), bytes: map[vfs.DiskWriteCategory]int64{}}
-	e, err := Open(Options{FS: files, Dir: "hub", Server: "hub", Accounts: account.Options{Cost: account.Cost{KiB: 64, Passes: 1}},
+	var ago atomic.Int64 // that the rooms were made
+	ago.Store(int64(past + day))
+	clock := func() time.Time { return time.Now().Add(-time.Duration(ago.Load())) }
+	e, err := Open(Options{FS: files, Dir: "hub", Now: clock, Server: "hub", Accounts: account.Options{Cost: account.Cost{KiB: 64, Passes: 1}},
 		CacheBytes: 8 << 20, MemTable: 4 << 20, RecordBytes: 8 << 20})
 	if err != nil {
 		t.Fatal(err)
@@ -40,6 +44,7 @@ func TestRetentionFrees(t *testing.T) {
 		nums[i], err = e.Rooms.Find(id)
 		h.ok(err)
 	}
+	ago.Store(0)
 	now := time.Now()
 	var all sync.WaitGroup
 	for i, num := range nums {

@@ -60,9 +60,13 @@ func TestWhenRetentionIsDue(t *testing.T) {
 // A run removes what is too old by the owner's word and by the rooms', each at its own.
 func TestExpire(t *testing.T) {
 	h := open(t)
+	h.halt()
 	now := h.clock.now()
+	began := now.Add(-101 * day)
 	fill := func(retention string) room.Num {
+		h.clock.system = func() time.Time { return began }
 		num := h.create(NewRoom{})
+		h.clock.system = func() time.Time { return now }
 		for age := 100; age >= 0; age -= 10 {
 			_, err := h.Rooms.Send(num, &room.Draft{Type: "m.room.message", Sender: a, Time: now.Add(-time.Duration(age)*day - time.Hour).UnixMilli(),
 				Content: fmt.Appendf(nil, `{"body":"age %d"}`, age)})
@@ -82,9 +86,7 @@ func TestExpire(t *testing.T) {
 		if rooms != want {
 			t.Fatalf("something is too old in %d rooms, not %d", rooms, want)
 		}
-		for _, num := range h.Rooms.Trimming() {
-			h.trimmed(num)
-		}
+		h.finishTrims()
 		h.verify()
 	}
 	shows := func(num room.Num, oldest int) {
@@ -111,6 +113,83 @@ func TestExpire(t *testing.T) {
 	h.ok(h.retentionTurn(now))
 	shows(plain, 50)
 	h.ok(h.retentionTurn(now.Add(2 * day)))
-	h.trimmed(plain)
+	h.finishTrims()
 	shows(plain, 10)
+}
+
+// finishTrims does what the job would.
+func (h *hub) finishTrims() {
+	h.t.Helper()
+	for _, num := range h.Rooms.Trimming() {
+		for done := false; !done; {
+			var err error
+			done, err = h.Rooms.TrimSome(num, h.Search.Forget)
+			h.ok(err)
+		}
+	}
+}
+
+// A clock that has leapt ahead by years removes nothing, unless it goes on from there.
+func TestClockThatLeaps(t *testing.T) {
+	h := open(t)
+	h.halt()
+	h.keep = 30 * day
+	num := h.create(NewRoom{})
+	h.write(num, a, `{"body":"new"}`)
+	now := h.clock.now()
+	gone := func(at time.Time, want bool) {
+		t.Helper()
+		h.ok(h.retentionTurn(at))
+		h.finishTrims()
+		if page := h.page(num, a); contains(page, "new") == want {
+			t.Fatalf("at %v: %s", at, page)
+		}
+	}
+	gone(now, false)
+	gone(now.Add(day), false)
+	wrong := now.Add(20 * 365 * day)
+	gone(wrong, false)
+	gone(wrong.Add(10*time.Minute), false)
+	gone(wrong.Add(200*day), false) // started anew, and wrong in another way
+	gone(now.Add(2*day), false)     // it is set right
+	gone(now.Add(3*day), false)
+	gone(now.Add(-9000*day), false) // started without the time
+	gone(now.Add(4*day), false)
+	// So long the hub was off.
+	late := now.Add(60 * day)
+	gone(late, false)
+	gone(late.Add(23*time.Hour), false)
+	gone(late.Add(25*time.Hour), true)
+	h.verify()
+}
+
+// What claims to be old, and has come since, has nothing removed, wherever it stands.
+func TestWhatClaimsToBeOld(t *testing.T) {
+	h := open(t)
+	h.halt()
+	h.keep = 30 * day
+	now := h.clock.now()
+	num := h.create(NewRoom{})
+	h.ok(h.retentionTurn(now))
+	h.clock.system = func() time.Time { return now.Add(10 * day) }
+	for i := range 200 {
+		at := now.Add(10 * day)
+		if i%4 != 0 {
+			at = time.UnixMilli(1) // most of them
+		}
+		_, err := h.Rooms.Send(num, &room.Draft{Type: "m.room.message", Sender: a, Time: at.UnixMilli(), Content: []byte(`{"body":"x"}`)})
+		h.ok(err)
+	}
+	h.clock.system = func() time.Time { return now.Add(31 * day) }
+	h.ok(h.retentionTurn(now.Add(31 * day)))
+	h.ok(h.retentionTurn(now.Add(32 * day)))
+	s, _ := h.Rooms.TrimOf(num)
+	n := 0
+	h.ok(h.Rooms.Timeline(num, room.Key{}, room.After(mustHead(h, num).Last), false, func(room.Key, room.EventNum) (bool, error) {
+		n++
+		return true, nil
+	}))
+	if n != 200 || s.Seq != 1 {
+		t.Fatal(n, s) // the room's own beginning is as old as it says
+	}
 }

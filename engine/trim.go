@@ -55,7 +55,7 @@ func (e *Engine) PurgeHistory(num room.Num, q History) (id string, err error) {
 		err = fault.E(fault.Invalid, op, "the time has to be a past one, in milliseconds since 1970")
 	default:
 		t.Time = q.Time
-		t.Before, err = e.Rooms.Older(num, q.Time)
+		t.Before, err = e.Rooms.Older(num, room.Key{}, q.Time)
 	}
 	if err != nil {
 		return "", err
@@ -102,15 +102,12 @@ func (e *Engine) trim(num room.Num, t room.Trim) (seq uint64, err error) {
 		return 0, err
 	}
 	if late := room.After(has); late.Before(t.Before) {
-		old, err := e.Rooms.Older(num, e.clock.now().Add(-undelivered).UnixMilli())
+		old, err := e.Rooms.Older(num, late, e.clock.now().Add(-undelivered).UnixMilli())
 		if err != nil {
 			return 0, err
 		}
-		if late.Before(old) {
-			late = old
-		}
-		if late.Before(t.Before) {
-			t.Before = late
+		if old.Before(t.Before) {
+			t.Before = old
 		}
 	}
 	return e.Rooms.Trim(num, t)

@@ -409,73 +409,83 @@ func (l *trimLook) bodies() {
 	}
 }
 
-// Older finds the place before which a room's events are older than a time, in
-// milliseconds, as far as they came in the order of their times: what claims to be
-// of the future says nothing, and what is newer counts where some of it stands
-// together.
-func (r *Rooms) Older(room Num, ts int64) (Key, error) {
+// olderLook is how many events in a row are asked how old the room is at a place:
+// most of them decide.
+const olderLook = 40
+
+// Older finds the place from which on a room's events are not older than a time, in
+// milliseconds, looking from a place on. Events stand in the order in which they
+// came, and other servers say of theirs what time they like: a few that claim to be
+// old make nothing old that came before them, so a stretch is gone through one by
+// one. What was made here says when what follows it came at the earliest. What
+// claims to be of the future says nothing.
+func (r *Rooms) Older(room Num, from Key, ts int64) (Key, error) {
 	h, err := r.Head(room)
 	if err != nil {
 		return Key{}, err
 	}
-	const together = 20
-	at, err := r.firstSince(h, ts)
-	if err != nil {
-		return Key{}, err
-	}
-	// The search may have met a stray time: some events before it are looked at too.
-	n := 0
-	if err := r.Timeline(room, Key{}, at, true, func(k Key, _ EventNum) (bool, error) {
-		at = k
-		n++
-		return n < 3*together, nil
-	}); err != nil {
-		return Key{}, err
-	}
+	o := older{at: from}
 	future := r.opts.Now().UnixMilli() + 3_600_000
-	newer := 0
-	err = r.Timeline(room, at, After(h.Last), false, func(k Key, num EventNum) (bool, error) {
-		e, err := r.Event(num)
+	err = r.Timeline(room, from, After(h.Last), false, func(k Key, num EventNum) (bool, error) {
+		e, _, err := r.raw(num)
 		switch {
-		case fault.Is(err, fault.NotFound), fault.Is(err, fault.Corrupt):
+		case fault.Is(err, fault.Corrupt) || err == nil && e == nil:
 			return true, nil
 		case err != nil:
 			return false, err
-		case e.Time < ts:
-			at, newer = k.Next(), 0
-		case e.Time < future:
-			newer++
+		case e.Time >= future:
+			return true, nil
 		}
-		return newer < together, nil
+		newer := e.Time >= ts
+		o.take(k, newer)
+		return !o.found() && !(newer && e.Local()), nil
 	})
-	return at, err
+	for err == nil && !o.found() && len(o.ahead) > 0 {
+		o.step() // nothing more comes
+	}
+	return o.at, err
 }
 
-// firstSince halves the timeline until it knows where the events of a time begin.
-func (r *Rooms) firstSince(h *Head, ts int64) (Key, error) {
-	low, high := Key{}, After(h.Last)
-	for low.Pos < high.Pos {
-		mid := Key{Pos: low.Pos + (high.Pos-low.Pos)/2}
-		var at Key
-		var e *Event
-		if err := r.Timeline(h.Room, mid, high, false, func(k Key, num EventNum) (bool, error) {
-			var err error
-			if e, err = r.Event(num); fault.Is(err, fault.NotFound) || fault.Is(err, fault.Corrupt) {
-				e = nil
-				return true, nil
-			}
-			at = k
-			return false, err
-		}); err != nil {
-			return low, err
-		}
-		if e == nil || e.Time >= ts {
-			high = mid
-		} else {
-			low = at.Next()
-		}
+// older goes through a room with a few events in sight.
+type older struct {
+	at    Key    // what is before it is old
+	ahead []aged // the events from there on, as far as they are in sight
+	newer int    // of ahead
+}
+
+type aged struct {
+	at    Key
+	newer bool
+}
+
+// take brings one more event into sight.
+func (o *older) take(k Key, newer bool) {
+	if len(o.ahead) == olderLook {
+		o.step()
 	}
-	return low, nil
+	if o.ahead = append(o.ahead, aged{k, newer}); newer {
+		o.newer++
+	}
+}
+
+// found says that the first in sight is not old, and most of those behind it are not.
+func (o *older) found() bool {
+	return len(o.ahead) == olderLook && o.here()
+}
+
+func (o *older) here() bool { return o.ahead[0].newer && 2*o.newer >= len(o.ahead) }
+
+// step goes past the first event in sight; at the end of the room this stops where
+// what is left is not old.
+func (o *older) step() {
+	if o.here() {
+		o.ahead = nil
+		return
+	}
+	if o.at = o.ahead[0].at.Next(); o.ahead[0].newer {
+		o.newer--
+	}
+	o.ahead = o.ahead[1:]
 }
 
 // PlaceOf is the place of an event of a room; NotFound where it has none.

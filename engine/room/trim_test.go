@@ -13,6 +13,7 @@ import (
 	"hearth/engine/mxid"
 	"hearth/engine/snapshot"
 	"hearth/engine/store"
+	"hearth/engine/stream"
 )
 
 // states are the states before and after each event of a room's timeline from a
@@ -352,7 +353,7 @@ func TestOlder(t *testing.T) {
 		h.ok(err)
 	}
 	for _, ts := range []int64{begin - 1000, begin + 5, begin + 1000, begin + 2995, begin + 5000} {
-		at, err := h.Older(room, ts)
+		at, err := h.Older(room, Key{}, ts)
 		h.ok(err)
 		wrong := 0
 		for _, e := range h.events(room) {
@@ -363,5 +364,58 @@ func TestOlder(t *testing.T) {
 		if wrong > 4 {
 			t.Errorf("at %d %d events are on the wrong side", ts-begin, wrong)
 		}
+	}
+}
+
+// Some that claim to be old have nothing removed that came before them, be they where
+// the room is halved or in a row.
+func TestOlderAmongLiars(t *testing.T) {
+	h := openHub(t, vfs.NewMem())
+	defer h.close()
+	begin := h.opts.Now().UnixMilli() + 1
+	rnd := rand.New(rand.NewPCG(1, 2))
+	for _, c := range []struct {
+		old, recent int
+		lies        func(i int) bool
+	}{
+		{0, 1000, func(i int) bool { return i == 500 }},
+		{100, 1000, func(i int) bool { return i >= 450 && i < 650 }},
+		{100, 1000, func(int) bool { return rnd.IntN(5) < 2 }},
+		{0, 30, func(i int) bool { return i > 20 }},
+	} {
+		var o older
+		for i := range c.old + c.recent {
+			if o.found() {
+				break
+			}
+			o.take(Key{Pos: stream.Pos(i + 1)}, i >= c.old && !c.lies(i))
+		}
+		for !o.found() && len(o.ahead) > 0 {
+			o.step()
+		}
+		if at := int(o.at.Pos); at < c.old || at > c.old+5 {
+			t.Errorf("%d of %d go, %d are old", at, c.old+c.recent, c.old)
+		}
+	}
+	// What was made here says so alone.
+	room := h.create("12", "@a:hub", "public")
+	for i := range int64(100) {
+		d := text("@a:hub", "x")
+		if d.Time = 1; i == 7 {
+			d.Time = begin + 100
+		}
+		_, err := h.Send(room, &d)
+		h.ok(err)
+	}
+	at, err := h.Older(room, Key{}, begin+50)
+	h.ok(err)
+	after := 0
+	for _, e := range h.events(room) {
+		if !e.At.Before(at) {
+			after++
+		}
+	}
+	if after != 93 {
+		t.Error(after, "events are left")
 	}
 }
