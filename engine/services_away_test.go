@@ -21,6 +21,7 @@ import (
 	"hearth/engine/event"
 	"hearth/engine/mxid"
 	"hearth/engine/room"
+	"hearth/engine/store"
 	"hearth/engine/stream"
 )
 
@@ -339,6 +340,15 @@ func TestServiceIsToldOfDevices(t *testing.T) {
 		}
 	}
 	left := func(one *told, n int) bool { return one.Count["@_b_other:hub"]["DEV"]["curve25519"] == n }
+	// What goes to a device of another server is no business of the bridge's.
+	far, err := e.names.Number(store.Servers, "far.test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	parcel := e2ee.Pack(nil, far, "@zoe:far.test", "DEV", []byte(`{"n":1}`))
+	if err := e.E2EE.Send(&e2ee.Sent{Sender: amy.UserID, Type: "m.test", Device: amy.DeviceNum, Txn: "far"}, nil, parcel...); err != nil {
+		t.Fatal(err)
+	}
 	l.goes(true)
 	claim()
 	const n = 250

@@ -202,7 +202,7 @@ func (a *AppServices) take(t *transaction, e *stream.Entry) error {
 		}
 		return err
 	case stream.ToDevice:
-		if !t.s.Encrypted {
+		if !t.s.Encrypted || e.User == 0 { // without a user it is for another server's
 			return nil
 		}
 		id, err := a.Rooms.UserID(e.User)

@@ -15,7 +15,7 @@ const (
 	AccountData Kind = 2 // User's account data changed; Room where it is of a room
 	Receipt     Kind = 3 // User's receipt in Room moved
 	Devices     Kind = 4 // User's devices or their keys changed
-	ToDevice    Kind = 5 // a message waits for a device of User
+	ToDevice    Kind = 5 // a message waits for a device of User; where User is 0, for the server Event
 	Account     Kind = 6 // User's account changed: made, deactivated, profile
 	Local       Kind = 7 // something of User's own in Room changed that is no event: forgotten
 	Standing    Kind = 8 // User's standing in Room, in which the hub is not, is that of Event, which has no place in the graph
