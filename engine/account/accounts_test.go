@@ -22,6 +22,8 @@ type hub struct {
 	st  *store.Store
 	log *stream.Log
 	at  time.Time
+
+	next int // networks that clients were registered from
 }
 
 func open(t *testing.T, fs store.FS) *hub {

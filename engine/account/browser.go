@@ -59,5 +59,9 @@ func (a *Accounts) SignOut(cookie string) {
 	a.tickets.find(cookie, browserTicket, a.millis(), true)
 }
 
-// SignOutAll ends a user's cookies in all browsers.
-func (a *Accounts) SignOutAll(user uint32) { a.tickets.drop(user, browserTicket) }
+// SignOutAll ends a user's cookies in all browsers, and the login tokens that they
+// were given there.
+func (a *Accounts) SignOutAll(user uint32) {
+	a.tickets.drop(user, browserTicket)
+	a.tickets.drop(user, loginTicket)
+}

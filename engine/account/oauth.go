@@ -31,16 +31,19 @@ const (
 	// newClients bounds the registrations a day that are not known yet: whoever makes
 	// one need not have an account, and each is a write to the disk.
 	newClients = 2 * maxClients
+	// newClientsEach is for one network, which is not to use up what all have.
+	newClientsEach = newClients / 10
 )
 
 // clients guards the registrations: mu is held while they are swept, and shared
 // while a session of one begins, so that none goes that has a session.
 type clients struct {
 	mu    sync.RWMutex
-	n     int   // how many there are; -1: not counted yet
-	swept int64 // milliseconds
-	day   int64 // milliseconds at which made began to count
-	made  int   // new ones since
+	n     int              // how many there are; -1: not counted yet
+	swept int64            // milliseconds
+	day   int64            // milliseconds at which made began to count
+	made  int              // new ones since
+	from  map[[16]byte]int // of these, by network
 }
 
 func clientKey(id string) []byte { return append(store.OAuthClient.Prefix(), id...) }
@@ -70,9 +73,9 @@ func (a *Accounts) putClient(id string, m *oauth.Metadata) error {
 }
 
 // AddClient registers a client and gives its client_id. The same metadata are
-// the same client. Errors: Busy where there is room for no other.
-// Spec: client-server, client registration.
-func (a *Accounts) AddClient(m *oauth.Metadata) (id string, err error) {
+// the same client. from is the network that asks. Errors: Busy where there is room
+// for no other. Spec: client-server, client registration.
+func (a *Accounts) AddClient(m *oauth.Metadata, from [16]byte) (id string, err error) {
 	id = m.ID()
 	a.clients.mu.Lock()
 	defer a.clients.mu.Unlock()
@@ -92,10 +95,10 @@ func (a *Accounts) AddClient(m *oauth.Metadata) (id string, err error) {
 			return "", err
 		}
 	}
-	if now-a.clients.day >= (24 * time.Hour).Milliseconds() {
-		a.clients.day, a.clients.made = now, 0
+	if a.clients.from == nil || now-a.clients.day >= (24*time.Hour).Milliseconds() {
+		a.clients.day, a.clients.made, a.clients.from = now, 0, map[[16]byte]int{}
 	}
-	if a.clients.n >= maxClients || a.clients.made >= newClients {
+	if a.clients.n >= maxClients || a.clients.made >= newClients || a.clients.from[from] >= newClientsEach {
 		return "", fault.E(fault.Busy, "account.AddClient", "the hub has no room for another client")
 	}
 	if err := a.putClient(id, m); err != nil {
@@ -103,6 +106,7 @@ func (a *Accounts) AddClient(m *oauth.Metadata) (id string, err error) {
 	}
 	a.clients.n++
 	a.clients.made++
+	a.clients.from[from]++
 	return id, nil
 }
 

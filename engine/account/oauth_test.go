@@ -17,7 +17,8 @@ func (h *hub) client(t *testing.T, host string) string {
 	t.Helper()
 	m, err := oauth.Parse(fmt.Appendf(nil, `{"client_uri":"https://%s/","redirect_uris":["https://%s/"]}`, host, host))
 	must(t, err)
-	id, err := h.AddClient(m)
+	h.next++
+	id, err := h.AddClient(m, [16]byte{byte(h.next), byte(h.next >> 8)})
 	must(t, err)
 	return id
 }
@@ -152,11 +153,21 @@ func TestClientsAreSwept(t *testing.T) {
 	h.clients.made = newClients // more are not written in a day, and those that are known are
 	m, err := oauth.Parse([]byte(`{"client_uri":"https://many.org","redirect_uris":["https://many.org/"]}`))
 	must(t, err)
-	_, err = h.AddClient(m)
+	_, err = h.AddClient(m, [16]byte{})
 	wants(t, err, fault.Busy)
 	h.client(t, "another.org")
 	h.at = h.at.Add(24 * time.Hour)
 	h.client(t, "many.org")
+	for i := range newClientsEach + 1 { // and one network does not use up what all have
+		m, err := oauth.Parse(fmt.Appendf(nil, `{"client_uri":"https://m%d.org","redirect_uris":["https://m%d.org/"]}`, i, i))
+		must(t, err)
+		if _, err = h.AddClient(m, [16]byte{1, 2, 3}); i == newClientsEach {
+			wants(t, err, fault.Busy)
+		} else {
+			must(t, err)
+		}
+	}
+	h.client(t, "fair.org")
 	if m, err := h.Client(strings.Repeat("x", 70)); m != nil || err != nil {
 		t.Fatal(m, err)
 	}
@@ -174,7 +185,7 @@ func TestClientsInUseStay(t *testing.T) {
 	h.at = h.at.Add(365 * 24 * time.Hour)
 	m, err := oauth.Parse([]byte(`{"client_uri":"https://x.org","redirect_uris":["https://x.org/"]}`))
 	must(t, err)
-	_, err = h.AddClient(m)
+	_, err = h.AddClient(m, [16]byte{})
 	wants(t, err, fault.Busy)
 	if n, err := h.count(); n != maxClients || err != nil {
 		t.Fatal(n, err)
@@ -218,8 +229,12 @@ func TestBrowser(t *testing.T) {
 	_, err = h.SignIn(bob)
 	wants(t, err, fault.Locked)
 	must(t, h.SetLocked(bob, false))
+	token, err := h.LoginToken(bob)
+	must(t, err)
 	must(t, h.SetPassword(bob, "another password", false, ""))
 	out(c, "new password")
+	_, err = h.UseLoginToken(token)
+	wants(t, err, fault.Forbidden)
 	c = in()
 	must(t, h.End(bob, false))
 	out(c, "deactivated")

@@ -223,7 +223,7 @@ func (a *API) registerClient(r *wire.Req) error {
 	if err != nil {
 		return err
 	}
-	id, err := a.accounts.AddClient(m)
+	id, err := a.accounts.AddClient(m, wire.Network(r.Remote()))
 	if err != nil {
 		return err
 	}
