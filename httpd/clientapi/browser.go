@@ -70,7 +70,7 @@ func (a *API) visited(p view) wire.Handler {
 		}
 		from := string(r.Ctx.Request.Header.Peek("Sec-Fetch-Site"))
 		if !a.marked(v, f.get("mark"), self(r, "")) || from != "" && from != "same-origin" {
-			return show(r, page{status: 403, title: "This page has expired", body: paragraph("It was open for too long, or the hub was started anew.") +
+			return show(r, page{status: 403, title: "This page has expired", body: paragraph("It was open for too long, or you have signed in or out elsewhere, or the hub was started anew. Where this comes up again and again, let your browser keep cookies of this site.") +
 				`<p><a href="` + html.EscapeString(self(r, "")) + `">Open it again</a></p>`})
 		}
 		return p(r, v, f)
@@ -149,6 +149,7 @@ func mode(r *wire.Req) string {
 func goBack(r *wire.Req, link string) error {
 	r.Ctx.Response.Header.Set("Location", link)
 	r.Ctx.Response.Header.Set("Cache-Control", "no-store")
+	sameOrigin(r)
 	return r.Reply(fasthttp.StatusSeeOther, append(r.Out(), '{', '}'))
 }
 
@@ -160,6 +161,9 @@ func (a *API) known(r *wire.Req, v *visitor, f *values, fresh bool) (in bool, er
 		case "sign-in":
 			return false, a.signInForm(r, v, f)
 		case "sign-up":
+			if err := r.Spend(wire.Register); err != nil { // as POST /register
+				return false, err
+			}
 			return false, a.signUpForm(r, v, f)
 		case "mailed":
 			return false, a.signUpMailed(r, v, f)
@@ -208,7 +212,13 @@ func (a *API) encrypted(r *wire.Req) bool {
 	base := a.base(r)
 	_, host, _ := strings.Cut(base, "://")
 	return r.Ctx.IsTLS() || strings.HasPrefix(base, "https:") && strings.EqualFold(hostOf("https://"+string(r.Ctx.Host())), hostOf("https://"+host)) ||
-		strings.EqualFold(string(r.Ctx.Request.Header.Peek("X-Forwarded-Proto")), "https")
+		forwardedTLS(r)
+}
+
+// forwardedTLS says whether a proxy in front speaks TLS. Who says so without one
+// deceives nobody but themselves: what follows is in the answer to them alone.
+func forwardedTLS(r *wire.Req) bool {
+	return strings.EqualFold(string(r.Ctx.Request.Header.Peek("X-Forwarded-Proto")), "https")
 }
 
 // openWire warns who would send a password over a network as it is.

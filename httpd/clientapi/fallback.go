@@ -4,6 +4,7 @@ import (
 	"errors"
 	"html"
 	"slices"
+	"strings"
 
 	"hearth/engine/account"
 	"hearth/engine/cjson"
@@ -91,7 +92,10 @@ func (a *API) askStage(r *wire.Req, x *exchange, status int, wrong string) error
 			list += `<li><a target="_blank" rel="noreferrer noopener" href="` + html.EscapeString(t.URL) + `">` + html.EscapeString(t.Name) + `</a></li>`
 		}
 		p.body = paragraph("Please read and accept:") + `<ul>` + list + `</ul>` +
-			form(`<label><input required type="checkbox" name="accept" value="yes"> I accept</label>`, "Go on", session)
+			form(tick("I accept", "accept", true), "Go on", session)
+	case stageOAuth, stageOAuthOld:
+		p.body = paragraph("You allow this on your account page. Then come back to this page.") + `<a class="go" target="_blank" rel="noopener" href="` + accountPath + `?action=` + toReset + `">Your account page</a>` +
+			strings.Replace(form("", "I have allowed it", session), "<button>", `<button class="other">`, 1)
 	case stagePhone:
 		p.body = paragraph("Please enter your phone number, with the code of your country. You will get a text message with a code.") +
 			form(lineField("Phone number, as +44 7700 900001", "phone", "tel", "tel"), "Send the message", session)

@@ -200,6 +200,7 @@ func (a *API) logoutAll(r *wire.Req) error {
 	if err := a.engine.LogoutAll(r.Session.User); err != nil {
 		return err
 	}
+	a.renewals.used(r.Session.User)
 	return r.Empty()
 }
 

@@ -53,12 +53,12 @@ func (a *API) oauthRoutes() []wire.Route {
 		{Method: "POST", Pattern: tokenPath, Handle: answered(a.token), Body: maxQuestion},
 		{Method: "POST", Pattern: revokePath, Handle: answered(a.revoke), Body: maxQuestion},
 		{Method: "POST", Pattern: startPath, Handle: answered(a.beginDevice), Class: wire.Register, Body: maxQuestion},
-		{Method: "GET", Pattern: providerPath, Handle: a.toProvider, Class: wire.Login},
+		{Method: "GET", Pattern: providerPath, Handle: paged(wire.Login, a.toProvider)},
 	}
 	for path, p := range map[string]view{authorizePath: a.authorize, signOnPath: a.signOnPage, linkPath: a.link, accountPath: a.accountPage} {
 		routes = append(routes,
-			wire.Route{Method: "GET", Pattern: path, Handle: a.visited(p), Class: wire.Read},
-			wire.Route{Method: "POST", Pattern: path, Handle: a.visited(p), Class: wire.Login, Body: maxForm})
+			wire.Route{Method: "GET", Pattern: path, Handle: paged(wire.Read, a.visited(p))},
+			wire.Route{Method: "POST", Pattern: path, Handle: paged(wire.Login, a.visited(p)), Body: maxForm})
 	}
 	return routes
 }
@@ -153,6 +153,18 @@ func asOAuth(err error) *oauth.Error {
 		return oauth.E(oauth.InvalidRequest, "the request is too large")
 	}
 	return oauth.E(oauth.InvalidGrant, "%s", oauth.Show(f.Text))
+}
+
+// passing says whether an error is the hub's own, so that the client is to ask once more.
+func passing(err error) bool {
+	if err == nil {
+		return false
+	}
+	var e *oauth.Error
+	if !errors.As(err, &e) {
+		e = asOAuth(err)
+	}
+	return e == nil || e.Code == oauth.Unavailable
 }
 
 // askedFor are the parameters of a request, of which none may come twice.
@@ -290,6 +302,9 @@ func (a *API) byCode(r *wire.Req, q *askedFor, client string) (t account.Tokens,
 	}
 	t, s, err := a.letIn(r, client, &g.agreed)
 	if err != nil {
+		if passing(err) {
+			a.grants.giveBack(g)
+		}
 		return t, scope, err
 	}
 	if a.grants.gave(g, s.DeviceNum) { // it came a second time meanwhile

@@ -102,6 +102,13 @@ func (g *grants) takeCode(code string, fits func(*codeGrant) bool, now time.Time
 	return c, false
 }
 
+// giveBack makes a code good again that the hub could not do its part for.
+func (g *grants) giveBack(c *codeGrant) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	c.used = c.again // it is burnt all the same where it came twice meanwhile
+}
+
 // burn forgets a code that was used twice and gives the device that it gave; 0
 // where that is only being made: see gave.
 func (g *grants) burn(code string) (user uint32, device uint64) {
@@ -284,6 +291,10 @@ func (a *API) byDeviceCode(r *wire.Req, q *askedFor, client string) (t account.T
 	if no != nil {
 		return t, scope, no
 	}
-	t, _, err = a.letIn(r, client, &g.agreed)
+	if t, _, err = a.letIn(r, client, &g.agreed); passing(err) {
+		a.grants.mu.Lock()
+		defer a.grants.mu.Unlock()
+		a.grants.devices[sumOf(secret)] = g
+	}
 	return t, g.scope, err
 }

@@ -60,7 +60,7 @@ func (s *surfer) ask(status int, path string, form url.Values) (location string)
 	}
 	s.policy = string(ctx.Response.Header.Peek("Content-Security-Policy"))
 	if strings.HasPrefix(s.body, "<!DOCTYPE") {
-		for _, h := range [][2]string{{"X-Frame-Options", "DENY"}, {"Cache-Control", "no-store"}, {"Referrer-Policy", "no-referrer"}, {"X-Content-Type-Options", "nosniff"}} {
+		for _, h := range [][2]string{{"X-Frame-Options", "DENY"}, {"Cache-Control", "no-store"}, {"Referrer-Policy", "no-referrer"}, {"X-Content-Type-Options", "nosniff"}, {"Access-Control-Allow-Origin", ""}} {
 			if got := string(ctx.Response.Header.Peek(h[0])); got != h[1] {
 				s.h.t.Fatalf("%s: %s %q", path, h[0], got)
 			}

@@ -24,12 +24,14 @@ const pageStyle = `:root{color-scheme:light dark;--ink:#1c2024;--ground:#fff;--l
 	`body{font:1.06rem/1.5 system-ui,sans-serif;max-width:26rem;margin:0 auto;padding:1.5rem 1.25rem;color:var(--ink);background:var(--ground);overflow-wrap:break-word}` +
 	`@media(min-height:36rem) and (min-width:32rem){body{padding-top:12vh}}h1{font-size:1.5rem;line-height:1.25;margin:0 0 1rem}h2{font-size:1.1rem;margin:1.8rem 0 0}p{margin:.6rem 0}ul{padding-left:1.2rem}code{font:.95em ui-monospace,monospace;user-select:all}` +
 	`small{display:block;font-weight:400;font-size:.88rem;opacity:.75}.hint{font-size:.88rem;opacity:.75}` +
-	`label{display:block;margin:1.1rem 0;font-weight:600}input{font:inherit;font-weight:400;accent-color:var(--deed)}input[type=checkbox]{width:1.2rem;height:1.2rem;margin:0 .5rem 0 0;vertical-align:-.2rem}` +
+	`label{display:block;margin:1.1rem 0;font-weight:600}input{font:inherit;font-weight:400;accent-color:var(--deed)}input[type=checkbox]{width:1.2rem;height:1.2rem}` +
 	`input:not([type=checkbox]){display:block;width:100%;box-sizing:border-box;margin-top:.3rem;padding:.7rem .8rem;border:1px solid var(--line);border-radius:.5rem;background:transparent;color:inherit}` +
 	`button{width:100%;padding:.8rem;border:1px solid var(--deed);border-radius:.5rem;font:inherit;font-weight:600;color:var(--ground);background:var(--deed)}` +
 	`button.other{margin-top:.6rem;color:inherit;background:transparent;border-color:var(--line)}button.grave{background:var(--bad);border-color:var(--bad)}` +
+	`a.go{display:block;margin:1rem 0 0;padding:.8rem;border-radius:.5rem;font-weight:600;text-align:center;text-decoration:none;color:var(--ground);background:var(--deed)}` +
+	`label.tick{display:flex;align-items:flex-start;gap:.6rem}label.tick input{flex:none;margin:.15rem 0 0}` +
 	`ul.rows{list-style:none;padding:0;margin:1rem 0}ul.rows>li{padding:.7rem 0;border-top:1px solid var(--line)}` +
-	`input:focus-visible,button:focus-visible{outline:3px solid var(--deed);outline-offset:2px}.bad{color:var(--bad)}.bad::first-letter{text-transform:uppercase}`
+	`input:focus-visible,button:focus-visible,a.go:focus-visible{outline:3px solid var(--deed);outline-offset:2px}.bad{color:var(--bad)}.bad::first-letter{text-transform:uppercase}`
 
 // page is one of them.
 type page struct {
@@ -53,6 +55,7 @@ func show(r *wire.Req, p page) error {
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Referrer-Policy", "no-referrer")
 	h.Set("Cache-Control", "no-store")
+	sameOrigin(r)
 
 	out := append(r.Out(), `<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">`...)
 	if p.goTo != "" {
@@ -69,6 +72,14 @@ func show(r *wire.Req, p page) error {
 	h.SetContentType("text/html; charset=utf-8")
 	r.Ctx.Response.SwapBody(append(out, `</body></html>`...))
 	return nil
+}
+
+// sameOrigin takes back what lets the pages of others read an answer: the API is
+// for all of them, the hub's own pages are for none.
+func sameOrigin(r *wire.Req) {
+	for _, name := range [...]string{"Access-Control-Allow-Origin", "Access-Control-Allow-Methods", "Access-Control-Allow-Headers"} {
+		r.Ctx.Response.Header.Del(name)
+	}
 }
 
 // paragraph is text in a page.
@@ -98,6 +109,24 @@ func lineField(label, name, kind, complete string) string {
 	return `<label>` + html.EscapeString(label) + `<input required name="` + name + `" type="` + kind + `" autocomplete="` + complete + `"></label>`
 }
 
+// tick is a box to tick.
+func tick(label, name string, required bool) string {
+	need := ""
+	if required {
+		need = "required "
+	}
+	return `<label class="tick"><input ` + need + `type="checkbox" name="` + name + `" value="yes"><span>` + html.EscapeString(label) + `</span></label>`
+}
+
+// short cuts a name that stands in a title: the page has it whole.
+func short(name string) string {
+	const most = 40
+	if runes := []rune(name); len(runes) > most {
+		return string(runes[:most-1]) + "…"
+	}
+	return name
+}
+
 // maxForm bounds a form that was sent.
 const maxForm = 16 << 10
 
@@ -119,15 +148,33 @@ func (v *values) get(name string) string { return string(v.args.Peek(name)) }
 // Spec: client-server, adding account administrative contact information: the
 // link in a mail. Confirming takes a press of a button, since programs that
 // look for harm follow the links in mails too.
+//
+// It says what the confirmation is good for: whoever asked for the mail has it
+// then, and that need not be who reads it.
 func (a *API) confirmPage(r *wire.Req) error {
 	hidden := [][2]string{}
 	for _, name := range [...]string{"sid", "client_secret", "token"} {
 		hidden = append(hidden, [2]string{name, r.QueryOr(name, "")})
 	}
-	return show(r, page{
-		status: 200, title: "Confirm your e-mail address",
-		body: paragraph("This is the last step to confirm your e-mail address on "+string(a.engine.Server)+".") + form("", "Confirm", hidden...),
-	})
+	v, ok := a.proofs.get(hidden[0][1], hidden[1][1])
+	server := string(a.engine.Server)
+	p := page{status: 200, title: "Confirm your e-mail address"}
+	switch {
+	case !ok:
+		return badLink(r)
+	case v.purpose == forPassword:
+		p.title = "Set a new password?"
+		p.body = paragraph("Somebody wants to set a new password for the account on "+server+" that has this e-mail address.") +
+			`<p class="bad">` + `Go on only if you have just asked for this in your Matrix client. Whoever asked gets into the account.</p>` + form("", "Yes, it was me", hidden...)
+	default:
+		p.body = paragraph("This is the last step to confirm your e-mail address on "+server+". If you did not ask for this, close the page.") + form("", "Confirm", hidden...)
+	}
+	return show(r, p)
+}
+
+// badLink is the page of a link in a mail that is no longer good.
+func badLink(r *wire.Req) error {
+	return show(r, page{status: 400, title: "This link is not valid", body: paragraph("It is older than a day, or was used, or the server was restarted since. Ask for another mail.")})
 }
 
 // confirm takes the form of the page, or the same as JSON, as clients send it.
@@ -155,7 +202,7 @@ func (a *API) confirm(r *wire.Req) error {
 	}
 	v, err := a.proofs.confirm(f.get("sid"), f.get("client_secret"), f.get("token"))
 	if err != nil {
-		return show(r, page{status: 400, title: "This link is not valid", body: paragraph("It is older than a day, or was used, or the server was restarted since. Ask for another mail.")})
+		return badLink(r)
 	}
 	done := page{status: 200, title: "Your e-mail address is confirmed", body: paragraph("You can close this page and go on in your Matrix client.")}
 	if v.next != "" {

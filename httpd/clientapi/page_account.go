@@ -104,7 +104,7 @@ func (a *API) profilePage(r *wire.Req, v *visitor) error {
 	if v.User.HasPassword {
 		body += `<h2>Password</h2>` + a.formFor(r, v, "password", lineField("Current password", "password", "password", "current-password")+
 			lineField("New password", "new", "password", "new-password")+lineField("New password again", "again", "password", "new-password")+
-			`<label><input type="checkbox" name="logout" value="yes"> Log out all my devices</label>`, "Change the password") + a.openWire(r)
+			tick("Log out all my devices", "logout", false), "Change the password") + a.openWire(r)
 	}
 	return show(r, page{status: 200, title: "Your profile", body: body + back()})
 }
@@ -163,21 +163,21 @@ func (a *API) devicePage(r *wire.Req, v *visitor, id string, end bool) error {
 	}
 	devices := `<p>` + to(toDevices, "", "Your devices") + `</p>`
 	if end {
-		return show(r, page{status: 200, title: "Log out " + called(&d) + "?", body: body + paragraph("It loses its keys: messages that only it can read are lost.") +
+		return show(r, page{status: 200, title: "Log out " + short(called(&d)) + "?", body: body + paragraph("It loses its keys: messages that only it can read are lost.") +
 			strings.Replace(a.formFor(r, v, "delete", "", "Log it out"), "<button>", `<button class="grave">`, 1) + devices})
 	}
-	return show(r, page{status: 200, title: called(&d), body: body +
+	return show(r, page{status: 200, title: short(called(&d)), body: body +
 		a.formFor(r, v, "rename", `<label>Name<input name="name" type="text" autocomplete="off" maxlength="256" value="`+html.EscapeString(d.Name)+`"></label>`, "Save") +
 		`<p>` + to(toDelete, d.ID, "Log this device out") + `</p>` + devices})
 }
 
 // endPage asks whether the account is to end.
 func (a *API) endPage(r *wire.Req, v *visitor) error {
-	fields := `<label><input type="checkbox" name="erase" value="yes"> Hide my messages from people who join later</label>`
+	fields := tick("Hide my messages from people who join later", "erase", false)
 	if v.User.HasPassword {
 		fields += lineField("Password", "password", "password", "current-password")
 	} else {
-		fields += `<label><input required type="checkbox" name="sure" value="yes"> I will not want it back</label>`
+		fields += tick("I will not want it back", "sure", true)
 	}
 	return show(r, page{status: 200, title: "End your account?", body: `<p>The account <b>` + html.EscapeString(string(v.User.ID)) + `</b> ends for good. It leaves all rooms, and nobody can ever have its name again.</p>` +
 		strings.Replace(a.formFor(r, v, "deactivate", fields, "End the account"), "<button>", `<button class="grave">`, 1) + back()})
@@ -280,6 +280,7 @@ func (a *API) managePassword(r *wire.Req, v *visitor, f *values) error {
 	if err := a.engine.SetPassword(num, f.get("new"), f.get("logout") == "yes", ""); err != nil {
 		return err
 	}
+	a.renewals.used(num)
 	if err := a.signsIn(r, v, num); err != nil {
 		return err
 	}

@@ -130,8 +130,8 @@ func (a *API) askConsent(r *wire.Req, v *visitor, z *authorization, name string)
 	case where != z.client.Host():
 		body += `<p>It gets access through <b>` + html.EscapeString(where) + `</b>.</p>`
 	}
-	body += a.formFor(r, v, "allow", "", "Go on") + a.otherForm(r, v, "deny", "", "Cancel") + a.notYou(r, v)
-	return show(r, page{status: 200, title: "Let " + name + " in?", body: body, leads: source})
+	body += a.formFor(r, v, "allow", "", "Let it in") + a.otherForm(r, v, "deny", "", "Cancel") + a.notYou(r, v)
+	return show(r, page{status: 200, title: "Let " + short(name) + " in?", body: body, leads: source})
 }
 
 // consentText is what a client is and gets.
@@ -193,8 +193,8 @@ func (a *API) link(r *wire.Req, v *visitor, f *values) error {
 	}
 	if f == nil {
 		name := m.Name(string(r.Ctx.Request.Header.Peek("Accept-Language")))
-		return show(r, page{status: 200, title: "Let " + name + " in?", body: `<p>The device shows the code <b>` + code + `</b>.</p>` +
-			a.consentText(r, v, m, d.scope, name) +
+		return show(r, page{status: 200, title: "Let " + short(name) + " in?", body: `<p>The device shows the code <b>` + code + `</b>.</p>` +
+			a.consentText(r, v, m, d.scope, name) + paragraph("It was asked for from the address "+d.from.String()+".") +
 			`<p class="bad">Go on only if you hold this device and it shows this very code. Whoever sent you the code would get your account.</p>` +
 			a.formFor(r, v, "allow", "", "Let it in") + a.otherForm(r, v, "deny", "", "Refuse") + a.notYou(r, v)})
 	}

@@ -66,7 +66,7 @@ func (a *API) askSignUp(r *wire.Req, v *visitor, status int, f *values, wrong st
 		fields += field("E-mail address", "You will get a mail with a link.", "email", "email", "email", f.get("email"), true)
 	}
 	if a.terms != "" {
-		fields += `<ul>` + a.termsList() + `</ul><label><input required type="checkbox" name="accept" value="yes"> I have read this and accept it</label>`
+		fields += `<ul>` + a.termsList() + `</ul>` + tick("I have read this and accept it", "accept", true)
 	}
 	return show(r, page{status: status, title: "A new account", body: v.lead + paragraph("Your account will be on "+string(a.engine.Server)+".") + warning(wrong) +
 		a.formFor(r, v, "sign-up", fields, "Make the account") + a.instead(r, v) + a.openWire(r)})

@@ -129,6 +129,7 @@ func (a *API) password(r *wire.Req) error {
 		return err
 	}
 	a.uia.end(x)
+	a.renewals.used(num)
 	a.proofs.used(got.sid)
 	return r.Empty()
 }

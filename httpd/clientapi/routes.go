@@ -78,12 +78,12 @@ func (a *API) addressRoutes() []wire.Route {
 		{Method: "POST", Pattern: own + "/bind", Handle: a.bindAddress, Flags: late},
 		{Method: "POST", Pattern: own + "/delete", Handle: a.deleteAddress, Flags: user | wire.Active},
 		{Method: "POST", Pattern: own + "/unbind", Handle: a.unbindAddress, Flags: late | wire.Active},
-		{Method: "GET", Pattern: fallback, Handle: a.stagePage, Flags: open},
-		{Method: "POST", Pattern: fallback, Handle: a.stageForm, Flags: open, Class: wire.Login},
-		{Method: "GET", Pattern: confirmPath, Handle: a.confirmPage},
-		{Method: "POST", Pattern: confirmPath, Handle: a.confirm, Class: wire.Login},
-		{Method: "GET", Pattern: "/_matrix/static/client/login/", Handle: a.loginPage},
-		{Method: "GET", Pattern: "/_matrix/static/client/login", Handle: a.loginPage},
+		{Method: "GET", Pattern: fallback, Handle: paged(wire.Free, a.stagePage), Flags: open},
+		{Method: "POST", Pattern: fallback, Handle: paged(wire.Login, a.stageForm), Flags: open},
+		{Method: "GET", Pattern: confirmPath, Handle: paged(wire.Free, a.confirmPage)},
+		{Method: "POST", Pattern: confirmPath, Handle: paged(wire.Login, a.confirm)},
+		{Method: "GET", Pattern: "/_matrix/static/client/login/", Handle: paged(wire.Free, a.loginPage)},
+		{Method: "GET", Pattern: "/_matrix/static/client/login", Handle: paged(wire.Free, a.loginPage)},
 	}
 	for base, p := range map[string]purpose{own: forAccount, v3 + "/register": forRegister, v3 + "/account/password": forPassword} {
 		routes = append(routes,
@@ -97,11 +97,11 @@ func (a *API) addressRoutes() []wire.Route {
 func (a *API) ssoRoutes() []wire.Route {
 	const r0 = "/_matrix/client/r0"
 	return []wire.Route{
-		{Method: "GET", Pattern: v3 + "/login/sso/redirect", Handle: a.ssoRedirect, Flags: open, Class: wire.Login},
-		{Method: "GET", Pattern: v3 + "/login/sso/redirect/{idpId}", Handle: a.ssoRedirectTo, Class: wire.Login},
-		{Method: "GET", Pattern: r0 + "/login/cas/redirect", Handle: a.casRedirect, Class: wire.Login},
-		{Method: "GET", Pattern: r0 + "/login/cas/ticket", Handle: a.casTicket, Class: wire.Login},
-		{Method: "GET", Pattern: callbackPath, Handle: a.ssoCallback, Class: wire.Login},
+		{Method: "GET", Pattern: v3 + "/login/sso/redirect", Handle: paged(wire.Login, a.ssoRedirect), Flags: open},
+		{Method: "GET", Pattern: v3 + "/login/sso/redirect/{idpId}", Handle: paged(wire.Login, a.ssoRedirectTo)},
+		{Method: "GET", Pattern: r0 + "/login/cas/redirect", Handle: paged(wire.Login, a.casRedirect)},
+		{Method: "GET", Pattern: r0 + "/login/cas/ticket", Handle: paged(wire.Login, a.casTicket)},
+		{Method: "GET", Pattern: callbackPath, Handle: paged(wire.Login, a.ssoCallback)},
 	}
 }
 

@@ -31,9 +31,9 @@ const setupPath = "/_hearth/setup"
 
 func (a *API) setupRoutes() []wire.Route {
 	return []wire.Route{
-		{Method: "GET", Pattern: "/", Handle: a.rootPage},
-		{Method: "GET", Pattern: setupPath, Handle: a.rootPage},
-		{Method: "POST", Pattern: setupPath, Handle: a.setUp, Body: maxForm},
+		{Method: "GET", Pattern: "/", Handle: paged(wire.Free, a.rootPage)},
+		{Method: "GET", Pattern: setupPath, Handle: paged(wire.Free, a.rootPage)},
+		{Method: "POST", Pattern: setupPath, Handle: paged(wire.Login, a.setUp), Body: maxForm},
 	}
 }
 
@@ -47,8 +47,8 @@ const (
 
 // tries counts the wrong codes of each address.
 type tries struct {
-	mu  sync.Mutex // guards all
-	all map[netip.Addr]tried
+	mu  sync.Mutex         // guards all
+	all map[[16]byte]tried // by network: whoever has one address of it has them all
 }
 
 type tried struct {
@@ -60,7 +60,7 @@ type tried struct {
 func (t *tries) left(from netip.Addr, now time.Time) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	one := t.all[from]
+	one := t.all[wire.Network(from)]
 	return one.n < maxTries || now.After(one.until)
 }
 
@@ -69,13 +69,14 @@ func (t *tries) wrong(from netip.Addr, now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.all == nil || len(t.all) >= triesRoom {
-		t.all = map[netip.Addr]tried{}
+		t.all = map[[16]byte]tried{}
 	}
-	one := t.all[from]
+	net := wire.Network(from)
+	one := t.all[net]
 	if now.After(one.until) {
 		one.n = 0
 	}
-	t.all[from] = tried{one.n + 1, now.Add(triesTime)}
+	t.all[net] = tried{one.n + 1, now.Add(triesTime)}
 }
 
 // rootPage is the page of a browser that asks for nothing but the hub.
@@ -125,10 +126,7 @@ func (a *API) askOwner(r *wire.Req, status int, f setupForm, wrong string) error
 		field("Password", fmt.Sprintf("At least %d characters.", a.accounts.PasswordMin()), "password", "password", "new-password", "") +
 		field("Password again", "Nobody can send you a new one.", "again", "password", "new-password", "") +
 		`<button>Own this hub</button></form>`
-	if !r.Ctx.IsTLS() && !r.Remote().IsLoopback() {
-		body += `<p class="hint">` + `What you type here crosses the network as it is. Do this on a network of your own.</p>`
-	}
-	return show(r, page{status: status, title: "Set up this hub", body: body})
+	return show(r, page{status: status, title: "Set up this hub", body: body + a.openWire(r)})
 }
 
 // setUp makes the owner's account.
@@ -214,6 +212,7 @@ func (a *API) aboutPage(r *wire.Req, owner string) error {
 	} else {
 		p.body += paragraph("Then log in with your user name and password. Others register there with a registration token of yours.")
 	}
+	p.body += `<p>` + to("", "", "Manage your account") + `</p>`
 	if len(a.o.About.MQTT) > 0 {
 		p.body += `<h2>Things</h2>` + paragraph("They speak MQTT, with a name and secret of their own:")
 		for _, m := range a.o.About.MQTT {
@@ -260,7 +259,7 @@ func (a *API) base(r *wire.Req) string {
 	if host == "" || len(host) > 255 || strings.Trim(host, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.:[]-_") != "" {
 		host = string(a.engine.Server)
 	}
-	if r.Ctx.IsTLS() {
+	if r.Ctx.IsTLS() || forwardedTLS(r) {
 		return "https://" + host
 	}
 	return "http://" + host

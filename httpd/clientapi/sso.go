@@ -351,9 +351,10 @@ func deed(op string) string {
 	}[op]
 }
 
-// handOver gives the client its login token: at once to a page of the hub's
-// own, to others when the person has seen whom it goes to. other is HTML for who
-// does not want that.
+// handOver gives the client its login token, when the person has seen whom it goes
+// to. That holds for the hub's own page too, which logs in by itself: a link to it
+// can name a device of the person's, which would be logged out by it. other is HTML
+// for who does not want that.
 func (a *API) handOver(r *wire.Req, s *signOn, num uint32, other string) error {
 	token, err := a.accounts.LoginToken(num)
 	if err != nil {
@@ -364,9 +365,6 @@ func (a *API) handOver(r *wire.Req, s *signOn, num uint32, other string) error {
 	q.Set("loginToken", token)
 	u.RawQuery = q.Encode()
 	link := u.String()
-	if strings.HasPrefix(s.next, strings.TrimSuffix(a.o.PublicURL, "/")+"/_matrix/static/client/login") {
-		return goTo(r, link)
-	}
 	where := u.Host
 	if u.Scheme != "https" && u.Scheme != "http" || where == "" {
 		where = u.Scheme
@@ -376,9 +374,9 @@ func (a *API) handOver(r *wire.Req, s *signOn, num uint32, other string) error {
 		return err
 	}
 	return show(r, page{
-		status: 200, title: "Log in to " + where + "?",
+		status: 200, title: "Log in to " + short(where) + "?",
 		body: `<p>You are about to give <b>` + html.EscapeString(where) + `</b> access to your account ` + html.EscapeString(string(user.ID)) + `.</p>` +
-			paragraph("Go on only if this is the client that you have come from.") + `<p><a rel="noreferrer" href="` + html.EscapeString(link) + `">Go on</a></p>` + other,
+			paragraph("Go on only if this is the client that you have come from.") + `<a class="go" rel="noreferrer" href="` + html.EscapeString(link) + `">Go on</a>` + other,
 	})
 }
 

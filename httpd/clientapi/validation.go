@@ -156,6 +156,17 @@ func (vs *validations) confirm(sid, secret, token string) (v validation, err err
 	return *o, nil
 }
 
+// get finds a validation, for the page of its link. It gives a copy.
+func (vs *validations) get(sid, secret string) (v validation, ok bool) {
+	vs.mu.Lock()
+	defer vs.mu.Unlock()
+	o := vs.find(sid, secret)
+	if o == nil {
+		return v, false
+	}
+	return *o, true
+}
+
 // find needs mu.
 func (vs *validations) find(sid, secret string) *validation {
 	o := vs.open[sid]
