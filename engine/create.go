@@ -80,7 +80,8 @@ type creation struct {
 // moment, and no power cut, that leaves half a room.
 //
 // Errors: UnsupportedVersion; RoomInUse where the alias is taken; Invalid for
-// an unknown preset; BadRoomState where the initial state is not allowed.
+// an unknown preset; BadRoomState where the first events are not allowed,
+// given those before them.
 func (e *Engine) CreateRoom(n *NewRoom) (mxid.RoomID, error) {
 	id, num, err := e.createRoom(n)
 	if err == nil {
@@ -207,9 +208,7 @@ func (c *creation) events(alias mxid.Alias) error {
 		}
 	}
 	for _, s := range n.InitialState {
-		if err := c.state(s.Type, s.StateKey, s.Content); fault.Is(err, fault.Forbidden) {
-			return fault.E(fault.BadRoomState, "engine.CreateRoom", "initial_state: %s: %w", s.Type, err)
-		} else if err != nil {
+		if err := c.state(s.Type, s.StateKey, s.Content); err != nil {
 			return err
 		}
 	}
@@ -257,8 +256,13 @@ func (c *creation) overridden(typ, stateKey string) bool {
 	return slices.ContainsFunc(c.n.InitialState, func(s StateDraft) bool { return s.Type == typ && s.StateKey == stateKey })
 }
 
+// state stages an event. What the rules refuse here is a contradiction in what
+// the client asks for, as a name that its own power levels leave nobody to set.
 func (c *creation) state(typ, stateKey string, content []byte) error {
 	_, err := c.w.Add(&room.Draft{Type: typ, StateKey: &stateKey, Sender: c.n.Creator, Content: content})
+	if fault.Is(err, fault.Forbidden) {
+		return fault.E(fault.BadRoomState, "engine.CreateRoom", "%s: %w", typ, err)
+	}
 	return err
 }
 

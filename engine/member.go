@@ -189,10 +189,14 @@ func (e *Engine) Invite(num room.Num, sender, user mxid.UserID, reason string) e
 	})
 }
 
-// Knock asks to be let into a room. Who knocks already stays so.
+// Knock asks to be let into a room. Who knocks already stays so. Rooms before
+// version 7 know no knocks, and refuse them as those do that take none.
 // Spec: client-server, POST /knock/{roomIdOrAlias}.
 func (e *Engine) Knock(num room.Num, user mxid.UserID, reason string) error {
 	return e.standing(num, user, user, "knock", reason, func(w *room.Writer, now room.Membership) (bool, error) {
+		if !w.Head().Version.Knock {
+			return false, fault.E(fault.Forbidden, "engine.Knock", "a room of version %s takes no knocks", w.Head().Version.ID)
+		}
 		return now != room.Knock, e.mayJoin(w, user)
 	})
 }

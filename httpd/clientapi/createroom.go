@@ -130,7 +130,7 @@ func (q *newRoom) room() (*engine.NewRoom, error) {
 		if err != nil {
 			return nil, err
 		}
-		if s.Type == nil || content == nil {
+		if s.Type == nil || *s.Type == "" || content == nil {
 			return nil, fault.E(fault.BadJSON, op, "an event of initial_state needs a type and content")
 		}
 		n.InitialState = append(n.InitialState, engine.StateDraft{Type: *s.Type, StateKey: s.Key, Content: content})

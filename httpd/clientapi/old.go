@@ -130,11 +130,11 @@ func appendEvents(dst []byte, from string, body []byte) []byte {
 		if len(dst) > start {
 			dst = append(dst, ',')
 		}
-		dst = append(dst, event...)
-		if room != nil {
-			dst = cjson.AppendString(append(dst[:len(dst)-1], `,"room_id":`...), string(room))
-			dst = append(dst, '}')
+		if room == nil {
+			dst = append(dst, event...)
+			return
 		}
+		dst = appendIn(dst, event, string(room))
 	}
 	eachIn(body, func(event []byte) { add(event, nil) }, "presence", "events")
 	for _, section := range [...]struct {
@@ -155,6 +155,26 @@ func appendEvents(dst []byte, from string, body []byte) []byte {
 	dst = cjson.AppendString(append(dst, `],"end":`...), next)
 	dst = cjson.AppendString(append(dst, `,"start":`...), from)
 	return append(dst, '}')
+}
+
+// appendIn appends an event of /sync with the room that it is in, which older
+// clients look for in the event itself.
+func appendIn(dst, event []byte, room string) []byte {
+	dst = append(append(dst, event[:len(event)-1]...), `,"room_id":`...)
+	return append(cjson.AppendString(dst, room), '}')
+}
+
+// appendAllIn appends the events at a path as an array, each with its room.
+func appendAllIn(dst, obj []byte, room string, path ...string) []byte {
+	dst = append(dst, '[')
+	start := len(dst)
+	eachIn(obj, func(event []byte) {
+		if len(dst) > start {
+			dst = append(dst, ',')
+		}
+		dst = appendIn(dst, event, room)
+	}, path...)
+	return append(dst, ']')
 }
 
 // eachIn calls f for the elements of the array at a path, if there is one.
@@ -254,12 +274,12 @@ func (a *API) appendOldRoom(dst []byte, id mxid.RoomID, membership string, told 
 		}, "invite_state", "events")
 		return append(dst, '}'), nil
 	}
-	dst = appendArray(append(dst, `,"messages":{"chunk":`...), told, "timeline", "events")
+	dst = appendAllIn(append(dst, `,"messages":{"chunk":`...), told, string(id), "timeline", "events")
 	dst = cjson.AppendString(append(dst, `,"end":`...), end)
 	if val, ok := cjson.LookupPath(told, "timeline", "prev_batch"); ok {
 		dst = append(append(dst, `,"start":`...), val...)
 	}
-	dst = appendArray(append(dst, `},"state":`...), told, "state_after", "events")
+	dst = appendAllIn(append(dst, `},"state":`...), told, string(id), "state_after", "events")
 	dst = appendArray(append(dst, `,"account_data":`...), told, "account_data", "events")
 	visibility, err := a.visibilityOf(id)
 	if err != nil {

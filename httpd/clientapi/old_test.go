@@ -27,6 +27,11 @@ func TestOldClients(t *testing.T) {
 	if second := rooms[1].(map[string]any); second["room_id"] != asked || second["membership"] != "invite" || second["invite"] == nil {
 		t.Fatal(all)
 	}
+	for _, e := range append(chunk, first["state"].([]any)...) {
+		if e.(map[string]any)["room_id"] != id {
+			t.Errorf("an event of /initialSync does not say its room: %v", e)
+		}
+	}
 	from := all.str("end")
 	h.want(200, "", "GET", v3+"/events?timeout=0&from="+from, bob, "")
 	next := h.say(amy, id, "2", "two")
@@ -59,6 +64,24 @@ func TestOldClients(t *testing.T) {
 		t.Fatal(a)
 	}
 	h.want(200, "", "GET", inRoom(id, "/messages?dir=b"), eve, "")
+}
+
+// What r0.5.0 and r0.6.0 brought is served under r0 as well: /versions says that
+// they are spoken here.
+func TestPathsOfLaterR0(t *testing.T) {
+	h := start(t, Anyone)
+	amy := h.join("amy")
+	id := h.create(amy, `{"room_alias_name":"den"}`)
+	for _, q := range [...]struct{ method, path, body string }{
+		{"POST", "/account/3pid/add", `{}`},
+		{"POST", "/account/3pid/bind", `{}`},
+		{"POST", "/account/3pid/unbind", `{}`},
+		{"GET", "/rooms/" + id + "/aliases", ""},
+	} {
+		if a := h.do(q.method, "/_matrix/client/r0"+q.path, amy, q.body); a.status == 404 || a.status == 405 {
+			t.Errorf("%s %s: %d %s", q.method, q.path, a.status, a.body)
+		}
+	}
 }
 
 func TestPresenceList(t *testing.T) {

@@ -62,8 +62,11 @@ func TestCreateRoom(t *testing.T) {
 		`{"creation_content":{"additional_creators":["x"]}}`:               "400 M_BAD_JSON",
 		`{"power_level_content_override":7}`:                               "400 M_BAD_JSON",
 		`{"power_level_content_override":{"users":{"@bob:hub.test":100}}}`: "400 M_BAD_JSON",
-		`{"name":"` + strings.Repeat("x", 70000) + `"}`:                    "413 M_TOO_LARGE",
-		`{"room_alias_name":"a:b"}`:                                        "400 M_INVALID_PARAM",
+		`{"initial_state":[{"type":"","content":{}}]}`:                     "400 M_BAD_JSON",
+		`{"power_level_content_override":{"events":{"m.room.name":200}},"name":"n","room_version":"11"}`: "400 M_INVALID_ROOM_STATE",
+		`{"power_level_content_override":{"users":{"@bob:hub.test":10}},"room_version":"11"}`:            "400 M_INVALID_ROOM_STATE",
+		`{"name":"` + strings.Repeat("x", 70000) + `"}`:                                                  "413 M_TOO_LARGE",
+		`{"room_alias_name":"a:b"}`: "400 M_INVALID_PARAM",
 	} {
 		a := h.do("POST", v3+"/createRoom", token, body)
 		if got := fmt.Sprintf("%d %s", a.status, a.str("errcode")); got != want {

@@ -74,10 +74,10 @@ func (a *API) addressRoutes() []wire.Route {
 	routes := []wire.Route{
 		{Method: "GET", Pattern: own, Handle: a.addresses, Flags: user},
 		{Method: "POST", Pattern: own, Handle: a.addAddressOld, Flags: user},
-		{Method: "POST", Pattern: own + "/add", Handle: a.addAddress, Flags: late, Class: wire.Login},
-		{Method: "POST", Pattern: own + "/bind", Handle: a.bindAddress, Flags: late},
+		{Method: "POST", Pattern: own + "/add", Handle: a.addAddress, Flags: user, Class: wire.Login},
+		{Method: "POST", Pattern: own + "/bind", Handle: a.bindAddress, Flags: user},
 		{Method: "POST", Pattern: own + "/delete", Handle: a.deleteAddress, Flags: user | wire.Active},
-		{Method: "POST", Pattern: own + "/unbind", Handle: a.unbindAddress, Flags: late | wire.Active},
+		{Method: "POST", Pattern: own + "/unbind", Handle: a.unbindAddress, Flags: user | wire.Active},
 		{Method: "GET", Pattern: fallback, Handle: paged(wire.Free, a.stagePage), Flags: open},
 		{Method: "POST", Pattern: fallback, Handle: paged(wire.Login, a.stageForm), Flags: open},
 		{Method: "GET", Pattern: confirmPath, Handle: paged(wire.Free, a.confirmPage)},

@@ -72,7 +72,7 @@ func (a *API) directoryRoutes() []wire.Route {
 		{Method: "GET", Pattern: alias, Handle: a.alias, Flags: open},
 		{Method: "PUT", Pattern: alias, Handle: a.setAlias, Flags: user, Class: wire.Create},
 		{Method: "DELETE", Pattern: alias, Handle: a.deleteAlias, Flags: user},
-		{Method: "GET", Pattern: v3 + "/rooms/{roomId}/aliases", Handle: a.roomAliases, Flags: late},
+		{Method: "GET", Pattern: v3 + "/rooms/{roomId}/aliases", Handle: a.roomAliases, Flags: user},
 		{Method: "GET", Pattern: list, Handle: a.visibility, Flags: open},
 		{Method: "PUT", Pattern: list, Handle: a.setVisibility, Flags: user},
 		{Method: "GET", Pattern: v3 + "/publicRooms", Handle: a.publicRooms, Flags: open, Class: wire.Read},

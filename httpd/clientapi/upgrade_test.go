@@ -99,4 +99,6 @@ func TestKnock(t *testing.T) {
 	h.want(400, "M_INVALID_PARAM", "POST", v3+"/knock/none", bob, `{}`)
 	private := h.create(amy, `{}`)
 	h.want(403, "M_FORBIDDEN", "POST", v3+"/knock/"+private, bob, `{}`)
+	old := h.create(amy, `{"room_version":"6"}`)
+	h.want(403, "M_FORBIDDEN", "POST", v3+"/knock/"+old, bob, `{}`)
 }
