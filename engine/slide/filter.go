@@ -19,6 +19,12 @@ type Filter struct {
 	Name            string   // in lower case; part of the room's name
 }
 
+// None says whether every room passes.
+func (f *Filter) None() bool {
+	return f.DM == Either && f.Encrypted == Either && f.Invited == Either && f.Types == nil && f.NotTypes == nil &&
+		f.Tags == nil && f.NotTags == nil && f.Spaces == nil && f.Name == ""
+}
+
 // Choice is what a filter says about something that is or is not.
 type Choice uint8
 

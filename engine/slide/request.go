@@ -81,6 +81,17 @@ func (l *List) Has(at int) bool {
 	return false
 }
 
+// All says whether so many places all lie in its window.
+func (l *List) All(count int) bool {
+	at := 0
+	for slices.ContainsFunc(l.Ranges, func(r Range) bool { return at >= r.From && at <= r.To }) {
+		if at++; at >= count {
+			break
+		}
+	}
+	return at >= count
+}
+
 // Subscription is a room that the client wants to hear of wherever it stands.
 type Subscription struct {
 	Room string

@@ -32,15 +32,14 @@ type conn struct {
 	next *step // what the last answer adds to it; nil where there is none
 
 	asks
-	lost span // what an earlier connection of the client may not have told of
+	// lost is what an earlier connection of the client had come to, which the hub
+	// forgot; 0 where there was none, or all that is told since then.
+	lost stream.Pos
 }
 
-// span is a stretch of the log: after one position, up to another.
-type span struct{ after, upto stream.Pos }
-
-// missed says whether the user left a room while the client had lost its connection:
-// it may still take the room for one of the user's.
-func (c *conn) missed(p *place) bool { return p.last > c.lost.after && p.last <= c.lost.upto }
+// missed says whether the user left a room that the client may have been told of on
+// the connection that it lost.
+func (c *conn) missed(p *place) bool { return c.lost != 0 && p.last > c.lost }
 
 type connKey struct {
 	user   uint32
@@ -59,6 +58,9 @@ type have struct {
 	keys    stream.Pos // device lists
 	threads stream.Pos // thread subscriptions
 	counts  uint64     // of the lists' lengths, a hash
+
+	late stream.Pos // so much before pos is what the client has of the room it lacks most of
+	full bool       // every room of the user's is told
 }
 
 // step is what an answer adds.
@@ -120,12 +122,14 @@ type conns struct {
 
 // posToken is a position of a connection, as pos spells it: "p1", the store's
 // incarnation, the position in the log, boot id, the connection's serial and the
-// number of the answer. Boot id and serial say whose it is: the hub forgets.
+// number of the answer, and have.late. Boot id and serial say whose it is: the hub
+// forgets.
 type posToken struct {
 	incarnation  uint64
 	pos          stream.Pos
 	boot, serial uint64
 	seq          uint64
+	late         uint64
 }
 
 const posPrefix = "p1_"
@@ -135,7 +139,8 @@ func (t posToken) appendTo(dst []byte) []byte {
 	dst = strconv.AppendUint(append(dst, '_'), uint64(t.pos), 10)
 	dst = strconv.AppendUint(append(dst, '_'), t.boot, 36)
 	dst = strconv.AppendUint(append(dst, '_'), t.serial, 36)
-	return strconv.AppendUint(append(dst, '_'), t.seq, 36)
+	dst = strconv.AppendUint(append(dst, '_'), t.seq, 36)
+	return strconv.AppendUint(append(dst, '_'), t.late, 36)
 }
 
 func parsePos(s string) (t posToken, ok bool) {
@@ -147,7 +152,7 @@ func parsePos(s string) (t posToken, ok bool) {
 	for _, f := range [...]struct {
 		to   *uint64
 		base int
-	}{{&t.incarnation, 36}, {&pos, 10}, {&t.boot, 36}, {&t.serial, 36}, {&t.seq, 36}} {
+	}{{&t.incarnation, 36}, {&pos, 10}, {&t.boot, 36}, {&t.serial, 36}, {&t.seq, 36}, {&t.late, 36}} {
 		var text string
 		text, rest, _ = strings.Cut(rest, "_")
 		v, err := strconv.ParseUint(text, f.base, 64)
@@ -157,7 +162,7 @@ func parsePos(s string) (t posToken, ok bool) {
 		*f.to = v
 	}
 	t.pos = stream.Pos(pos)
-	return t, true
+	return t, t.late <= pos
 }
 
 // conn finds the connection of a request, locked, and takes note of what its
@@ -170,7 +175,7 @@ func (s *Sync) conn(req *SlideRequest) (*conn, error) {
 	c := cs.of[key]
 	if req.Body.Pos == "" {
 		old := c
-		c = cs.begin(key, s.log.Tip())
+		c = cs.begin(key)
 		cs.mu.Unlock()
 		if old != nil {
 			old.mu.Lock()
@@ -194,11 +199,6 @@ func (s *Sync) conn(req *SlideRequest) (*conn, error) {
 	good := ok && at.boot == s.conns.boot && at.serial == c.serial
 	switch {
 	case good && c.next != nil && at.seq == c.next.seq:
-		if c.has.seq == 0 { // the first answer came, and with it all that was lost
-			cs.mu.Lock()
-			delete(cs.lost, key)
-			cs.mu.Unlock()
-		}
 		c.take(s, c.next)
 		c.next = nil
 	case good && at.seq == c.has.seq:
@@ -231,8 +231,9 @@ func (cs *conns) unknown(key connKey, at posToken, gone bool) error {
 		if len(cs.lost) >= maxLost {
 			clear(cs.lost) // clients that never came again, or somebody who made them up
 		}
-		if before, ok := cs.lost[key]; !ok || at.pos < before {
-			cs.lost[key] = at.pos
+		had := max(at.pos-stream.Pos(at.late), 1)
+		if before, ok := cs.lost[key]; !ok || had < before {
+			cs.lost[key] = had
 		}
 		cs.mu.Unlock()
 	}
@@ -240,15 +241,12 @@ func (cs *conns) unknown(key connKey, at posToken, gone bool) error {
 }
 
 // begin makes a connection, in the place of the one before it. cs is locked.
-func (cs *conns) begin(key connKey, now stream.Pos) *conn {
+func (cs *conns) begin(key connKey) *conn {
 	if c := cs.of[key]; c != nil {
 		cs.forget(c)
 	}
 	cs.serial++
-	c := &conn{key: key, serial: cs.serial}
-	if after, ok := cs.lost[key]; ok {
-		c.lost = span{after, now}
-	}
+	c := &conn{key: key, serial: cs.serial, lost: cs.lost[key]}
 	c.clean()
 	cs.of[key] = c
 	cs.used = append(cs.used, c)
@@ -329,6 +327,12 @@ func (c *conn) take(s *Sync, n *step) {
 		s.told.tell(c.device(), num, 0)
 	}
 	s.conns.weigh(c)
+	if c.lost != 0 && n.full {
+		c.lost = 0
+		s.conns.mu.Lock()
+		delete(s.conns.lost, c.key)
+		s.conns.mu.Unlock()
+	}
 }
 
 // missing counts the rooms of a list that another lacks.

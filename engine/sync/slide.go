@@ -116,7 +116,7 @@ func (p *Poll) slideAgain(expired bool) (ended bool) {
 	req, c := p.slide, p.slide.conn
 	c.mu.Lock()
 	if c.turn != req.turn { // another has come in its place
-		t := p.s.posOf(c, c.has.pos, c.has.seq)
+		t := p.s.posOf(c, &c.has)
 		c.mu.Unlock()
 		p.end(append(t.appendTo([]byte(`{"pos":"`)), `"}`...), nil)
 		return true
@@ -137,8 +137,8 @@ func (p *Poll) slideAgain(expired bool) (ended bool) {
 	return true
 }
 
-func (s *Sync) posOf(c *conn, pos stream.Pos, seq uint64) posToken {
-	return posToken{incarnation: s.incarnation, pos: pos, boot: s.conns.boot, serial: c.serial, seq: seq}
+func (s *Sync) posOf(c *conn, h *have) posToken {
+	return posToken{incarnation: s.incarnation, pos: h.pos, boot: s.conns.boot, serial: c.serial, seq: h.seq, late: uint64(h.late)}
 }
 
 // slider is one answer of sliding sync in the making. What it has in common with
@@ -213,7 +213,7 @@ func (x *slider) make(s *Sync, dst []byte) (behind stream.Pos, err error) {
 		return 0, err
 	}
 	x.c.seqs++
-	x.step.have = have{seq: x.c.seqs, pos: x.next.pos, stamp: x.next.stamp, data: has.data, keys: has.keys, threads: has.threads}
+	x.step.have = have{seq: x.c.seqs, pos: x.next.pos, stamp: x.next.stamp, data: has.data, keys: has.keys, threads: has.threads, full: x.step.full}
 	if err := x.gather(); err != nil {
 		return 0, err
 	}
@@ -230,7 +230,7 @@ func (x *slider) make(s *Sync, dst []byte) (behind stream.Pos, err error) {
 	}
 	x.comma()
 	x.dst = append(x.dst, `"pos":"`...)
-	x.dst = append(s.posOf(x.c, x.next.pos, x.step.seq).appendTo(x.dst), '"')
+	x.dst = append(s.posOf(x.c, &x.step.have).appendTo(x.dst), '"')
 	if x.ask.Body.TxnID != "" {
 		x.dst = appendMember(x.dst, "txn_id", x.ask.Body.TxnID)
 	}

@@ -80,6 +80,7 @@ func (x *slider) list(r *roster, i int) (count int, err error) {
 		}
 		count++
 	}
+	x.step.full = x.step.full || l.Filter.None() && l.All(count)
 	return count, nil
 }
 
@@ -213,6 +214,7 @@ func (x *slider) appendWanted() error {
 		}
 		if len(x.dst)+len(x.outData)+len(x.outReceipts) > full {
 			x.pass(w.room, t)
+			x.step.full = false
 			continue
 		}
 		if err := x.appendWant(w, t); err != nil || x.behind > 0 {
@@ -222,7 +224,32 @@ func (x *slider) appendWanted() error {
 	x.dst = append(x.dst, '}')
 	x.passOthers()
 	slices.SortFunc(x.step.rooms, func(a, b roomTold) int { return cmp.Compare(a.room, b.room) })
+	x.step.late = x.step.pos - x.oldest()
 	return nil
+}
+
+// oldest is the position up to which the client will have everything of every room
+// that it was told of, or may have been.
+func (x *slider) oldest() stream.Pos {
+	pos := x.step.pos
+	if x.c.lost != 0 && !x.step.full {
+		pos = min(pos, x.c.lost)
+	}
+	for i := range x.step.rooms {
+		if at := x.step.rooms[i].pos; at != 0 {
+			pos = min(pos, at)
+		}
+	}
+	for i := range x.c.has.rooms {
+		t := &x.c.has.rooms[i]
+		if t.pos == 0 || t.pos >= pos {
+			continue
+		}
+		if _, ok := slices.BinarySearchFunc(x.step.rooms, t.room, byRoom); !ok {
+			pos = t.pos
+		}
+	}
+	return pos
 }
 
 // idle says, of most rooms and without a look at the store, that nothing happened
