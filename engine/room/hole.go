@@ -114,8 +114,11 @@ func (w *Writer) Fill(h *Hole, events []*event.Event, given map[mxid.EventID][]m
 	if len(w.staged) > 0 {
 		return 0, gap, fault.E(fault.Internal, "room.Fill", "a hole is filled in a batch of its own")
 	}
-	if t := w.r.trims.of(w.head.Room); t != nil && !t.floor.Before(h.At) {
-		return 0, gap, nil // what was there was removed meanwhile
+	if t := w.r.trims.of(w.head.Room); t != nil {
+		if !t.floor.Before(h.At) {
+			return 0, gap, nil // what was there was removed meanwhile
+		}
+		t.filled.Store(true)
 	}
 	for _, e := range events {
 		if err := w.ours(e); err != nil {

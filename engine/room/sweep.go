@@ -25,8 +25,10 @@ type marks struct {
 	newSn  []snapshot.Num // of snaps, those whose rows were not read yet
 	next   Key            // what remains is marked up to here
 
-	ready bool         // all is marked
-	last  snapshot.Num // snapshots above are left alone
+	here  bool         // the room's present is marked, as it was when that was looked at
+	ready bool         // all is marked that was there then
+	last  snapshot.Num // snapshots above are left alone, and so is what they are made of
+	top   snapshot.Num // of those, they are marked up to here
 	below snapshot.Num // the next snapshot to be looked at
 	after EventNum     // leftovers up to this one were looked at
 	kept  uint64       // of them
@@ -43,7 +45,7 @@ func (m *marks) event(num EventNum) {
 }
 
 func (m *marks) snap(num snapshot.Num) {
-	if _, known := m.snaps[num]; !known && num != 0 && num <= m.last {
+	if _, known := m.snaps[num]; !known && num != 0 {
 		m.snaps[num] = struct{}{}
 		m.newSn = append(m.newSn, num)
 	}
@@ -129,15 +131,19 @@ func (m *marks) present(h *Head, anchors []EventNum) error {
 	})
 }
 
-// spread marks what that needs which is marked.
-func (m *marks) spread() error {
+// spread marks what that needs which is marked. more says that there is something left.
+func (m *marks) spread(limit int) (more bool, err error) {
 	for len(m.newSn) > 0 || len(m.newEv) > 0 {
+		if limit == 0 {
+			return true, nil
+		}
+		limit--
 		if n := len(m.newSn); n > 0 {
 			num := m.newSn[n-1]
 			m.newSn = m.newSn[:n-1]
 			parent, err := m.r.snaps.Refers(uint32(m.room), num, func(p snapshot.Pair) { m.event(EventNum(p.Event)) })
 			if err != nil {
-				return err
+				return false, err
 			}
 			m.snap(parent)
 			continue
@@ -150,31 +156,58 @@ func (m *marks) spread() error {
 			continue
 		}
 		if err != nil {
-			return err
+			return false, err
 		}
 		m.event(e.RedactedBy)
 		for _, id := range e.Auth {
 			if err := m.id(id); err != nil {
-				return err
+				return false, err
 			}
 		}
 	}
-	return nil
+	return false, nil
 }
 
-// all marks everything, what came since the last time included. The room's lock has
-// to be held.
-func (m *marks) all(h *Head, t *trim) error {
-	if t.floor.Before(h.Hole) {
-		m.next = t.floor // something may have been filled in there
+// early marks some of what there is, without the room's lock: nearly all of it, in a
+// room where little happens meanwhile.
+func (m *marks) early(h *Head, t *trim) error {
+	more, err := m.remaining(h, markStep)
+	if more || err != nil {
+		return err
 	}
+	if !m.here {
+		if err := m.present(h, t.anchors); err != nil {
+			return err
+		}
+		m.here = true
+	}
+	more, err = m.spread(markStep)
+	m.ready = err == nil && !more
+	return err
+}
+
+// all marks what came since the last time. The room's lock has to be held.
+func (m *marks) all(h *Head, t *trim) error {
 	if _, err := m.remaining(h, -1); err != nil {
 		return err
 	}
 	if err := m.present(h, t.anchors); err != nil {
 		return err
 	}
-	return m.spread()
+	// Whatever a state was made for that is left alone, also of events that have no
+	// place: what it is a difference to stays, and all that is in it.
+	if err := m.r.snaps.Back(uint32(m.room), h.lastSnap, func(num snapshot.Num) bool {
+		if num <= m.top {
+			return false
+		}
+		m.snap(num)
+		return true
+	}); err != nil {
+		return err
+	}
+	m.top = h.lastSnap
+	_, err := m.spread(-1)
+	return err
 }
 
 // sweepSome looks at some more of what is left over.
@@ -185,19 +218,21 @@ func (r *Rooms) sweepSome(t *trim, next *trimRow, extra func(b *store.Batch, gon
 	}
 	if t.marks == nil {
 		t.marks = &marks{r: r, room: t.room, events: map[EventNum]struct{}{}, snaps: map[snapshot.Num]struct{}{}, next: t.floor,
-			last: h.lastSnap, below: h.lastSnap}
+			last: h.lastSnap, top: h.lastSnap, below: h.lastSnap}
 	}
 	m := t.marks
 	if !m.ready {
-		more, err := m.remaining(h, markStep)
-		m.ready = err == nil && !more
-		return false, err
+		return false, m.early(h, t)
 	}
 	w, err := r.Write(t.room)
 	if err != nil {
 		return false, err
 	}
 	defer w.End()
+	if t.filled.Swap(false) { // below what was gone through
+		m.ready, m.next = false, t.floor
+		return false, nil
+	}
 	if err := m.all(w.head, t); err != nil {
 		return false, err
 	}
@@ -263,7 +298,7 @@ func (l *trimLook) leftovers(m *marks) (more bool, err error) {
 		if len(key) != 13 {
 			return false, fault.E(fault.Corrupt, "room", "a leftover's key of %d bytes", len(key))
 		}
-		if n == trimStep || l.bytes >= trimBytes {
+		if n == trimStep || l.held >= trimBytes {
 			more = true
 			return false, nil
 		}

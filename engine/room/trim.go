@@ -203,7 +203,7 @@ func (r *Rooms) TrimEnd(room Num) <-chan struct{} {
 
 const (
 	trimStep  = 500     // events that one TrimSome removes
-	trimBytes = 1 << 20 // their bodies, at most about so much
+	trimBytes = 2 << 20 // and at most about so many bytes of them are in memory
 )
 
 // TrimSome removes some more of what is left of a history. extra adds to the batch
@@ -249,7 +249,8 @@ type trimLook struct {
 	b     *store.Batch
 	row   *trimRow
 	gone  []*Event
-	bytes int
+	bytes int // their rows take
+	held  int // they take in memory
 	today uint32
 }
 
@@ -285,7 +286,7 @@ func (l *trimLook) timeline() (more bool, err error) {
 		if len(key) != 15 || ok <= 0 {
 			return false, fault.E(fault.Corrupt, "room", "a timeline row of unknown form")
 		}
-		if n >= trimStep || l.bytes >= trimBytes {
+		if n >= trimStep || l.held >= trimBytes {
 			more = true
 			return false, nil
 		}
@@ -347,6 +348,7 @@ func (l *trimLook) drop(e *Event, size int) error {
 	}
 	l.gone = append(l.gone, e)
 	l.bytes += size
+	l.held += len(e.JSON)
 	return nil
 }
 

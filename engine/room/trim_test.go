@@ -419,3 +419,57 @@ func TestOlderAmongLiars(t *testing.T) {
 		t.Error(after, "events are left")
 	}
 }
+
+// What comes while it is looked for what is needed stays whole: an event that has its
+// state told, of which something was about to go.
+func TestComesWhileSweeping(t *testing.T) {
+	a, b, onA, onB := two(t, "12")
+	defer a.close()
+	defer b.close()
+	topic := func(n int) {
+		_, err := a.Send(onA, &Draft{Type: "m.room.topic", Sender: "@a:hub", StateKey: sk(""), Content: fmt.Appendf(nil, `{"topic":"%d"}`, n)})
+		a.ok(err)
+	}
+	topic(0)
+	old := text("@a:hub", "old")
+	oldID, err := a.Send(onA, &old)
+	a.ok(err)
+	for n := range 60 { // more than one chain of differences
+		topic(n)
+	}
+	a.speak(onA)
+	a.catchUp(b, onA, onB)
+	list := b.events(onB)
+	_, err = b.Trim(onB, Trim{Before: list[len(list)-1].At, Sweep: true})
+	b.ok(err)
+	come := func() {
+		e, err := a.Lookup(oldID)
+		a.ok(err)
+		before, err := a.StateBefore(e)
+		a.ok(err)
+		var given []mxid.EventID
+		a.ok(a.Each(before, func(e *Event) (bool, error) { given = append(given, e.ID); return true, nil }))
+		w, err := b.Write(onB)
+		b.ok(err)
+		defer w.End()
+		_, gap, err := w.Accept(a.wire(e), given)
+		if err != nil || !gap.Empty() {
+			t.Fatal(gap, err)
+		}
+		_, err = w.Commit(nil)
+		b.ok(err)
+	}
+	came := false
+	for done := false; !done; {
+		if tr := b.trims.of(onB); !came && tr.marks != nil && tr.marks.ready {
+			come()
+			came = true
+		}
+		done, err = b.TrimSome(onB, nil)
+		b.ok(err)
+	}
+	if !came {
+		t.Fatal("it was over too soon")
+	}
+	b.sound()
+}

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"hearth/engine/event"
 	"hearth/engine/fault"
@@ -105,6 +106,8 @@ type trim struct {
 	trimCut               // never changes
 	end     chan struct{} // closed when nothing is left to do
 
+	filled atomic.Bool // events were put in a hole since
+
 	working sync.Mutex // held while something is removed; guards those below
 	work    trimWork
 	marks   *marks // what is needed, while it is looked for
@@ -176,13 +179,18 @@ const (
 	gone
 )
 
+func (t *trim) anchor(num EventNum) bool {
+	_, is := slices.BinarySearch(t.anchors, num)
+	return is
+}
+
 // fate judges an event as it is on disk.
 func (t *trim) fate(e *Event) fate {
 	const placeless = flagOutlier | flagRejected | flagDenied | flagSoft
 	switch {
 	case e.At == (Key{}) && e.Flags&placeless != 0 || !e.At.Before(t.floor):
 		return stays
-	case slices.Contains(t.anchors, e.Num):
+	case t.anchor(e.Num):
 		return anchored
 	case e.IsState, e.Type == "m.room.redaction", t.keepLocal && e.Local():
 		return aside
