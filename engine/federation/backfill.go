@@ -184,6 +184,10 @@ func (s *source) authorised(ctx context.Context, list []*event.Event) ([]*event.
 	good := list[:0]
 	asks := 20
 	for _, e := range list {
+		if s.f.Rooms.Trimmed(s.h.Room, e) {
+			good = append(good, e) // it is not taken
+			continue
+		}
 		var needs []mxid.EventID
 		for _, id := range e.Auth {
 			if !in[id] {
@@ -218,6 +222,9 @@ func (s *source) pasts(ctx context.Context, list []*event.Event) (map[mxid.Event
 	given := map[mxid.EventID][]mxid.EventID{}
 	left := fillStates
 	for _, e := range list {
+		if s.f.Rooms.Trimmed(s.h.Room, e) {
+			continue
+		}
 		in[e.ID] = true
 		lacks := false
 		for _, id := range e.Prev {

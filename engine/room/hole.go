@@ -106,6 +106,9 @@ const maxLacks = 20
 // becomes a hole below the oldest. Nothing of the room's present changes, and no
 // entry tells of it: who reads there finds it.
 //
+// What looks as if this hub had removed it is not taken, and no longer lacking: see
+// Trimmed.
+//
 // A Gap names auth events that have to be here first; then nothing was staged.
 // filled counts the events that got a place.
 //
@@ -120,9 +123,14 @@ func (w *Writer) Fill(h *Hole, events []*event.Event, given map[mxid.EventID][]m
 		}
 		t.filled.Store(true)
 	}
+	var past []mxid.EventID
 	for _, e := range events {
 		if err := w.ours(e); err != nil {
 			return 0, gap, err
+		}
+		if w.r.Trimmed(w.head.Room, e) {
+			past = append(past, e.ID)
+			continue
 		}
 		one, err := w.fill(e, given[e.ID])
 		if err != nil {
@@ -134,7 +142,7 @@ func (w *Writer) Fill(h *Hole, events []*event.Event, given map[mxid.EventID][]m
 		w.staged = nil
 		return 0, gap, nil
 	}
-	filled, err = w.place(h)
+	filled, err = w.place(h, past)
 	return filled, gap, err
 }
 
@@ -205,8 +213,8 @@ func (w *Writer) fill(e *event.Event, given []mxid.EventID) (Gap, error) {
 
 // place gives the staged events their places below the hole and moves the hole
 // below them. The places of one hole come to an end after 65,535 events; what is
-// older stays with the other servers.
-func (w *Writer) place(h *Hole) (filled int, err error) {
+// older stays with the other servers. past is known not to come.
+func (w *Writer) place(h *Hole, past []mxid.EventID) (filled int, err error) {
 	at := h.At
 	lacks, err := w.lacking(h.Lacks)
 	if err != nil {
@@ -234,6 +242,7 @@ func (w *Writer) place(h *Hole) (filled int, err error) {
 	if lacks, err = w.lacking(lacks); err != nil {
 		return 0, err
 	}
+	lacks = slices.DeleteFunc(lacks, func(id mxid.EventID) bool { return slices.Contains(past, id) })
 	if lowest != nil && at.Fill > 0 {
 		lowest.lacks = lacks[:min(len(lacks), maxLacks)]
 	}

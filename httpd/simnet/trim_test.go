@@ -138,3 +138,49 @@ func TestJoinByAHubThatForgot(t *testing.T) {
 	n.Until("amy hears bob", func() bool { return strings.Contains(amy.past(id), "here I am") })
 	n.sound()
 }
+
+// A hole above what was removed is filled with what is missing there, and not with
+// what was removed.
+func TestHoleAboveWhatWasRemoved(t *testing.T) {
+	n := New(t, 2)
+	a, b := n.Hubs[0], n.Hubs[1]
+	amy, bob := a.User("amy"), b.User("bob")
+	id := amy.create(`{"preset":"public_chat","name":"Here"}`)
+	bob.Want(200, "", "POST", joinPath(id, a.Name), `{}`)
+	for i := range 60 {
+		amy.say(id, fmt.Sprint("old ", i))
+	}
+	last := amy.say(id, "last")
+	n.Until("bob has all of it", func() bool { return strings.Contains(bob.past(id), `"last"`) })
+	b.forgets(id, last)
+	bob.Want(200, "", "POST", inRoom(id, "/leave"), `{}`)
+	for i := range 150 {
+		amy.say(id, fmt.Sprint("missed ", i))
+	}
+	bob.Want(200, "", "POST", joinPath(id, a.Name), `{}`)
+	amy.say(id, "again")
+	n.Until("bob has what is new", func() bool { return strings.Contains(bob.past(id), `"again"`) })
+	var all strings.Builder
+	from := ""
+	for range 40 {
+		r := bob.Want(200, "", "GET", inRoom(id, "/messages?dir=b&limit=20"+from), "")
+		all.WriteString(r.Body)
+		if strings.Contains(r.Body, "old") {
+			t.Fatal("what was removed is there again: ", r.Body)
+		}
+		end := r.Str("end")
+		if end == "" {
+			break
+		}
+		from = "&from=" + url.QueryEscape(end)
+	}
+	for i := range 150 {
+		if !strings.Contains(all.String(), fmt.Sprintf(`"missed %d"`, i)) {
+			t.Errorf("missed %d is not there", i)
+		}
+	}
+	if !strings.Contains(all.String(), `"last"`) {
+		t.Error("what was kept is not there")
+	}
+	n.sound()
+}
