@@ -3,6 +3,7 @@ package account
 import (
 	"fmt"
 	"net/netip"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -187,6 +188,32 @@ func TestPasswords(t *testing.T) {
 }
 
 // A user that does not exist is hashed for at the same cost as one that does.
+// A login that waits for its turn while the password is changed, because somebody
+// else has the old one, gets in by the new one only.
+func TestPasswordChangesMeanwhile(t *testing.T) {
+	h := fresh(t)
+	bob := h.user(t, "bob")
+	hashed, err := h.HashPassword("another password")
+	must(t, err)
+	id, err := h.User(bob)
+	must(t, err)
+	h.hash.turn <- struct{}{}
+	done := make(chan error)
+	go func() {
+		_, err := h.CheckPassword(id.ID, "correct horse")
+		done <- err
+	}()
+	for h.hash.waiting.Load() == 0 { // it has read what it compares with
+		runtime.Gosched()
+	}
+	_, err = h.log.Commit(func(tx *stream.Tx) error { return h.PutPassword(tx, bob, hashed) })
+	must(t, err)
+	<-h.hash.turn
+	wants(t, <-done, fault.Forbidden)
+	_, err = h.CheckPassword(id.ID, "another password")
+	must(t, err)
+}
+
 func TestUnknownUserCostsTheSame(t *testing.T) {
 	h := fresh(t)
 	h.user(t, "bob")

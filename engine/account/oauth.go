@@ -33,6 +33,9 @@ const (
 	newClients = 2 * maxClients
 	// newClientsEach is for one network, which is not to use up what all have.
 	newClientsEach = newClients / 10
+	// clientsEach is how many one user may be signed in with: those stay, whoever
+	// else would need the room.
+	clientsEach = maxClients / 10
 )
 
 // clients guards the registrations: mu is held while they are swept, and shared
@@ -172,7 +175,7 @@ func (a *Accounts) Client(id string) (*oauth.Metadata, error) {
 
 // LoginOAuth is Login for a client that a user let in, as the device that the
 // scope names: what that was logged in as before ends. Errors: NotFound where
-// the client is no longer registered.
+// the client is no longer registered, Forbidden where the user has too many.
 // Spec: client-server, device id allocation.
 func (a *Accounts) LoginOAuth(user uint32, client string, scope oauth.Scope, n NewSession) (Tokens, Session, error) {
 	a.clients.mu.RLock()
@@ -184,8 +187,27 @@ func (a *Accounts) LoginOAuth(user uint32, client string, scope oauth.Scope, n N
 	if !known || client == "" {
 		return Tokens{}, Session{}, fault.E(fault.NotFound, "account.LoginOAuth", "the client is not registered")
 	}
+	if err := a.roomForClient(user, client); err != nil {
+		return Tokens{}, Session{}, err
+	}
 	n.Device, n.Refresh, n.Life, n.client, n.forms = scope.Device, true, 0, client, scope.Forms
 	return a.Login(user, n)
+}
+
+// roomForClient refuses one client more than a user may be signed in with.
+func (a *Accounts) roomForClient(user uint32, client string) error {
+	list, err := a.Devices(user)
+	if err != nil {
+		return err
+	}
+	mine := map[string]bool{"": true}
+	for i := range list {
+		mine[list[i].Client] = true
+	}
+	if !mine[client] && len(mine) > clientsEach {
+		return fault.E(fault.Forbidden, "account.LoginOAuth", "a user is signed in with at most %d clients: log some out first", clientsEach)
+	}
+	return nil
 }
 
 // familyBytes are the random bytes that all refresh tokens of an OAuth session

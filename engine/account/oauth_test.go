@@ -177,11 +177,18 @@ func TestClientsAreSwept(t *testing.T) {
 // Where all clients have a session there is no room, and none of them goes.
 func TestClientsInUseStay(t *testing.T) {
 	h := fresh(t)
-	bob := h.user(t, "bob")
+	var one uint32
 	for i := range maxClients {
-		_, _, err := h.LoginOAuth(bob, h.client(t, fmt.Sprintf("n%d.org", i)), oauth.Scope{Device: fmt.Sprint(i), Forms: 3}, NewSession{})
+		if i%clientsEach == 0 {
+			one = h.user(t, fmt.Sprintf("u%d", i))
+		}
+		_, _, err := h.LoginOAuth(one, h.client(t, fmt.Sprintf("n%d.org", i)), oauth.Scope{Device: fmt.Sprint(i), Forms: 3}, NewSession{})
 		must(t, err)
 	}
+	_, _, err := h.LoginOAuth(one, h.client(t, "n0.org"), oauth.Scope{Device: "MORE", Forms: 3}, NewSession{}) // one user cannot take all of it
+	wants(t, err, fault.Forbidden)
+	_, _, err = h.LoginOAuth(one, h.client(t, fmt.Sprintf("n%d.org", maxClients-1)), oauth.Scope{Device: "MORE", Forms: 3}, NewSession{})
+	must(t, err)
 	h.at = h.at.Add(365 * 24 * time.Hour)
 	m, err := oauth.Parse([]byte(`{"client_uri":"https://x.org","redirect_uris":["https://x.org/"]}`))
 	must(t, err)

@@ -175,6 +175,14 @@ func (a *Accounts) CheckPassword(id mxid.UserID, password string) (uint32, error
 		return 0, err
 	}
 	match, err := a.hash.verify(password, row.password)
+	if err != nil {
+		return 0, err
+	}
+	// The hash took its turn, which may be seconds: a password that was changed
+	// meanwhile, because somebody else has the old one, lets nobody in.
+	now, ok, err := a.row(user)
+	match = match && now.password == row.password
+	row = now
 	switch {
 	case err != nil:
 		return 0, err

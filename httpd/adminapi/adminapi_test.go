@@ -246,8 +246,13 @@ func TestDevices(t *testing.T) {
 	h.want(200, "", "GET", v1+"/whois/@bob:hub.test", "")
 	h.want(200, `{}`, "DELETE", devices+"/DEV", "")
 	h.want(200, `{"devices":[],"total":0}`, "GET", devices, "")
+	cookie, err := h.e.Accounts.SignIn(h.nums["bob"])
+	h.ok(err)
 	h.want(200, `{}`, "POST", v2+"/users/@bob:hub.test/delete_devices", `{"devices":["X"]}`)
-	_, err := h.e.Accounts.SetData(h.nums["bob"], 0, "x.y", []byte(`{"a":1}`))
+	if _, in, err := h.e.Accounts.Browser(cookie); in || err != nil { // it could let another device in
+		t.Fatal("a browser stays signed in", err)
+	}
+	_, err = h.e.Accounts.SetData(h.nums["bob"], 0, "x.y", []byte(`{"a":1}`))
 	h.ok(err)
 	h.want(200, `{"account_data":{"global":{"x.y":{"a":1}},"rooms":{}}}`, "GET", v1+"/users/@bob:hub.test/accountdata", "")
 }

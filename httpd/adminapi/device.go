@@ -95,9 +95,12 @@ func (a *API) deleteDevices(r *wire.Req) error {
 	return a.dropDevices(r, q.Devices)
 }
 
+// dropDevices signs the user out of the hub's own pages too: a browser there could
+// let the next device in.
 func (a *API) dropDevices(r *wire.Req, ids []string) error {
 	u, err := a.own(r)
 	if err == nil {
+		a.accounts.SignOutAll(u.Num)
 		err = a.engine.DeleteDevices(u.Num, func(d *account.Device) bool { return slices.Contains(ids, d.ID) })
 	}
 	if err != nil {

@@ -176,6 +176,9 @@ func (a *API) own(f setupForm, code string) error {
 		return err
 	}
 	if num != 0 {
+		if f.user == account.HubName {
+			return fault.E(fault.Exclusive, "clientapi.own", "the name is the hub's own")
+		}
 		u, err := a.accounts.User(num)
 		if err != nil {
 			return err

@@ -134,6 +134,9 @@ func TestSetupAgain(t *testing.T) {
 	if err := h.e.Deactivate(gone, "@gone:hub.test", false); err != nil {
 		t.Fatal(err)
 	}
+	if _, err := h.e.Accounts.Create(account.NewUser{Hub: true}); err != nil { // what the hub says has its name
+		t.Fatal(err)
+	}
 	login := `{"type":"m.login.password","identifier":{"type":"m.id.user","user":"alice"},"password":"correct horse"}`
 	token := h.want(200, "", "POST", v3+"/login", "", login).str("access_token")
 	first, err := h.e.Accounts.Reclaim()
@@ -151,6 +154,7 @@ func TestSetupAgain(t *testing.T) {
 		h.page(403, setupPath, setupValues(no, "alice", "battery staple", "battery staple"))
 	}
 	h.page(400, setupPath, setupValues(code, "gone", "battery staple", "battery staple"))
+	h.page(400, setupPath, setupValues(code, account.HubName, "battery staple", "battery staple"))
 	h.page(400, setupPath, setupValues(code, "alice", "short", "short"))
 	h.page(200, setupPath, setupValues(code, "alice", "battery staple", "battery staple"))
 	h.want(401, "M_UNKNOWN_TOKEN", "GET", v3+"/account/whoami", token, "")
@@ -162,7 +166,7 @@ func TestSetupAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.page(200, setupPath, setupValues(code, "bob", "battery staple", "battery staple"))
-	if list, err := h.e.Accounts.Users(0, 10); err != nil || len(list) != 3 || !list[0].Admin || !list[1].Admin {
+	if list, err := h.e.Accounts.Users(0, 10); err != nil || len(list) != 4 || !list[0].Admin || !list[1].Admin {
 		t.Errorf("%+v %v", list, err)
 	}
 }
