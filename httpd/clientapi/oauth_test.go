@@ -295,7 +295,12 @@ func TestOAuthCode(t *testing.T) {
 	// The device is there already: the page says so.
 	h.signedIn(s, app, "bob")
 	s.get(200, asking(app))
-	if !strings.Contains(s.body, "takes the place of your device") {
+	if !strings.Contains(s.body, "goes on as your device") || strings.Contains(s.body, "takes the place of") {
+		t.Error(s.body)
+	}
+	h.again("bob", "OTHERS") // and warns where it is another client's
+	s.get(200, asking(app, "scope", "urn:matrix:client:api:* urn:matrix:client:device:OTHERS"))
+	if !strings.Contains(s.body, "takes the place of your device OTHERS") {
 		t.Error(s.body)
 	}
 	late := h.told(s.send(303, "allow")).Get("code")

@@ -148,7 +148,11 @@ func (a *API) consentText(r *wire.Req, v *visitor, m *oauth.Metadata, scope oaut
 		if d.Name != "" {
 			called = d.Name + " (" + d.ID + ")"
 		}
-		body += `<p class="bad">` + html.EscapeString("It takes the place of your device "+called+", which is logged out.") + `</p>`
+		if d.Client == m.ID() { // it has lost its tokens and comes back, as clients do
+			body += paragraph("It goes on as your device " + called + ". Where that is another one, it is logged out.")
+		} else {
+			body += `<p class="bad">` + html.EscapeString("It takes the place of your device "+called+", which is logged out.") + `</p>`
+		}
 	}
 	var links []string
 	for _, l := range [...][2]string{{"tos_uri", "Terms"}, {"policy_uri", "Privacy"}} {
