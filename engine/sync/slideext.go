@@ -384,8 +384,16 @@ func (s *Sync) Threads(dst []byte, user uint32, r ThreadRange) (ThreadPage, erro
 	slices.SortStableFunc(list, func(a, b account.ThreadChange) int { return cmp.Compare(a.Room, b.Room) })
 	dst = append(dst, '{')
 	for _, ended := range [...]bool{false, true} {
+		mark := len(dst)
 		if dst, err = s.appendThreads(dst, list, ended); err != nil {
 			return ThreadPage{dst, 0}, err
+		}
+		switch { // of the list clients that are about want both members
+		case r.Sync || len(dst) > mark:
+		case ended:
+			dst = append(dst, `,"unsubscribed":{}`...)
+		default:
+			dst = append(dst, `"subscribed":{}`...)
 		}
 	}
 	if more {

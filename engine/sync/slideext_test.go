@@ -160,7 +160,7 @@ func TestSlideThreads(t *testing.T) {
 	from, ok := ThreadsFrom(fmt.Sprintf("h1_%d", at+2))
 	page, err := h.Threads(nil, user, ThreadRange{After: at, Upto: from, Limit: 1})
 	h.must(err)
-	want(t, fmt.Sprint(ok, " ", string(page.Body)), fmt.Sprintf(`true {"subscribed":{"!c:hub":{"$b":{"automatic":true,"bump_stamp":%d}}},"end":"h1_%d"}`, at+2, at+1))
+	want(t, fmt.Sprint(ok, " ", string(page.Body)), fmt.Sprintf(`true {"subscribed":{"!c:hub":{"$b":{"automatic":true,"bump_stamp":%d}}},"unsubscribed":{},"end":"h1_%d"}`, at+2, at+1))
 	for _, s := range []string{"", "h1_", "h1_x", "h2_1", "h1_-1"} {
 		if _, ok := ThreadsFrom(s); ok {
 			t.Error(s)
