@@ -41,7 +41,7 @@ type Find struct {
 const (
 	maxLooks  = 50000 // rows of the index
 	maxHits   = 5000  // events that may hold the words
-	maxRanked = 1000  // events that are read to be ranked, the newest
+	maxRanked = 1000  // events that are read to be ranked or counted, the newest
 )
 
 // hit is an event that may hold the words.
@@ -60,6 +60,7 @@ type find struct {
 	views map[room.Num]*history.View
 	hits  []hit // newest first
 	page  []hit
+	count int // results there are, as far as was looked
 	next  string
 	dst   []byte
 }
@@ -202,15 +203,18 @@ func badToken() error {
 // pickRecent takes the next page of the newest. A token names the event that the
 // page before ended with.
 func (f *find) pickRecent() error {
-	hits := f.hits
+	last := room.EventNum(1<<63 - 1)
 	if f.q.From != "" {
-		last, err := strconv.ParseUint(strings.TrimPrefix(f.q.From, "n"), 10, 64)
+		n, err := strconv.ParseUint(strings.TrimPrefix(f.q.From, "n"), 10, 63)
 		if err != nil || f.q.From[0] != 'n' {
 			return badToken()
 		}
-		hits = slices.DeleteFunc(slices.Clone(hits), func(h hit) bool { return h.num >= room.EventNum(last) })
+		last = room.EventNum(n)
 	}
-	for _, h := range hits {
+	for i, h := range f.hits {
+		if f.next != "" && i >= maxRanked {
+			break
+		}
 		ok, err := f.matches(&h)
 		if err != nil {
 			return err
@@ -218,9 +222,13 @@ func (f *find) pickRecent() error {
 		if !ok {
 			continue
 		}
-		if f.page = append(f.page, h); len(f.page) == f.q.Limit {
-			f.next = fmt.Sprintf("n%d", h.num)
-			return nil
+		f.count++
+		switch {
+		case h.num >= last: // on a page before
+		case len(f.page) < f.q.Limit:
+			f.page = append(f.page, h)
+		default:
+			f.next = fmt.Sprintf("n%d", f.page[len(f.page)-1].num)
 		}
 	}
 	return nil
@@ -250,26 +258,39 @@ func (f *find) pickRanked() error {
 			return err
 		}
 		if ok {
+			h.e = nil // a thousand events may be long
 			all = append(all, h)
 		}
 	}
-	if len(all) == 0 {
+	if f.count = len(all); f.count == 0 {
 		return nil
 	}
 	newest = all[0].num
 	slices.SortStableFunc(all, func(a, b hit) int { return cmp.Compare(b.rank, a.rank) })
 	all = all[min(skip, len(all)):]
-	f.page = all[:min(f.q.Limit, len(all))]
-	if len(f.page) == f.q.Limit {
-		f.next = fmt.Sprintf("r%d_%d", newest, skip+len(f.page))
+	if len(all) > f.q.Limit {
+		f.next = fmt.Sprintf("r%d_%d", newest, skip+f.q.Limit)
+		all = all[:f.q.Limit]
+	}
+	for _, h := range all {
+		var err error
+		if h.e, err = f.e.Rooms.Event(h.num); fault.Is(err, fault.NotFound) {
+			continue // aged out since
+		}
+		if err != nil {
+			return err
+		}
+		f.page = append(f.page, h)
 	}
 	return nil
 }
 
-// append writes the answer.
+// append writes the answer. The count is of what the user may see, and no more
+// than was read: what the index alone knows would tell which words there are in
+// a past that is not theirs to read.
 func (f *find) append() (err error) {
 	f.dst = append(f.dst, `{"search_categories":{"room_events":{"count":`...)
-	f.dst = strconv.AppendInt(f.dst, int64(len(f.hits)), 10)
+	f.dst = strconv.AppendInt(f.dst, int64(f.count), 10)
 	f.dst = append(f.dst, `,"highlights":[`...)
 	for i, term := range f.terms {
 		f.comma(i)

@@ -65,8 +65,11 @@ func (v *View) threads(q *ThreadQuery) (p threadPage, err error) {
 			}
 			return true, nil
 		}
-		if err != nil || v.ignores(e.Sender) {
-			return err == nil, err
+		if err == nil && !e.IsState && v.ignores(e.Sender) {
+			e, err = withheld(e)
+		}
+		if err != nil {
+			return false, err
 		}
 		ok := !q.Mine || e.Sender == v.bundle.User
 		if !ok {
@@ -81,6 +84,16 @@ func (v *View) threads(q *ThreadQuery) (p threadPage, err error) {
 		p.next, p.more = *q.until, true
 	}
 	return p, err
+}
+
+// withheld is an event of somebody whom the user ignores, without its content:
+// the thread is there, for what others say in it. Spec: client-server, GET
+// /rooms/{roomId}/threads, thread roots of ignored users.
+func withheld(e *room.Event) (*room.Event, error) {
+	bare := *e
+	var err error
+	bare.Event, err = e.Event.Redacted()
+	return &bare, err
 }
 
 // ThreadsLack says what a page lacks that other servers may have: what lies in a

@@ -3,6 +3,7 @@ package clientapi
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 )
@@ -187,5 +188,30 @@ func TestThreads(t *testing.T) {
 	h.want(400, "M_INVALID_PARAM", "GET", v1In(id, "/threads?include=x"), amy, "")
 	if err := h.e.Verify(func(line string) { t.Error(line) }); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// A thread that somebody began whom the user ignores is listed for what others
+// say in it, without what the ignored one said.
+func TestThreadsOfIgnored(t *testing.T) {
+	h := start(t, Anyone)
+	amy, bob := h.join("amy"), h.join("bob")
+	id := h.create(amy, `{"preset":"public_chat"}`)
+	h.want(200, "", "POST", inRoom(id, "/join"), bob, `{}`)
+	root := h.say(bob, id, "root", "rubbish")
+	h.mustReply(bob, id, "r1", root, "m.thread", "")
+	reply := h.mustReply(amy, id, "r2", root, "m.thread", "")
+	h.mustReply(bob, id, "r3", root, "m.thread", "")
+	h.want(200, "", "PUT", v3+"/user/@amy:hub.test/account_data/m.ignored_user_list", amy, `{"ignored_users":{"@bob:hub.test":{}}}`)
+	a := h.want(200, "", "GET", v1In(id, "/threads"), amy, "")
+	chunk := a.get("chunk").([]any)
+	if len(chunk) != 1 || strings.Contains(a.body, "rubbish") {
+		t.Fatal(a)
+	}
+	first := chunk[0].(map[string]any)
+	thread := first["unsigned"].(map[string]any)["m.relations"].(map[string]any)["m.thread"].(map[string]any)
+	if first["event_id"] != root || len(first["content"].(map[string]any)) != 0 ||
+		thread["count"] != 1.0 || thread["latest_event"].(map[string]any)["event_id"] != reply {
+		t.Fatal(a)
 	}
 }

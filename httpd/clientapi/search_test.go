@@ -98,3 +98,30 @@ func TestSearchPages(t *testing.T) {
 		}
 	}
 }
+
+// The count is of what the user may read: what the index knows besides would
+// tell them which words a past holds that is not theirs. A page that ends with
+// the last result has no other after it.
+func TestSearchCountsWhatIsSeen(t *testing.T) {
+	h := start(t, Anyone)
+	amy, bob := h.join("amy"), h.join("bob")
+	id := h.create(amy, `{"preset":"public_chat","initial_state":[{"type":"m.room.history_visibility","content":{"history_visibility":"joined"}}]}`)
+	for i := range 3 {
+		h.say(amy, id, fmt.Sprint("before", i), "the treasure is under the oak")
+	}
+	h.want(200, "", "POST", inRoom(id, "/join"), bob, `{}`)
+	h.say(bob, id, "own", "what treasure")
+	h.say(bob, id, "own2", "no treasure")
+	for _, order := range []string{"recent", "rank"} {
+		for limit, next := range map[int]bool{1: true, 2: false, 3: false} {
+			a := h.want(200, "", "POST", v3+"/search", bob, fmt.Sprintf(
+				`{"search_categories":{"room_events":{"search_term":"treasure","order_by":"%s","filter":{"limit":%d}}}}`, order, limit))
+			if n := a.get("search_categories", "room_events", "count"); n != 2.0 {
+				t.Errorf("%s, %d a page: %v results, want 2", order, limit, n)
+			}
+			if got := a.str("search_categories", "room_events", "next_batch") != ""; got != next {
+				t.Errorf("%s, %d a page: another page is %v", order, limit, got)
+			}
+		}
+	}
+}
