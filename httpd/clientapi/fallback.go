@@ -102,8 +102,22 @@ func (a *API) askStage(r *wire.Req, x *exchange, status int, wrong string) error
 	case stageEmail:
 		p.body = paragraph("Please enter your e-mail address. You will get a mail with a link.") + form(lineField("E-mail address", "email", "email", "email"), "Send the mail", session)
 	}
-	p.body = warning(wrong) + p.body
+	p.body = forWhat(x) + warning(wrong) + p.body
 	return show(r, p)
+}
+
+// forWhat says what the page's stage is for. Whoever has stolen a token, or only
+// knows the address of the page, may have sent the reader here.
+func forWhat(x *exchange) string {
+	what := deed(x.q.op)
+	if what == "" {
+		return ""
+	}
+	whose := ""
+	if x.q.id != "" {
+		whose = " The account is " + string(x.q.id) + "."
+	}
+	return paragraph("A Matrix client wants to " + what + ". If you did not expect this, close this page." + whose)
 }
 
 // stageForm takes the form of a stage.

@@ -68,6 +68,9 @@ func TestFallbackPages(t *testing.T) {
 
 	token := a.str("access_token")
 	session = h.want(401, "", "DELETE", v3+"/devices/X", token, `{}`).str("session")
+	if p := h.page(200, stagePath(stagePassword, session), nil); !strings.Contains(p, "log out the device X") || !strings.Contains(p, "@bob:hub.test") {
+		t.Fatal(p)
+	}
 	h.page(400, stagePath(stagePassword, session), url.Values{"password": {"wrong"}})
 	h.page(200, stagePath(stagePassword, session), url.Values{"password": {"correct horse"}})
 	h.want(200, "{}", "DELETE", v3+"/devices/X", token, fmt.Sprintf(`{"auth":{"session":%q}}`, session))

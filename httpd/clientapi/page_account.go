@@ -102,7 +102,7 @@ func (a *API) profilePage(r *wire.Req, v *visitor) error {
 		body += `</ul>`
 	}
 	if v.User.HasPassword {
-		body += `<h2>Password</h2>` + a.formFor(r, v, "password", lineField("Current password", "password", "password", "current-password")+
+		body += `<h2>Password</h2>` + a.formFor(r, v, "password", `<input hidden type="text" name="user" autocomplete="username" value="`+html.EscapeString(v.User.ID.Localpart())+`">`+lineField("Current password", "password", "password", "current-password")+
 			lineField("New password", "new", "password", "new-password")+lineField("New password again", "again", "password", "new-password")+
 			tick("Log out all my devices", "logout", false), "Change the password") + a.openWire(r)
 	}

@@ -217,7 +217,10 @@ func (a *API) sendAway(r *wire.Req, s *signOn) error {
 	}
 	enc := base64.RawURLEncoding
 	s.State, s.Secret = enc.EncodeToString(b[:24]), enc.EncodeToString(b[24:72])
-	cookie := enc.EncodeToString(b[72:])
+	cookie := string(r.Ctx.Request.Header.Cookie(cookieName)) // that of another tab stays good
+	if raw, err := enc.DecodeString(cookie); err != nil || len(raw) != 24 {
+		cookie = enc.EncodeToString(b[72:])
+	}
 	s.browser = sha256.Sum256([]byte(cookie))
 	s.Callback = strings.TrimSuffix(a.o.PublicURL, "/") + callbackPath
 	s.until = a.o.Now().Add(signOnLife)

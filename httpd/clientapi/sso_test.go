@@ -128,8 +128,10 @@ func TestSingleSignOn(t *testing.T) {
 		t.Fatal(a.body)
 	}
 
-	// Nobody else's browser comes back, nobody twice, and not with nonsense.
+	// Nobody else's browser comes back, nobody twice, and not with nonsense. Another tab of it does.
+	_, tab := b.get(302, redirect+"/oidc?redirectUrl=https://x.org")
 	_, location := b.get(302, redirect+"/oidc?redirectUrl=https://x.org")
+	b.get(200, h.comesBack(tab, "good"))
 	back := h.comesBack(location, "good")
 	(&browser{h: h}).get(400, back)
 	(&browser{h, "guess"}).get(400, back)

@@ -119,6 +119,10 @@ func (w *world) ask(who, method, path, body string) reply {
 	var ctx fasthttp.RequestCtx
 	ctx.Init(&req, &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 1}, nil)
 	w.mux.Serve(&ctx)
+	head := &ctx.Response.Header
+	if strings.HasPrefix(string(ctx.Response.Body()), "<!DOCTYPE") && (string(head.Peek("X-Frame-Options")) != "DENY" || len(head.Peek("Access-Control-Allow-Origin")) > 0) {
+		w.Fatalf("%s: a page may be shown or read by another site: %s", path, head)
+	}
 	return reply{ctx.Response.StatusCode(), string(ctx.Response.Body()), string(ctx.Response.Header.Peek("Location"))}
 }
 

@@ -1,6 +1,8 @@
 package idapi
 
 import (
+	"crypto/rand"
+	"encoding/hex"
 	"html"
 	"net/url"
 	"strings"
@@ -172,12 +174,18 @@ func (a *API) submitPage(r *wire.Req, _ mxid.UserID) error {
 // show answers with a page of one sentence, which loads nothing and runs nothing.
 func show(r *wire.Req, status int, title, text string) error {
 	h := &r.Ctx.Response.Header
-	h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'; base-uri 'none'")
+	var b [12]byte
+	_, _ = rand.Read(b[:]) // never fails
+	nonce := hex.EncodeToString(b[:])
+	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'nonce-"+nonce+"'; form-action 'none'; frame-ancestors 'none'; base-uri 'none'")
+	h.Set("X-Frame-Options", "DENY")
+	h.Del("Access-Control-Allow-Origin") // the API is for all web clients, a page is for its reader
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Referrer-Policy", "no-referrer")
 	h.Set("Cache-Control", "no-store")
 	out := append(r.Out(), `<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1"><title>`...)
-	out = append(append(out, html.EscapeString(title)...), `</title></head><body><h1>`...)
+	out = append(append(append(append(out, html.EscapeString(title)...), `</title><style nonce="`...), nonce...),
+		`">:root{color-scheme:light dark}body{font:1.06rem/1.5 system-ui,sans-serif;max-width:26rem;margin:0 auto;padding:1.5rem 1.25rem}h1{font-size:1.5rem}</style></head><body><h1>`...)
 	out = append(append(out, html.EscapeString(title)...), `</h1><p>`...)
 	out = append(append(out, html.EscapeString(text)...), `</p></body></html>`...)
 	r.Ctx.Response.SetStatusCode(status)
