@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -227,6 +228,35 @@ func TestAsk(t *testing.T) {
 	}
 }
 
+// TestBelieve: no single server takes a box far away, or back.
+func TestBelieve(t *testing.T) {
+	const year = 365 * 24 * time.Hour
+	c := &Clock{Servers: []string{"a", "b", "c"}}
+	for i, step := range []struct {
+		answer
+		want bool
+	}{
+		{answer{"a", time.Hour}, true},
+		{answer{"a", 70 * year}, false},
+		{answer{"a", 70 * year}, false}, // itself is no other
+		{answer{"b", year}, false},
+		{answer{"c", year + time.Second}, true},
+		{answer{"a", year}, false}, // a doubt is gone once the clock was set
+		{answer{"b", time.Second}, true},
+		{answer{"c", year}, false},
+		{answer{"b", -year}, false},
+		{answer{"a", -year}, true},
+	} {
+		if got := c.believe(step.answer); got != step.want {
+			t.Errorf("answer %d, %v by %s: believed %v", i, step.off, step.server, got)
+		}
+	}
+	own := &Clock{Servers: []string{"own"}}
+	if !own.believe(answer{"own", year}) {
+		t.Error("the owner's own server was not believed")
+	}
+}
+
 func putStamp(b []byte, t time.Time) {
 	binary.BigEndian.PutUint32(b, uint32(t.Unix()+epoch))
 	binary.BigEndian.PutUint32(b[4:], 0)
@@ -274,17 +304,41 @@ func TestFloor(t *testing.T) {
 	}
 }
 
-// TestCrashes: few are kept, and a new one is always kept.
+// TestCrashes: few are kept, the newest among them, and one that falls over again and again leaves the earlier ones there.
 func TestCrashes(t *testing.T) {
-	dir := t.TempDir()
-	for range crashes + 3 {
-		if err := KeepCrash(dir, time.Now(), errors.New("fell over"), []byte("the last words")); err != nil {
+	dir, at := t.TempDir(), time.Now()
+	keep := func(what string) string {
+		t.Helper()
+		if err := KeepCrash(dir, at, errors.New("fell over"), []byte(what)); err != nil {
 			t.Fatal(err)
 		}
+		all, err := filepath.Glob(filepath.Join(dir, "*.log"))
+		if err != nil || len(all) > crashes {
+			t.Fatalf("%d reports, %v", len(all), err)
+		}
+		var text strings.Builder
+		for _, path := range all {
+			b, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			text.Write(b)
+		}
+		return text.String()
 	}
-	all, err := filepath.Glob(filepath.Join(dir, "*.log"))
-	if err != nil || len(all) != crashes {
-		t.Errorf("%d reports, %v", len(all), err)
+	for i := range crashes + 3 {
+		at = at.Add(2 * crashGap)
+		if said := fmt.Sprintf("words %d.", i); !strings.Contains(keep(said), said) {
+			t.Errorf("%s is not there", said)
+		}
+	}
+	last := ""
+	for i := range 10 * crashes {
+		at = at.Add(late)
+		last = keep(fmt.Sprintf("again %d.", i))
+	}
+	if !strings.Contains(last, fmt.Sprintf("words %d.", crashes+2)) || !strings.Contains(last, "again 0.") || strings.Count(last, "again") > crashes/2 {
+		t.Errorf("after many falls in a row:\n%s", last)
 	}
 }
 

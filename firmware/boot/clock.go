@@ -24,9 +24,17 @@ type Clock struct {
 	Built   time.Time // no time before this can be
 	Servers []string  // host or host:port
 
+	doubt answer // the last one that another server has to bear out; Run's own
+
 	mu    sync.Mutex // guards known and from
 	known time.Time  // when a server last told the time; zero: none did
 	from  uint8      // that server's stratum
+}
+
+// answer is how far a server says that the clock is off.
+type answer struct {
+	server string
+	off    time.Duration
 }
 
 // Known is when a server last told the time, and its stratum; zero: none did since the start.
@@ -90,7 +98,25 @@ const (
 	retryEvery = 15 * time.Second
 	saveEvery  = 10 * time.Minute
 	sane       = 200 * time.Millisecond // a clock that is this near is left alone
+	far        = 24 * time.Hour         // from there on two servers have to agree
+	agreed     = time.Minute            // how far apart they may be for that
 )
+
+// believe says whether the clock may be set by what a server says. The time that is kept is never gone back behind, so one
+// server that is wrong, or somebody in its place, could take a box into a year from which nothing leads back. A server
+// that the owner named is the only one and believed alone, as the owner's watch would be.
+func (c *Clock) believe(a answer) bool {
+	before := c.doubt
+	c.doubt = answer{}
+	if a.off.Abs() < far || len(c.Servers) == 1 {
+		return true
+	}
+	if before.server != "" && before.server != a.server && (before.off-a.off).Abs() < agreed {
+		return true
+	}
+	c.doubt = a
+	return false
+}
 
 // Run asks the servers in turn, and keeps the time, until ctx ends.
 func (c *Clock) Run(ctx context.Context) {
@@ -113,6 +139,14 @@ func (c *Clock) Run(ctx context.Context) {
 				ask.Reset(retryEvery)
 				continue
 			}
+			if first := c.doubt.server == ""; !c.believe(answer{server, off}) {
+				ask.Reset(retryEvery)
+				if first { // a first start is a long way behind, and the next server says the same at once
+					log.Printf("%s says that the clock is off by %v; another server is asked", server, off.Round(time.Second))
+					ask.Reset(time.Second)
+				}
+				continue
+			}
 			ask.Reset(askEvery)
 			if off.Abs() >= sane {
 				if err := setTime(time.Now().Add(off)); err != nil {
@@ -132,8 +166,9 @@ func (c *Clock) Run(ctx context.Context) {
 // epoch is where NTP counts from, in seconds before 1970.
 const epoch = 2208988800
 
-// Ask asks an NTP server how far the clock is off, and how far the server is from a clock of its own. An answer must repeat the random number that was sent in place of a
-// time, so that nobody who does not see the question can answer it, and must not be before the floor.
+// Ask asks an NTP server how far the clock is off, and how far the server is from a clock of its own. An answer must
+// repeat the random number that was sent in place of a time, so that nobody who does not see the question can answer it, and
+// must not be before the floor.
 //
 // Spec: RFC 4330, section 5, the client's checks of an answer.
 func Ask(ctx context.Context, server string, floor time.Time) (off time.Duration, stratum uint8, err error) {

@@ -75,11 +75,14 @@ func number(path string) (uint64, error) {
 }
 
 // GrowPartition gives the data partition all of the disk, before it is mounted. A power cut at any moment leaves the
-// old table or the new one; the file system grows after that.
+// old table or the new one; the file system grows after that. A table that a cut has torn is written anew.
 func (d *Disk) GrowPartition() (grown bool, err error) {
 	size, err := d.sectors()
-	if err != nil || !d.Card.Grow(size) {
+	if err != nil {
 		return false, err
+	}
+	if grown = d.Card.Grow(size); !grown && !d.Card.Torn() {
+		return false, nil
 	}
 	f, err := os.OpenFile("/dev/"+d.Name, os.O_RDWR, 0)
 	if err != nil {
@@ -88,6 +91,9 @@ func (d *Disk) GrowPartition() (grown bool, err error) {
 	defer f.Close()
 	if err := d.Card.Write(f, f.Sync); err != nil {
 		return false, err
+	}
+	if !grown {
+		return false, nil
 	}
 	return true, resizePartition(f, d.Card.Part(d.Card.Plan.Data))
 }

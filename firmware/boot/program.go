@@ -127,25 +127,38 @@ func (t *tail) bytes() []byte {
 	return append([]byte(nil), t.b[max(0, len(t.b)-tailSize):]...)
 }
 
-// crashes is how many reports of crashes are kept.
-const crashes = 8
+// crashes is how many reports of crashes are kept; half of that in crashGap.
+const (
+	crashes  = 8
+	crashGap = time.Hour
+)
 
-// KeepCrash writes what a program last printed into one of few files below dir, the oldest of which it replaces.
+// KeepCrash writes what a program last printed into one of few files below dir, the oldest of which it replaces. Of a
+// program that falls over again and again only the first times are kept: what came before says more than the tenth of the
+// kind, and the card is not written full of them.
 func KeepCrash(dir string, when time.Time, why error, printed []byte) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	name, oldest := "", time.Time{}
+	name, oldest, recent := "", time.Time{}, 0
 	for i := range crashes {
 		path := fmt.Sprintf("%s/%d.log", dir, i)
-		st, err := os.Stat(path)
-		if err != nil {
-			name = path
-			break
+		at := time.Time{}
+		if st, err := os.Stat(path); err == nil {
+			at = st.ModTime()
 		}
-		if name == "" || st.ModTime().Before(oldest) {
-			name, oldest = path, st.ModTime()
+		if when.Sub(at).Abs() < crashGap {
+			recent++
+		}
+		if name == "" || at.Before(oldest) {
+			name, oldest = path, at
 		}
 	}
-	return WriteFile(name, fmt.Appendf(nil, "%s: %v\n\n%s", when.UTC().Format(time.RFC3339), why, printed), 0o600)
+	if recent >= crashes/2 {
+		return nil
+	}
+	if err := WriteFile(name, fmt.Appendf(nil, "%s: %v\n\n%s", when.UTC().Format(time.RFC3339), why, printed), 0o600); err != nil {
+		return err
+	}
+	return os.Chtimes(name, when, when)
 }

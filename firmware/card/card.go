@@ -233,6 +233,9 @@ func (c *Card) Grow(sectors uint64) bool {
 	return true
 }
 
+// Torn says that a power cut has spoilt the table in front, and that Write mends it by the one at the end.
+func (c *Card) Torn() bool { return c.guid != nil && c.guid.Torn }
+
 // Write writes the table. A power cut leaves the old one or the new one.
 func (c *Card) Write(w io.WriterAt, flush func() error) error {
 	if c.old != nil {

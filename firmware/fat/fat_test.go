@@ -2,6 +2,8 @@ package fat
 
 import (
 	"bytes"
+	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -83,6 +85,48 @@ func TestFind(t *testing.T) {
 		if _, err := v.Find("loader/nothing"); err == nil {
 			t.Error("a file that is not there was found")
 		}
+	}
+}
+
+// TestPieces: the root folder has grown on another computer, into a cluster that lies elsewhere, and the rows of one file
+// stand in both.
+func TestPieces(t *testing.T) {
+	b, err := Make(Spec{Size: 64 << 20, Label: "X", Files: map[string][]byte{"A.TXT": []byte("first"), "a name that takes several rows here.txt": []byte("second")}, When: time.Now()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, err := Open(bytes.NewReader(b))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const far = 5000
+	le := binary.LittleEndian
+	le.PutUint32(b[v.table+4*int64(v.root):], far)
+	le.PutUint32(b[v.table+4*far:], last)
+	root, more := b[v.at(v.root):][:v.cluster], b[v.at(far):][:v.cluster]
+	used := bytes.Clone(root[:7*32]) // the label, one file, and the five rows of the other
+	for i := range len(root) / 32 {
+		root[i*32] = 0xe5
+	}
+	copy(root, used[:2*32])
+	copy(root[len(root)-64:], used[2*32:4*32])
+	copy(more, used[4*32:])
+	for name, want := range map[string]string{"a.txt": "first", "a name that takes several rows here.txt": "second"} {
+		f, err := v.Find(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := string(b[f.At : f.At+f.Size]); got != want || le.Uint32(b[f.RowAt+28:]) != uint32(len(want)) {
+			t.Errorf("%s: %q, its row at %d", name, got, f.RowAt)
+		}
+	}
+	le.PutUint32(b[v.table+4*far:], v.root) // without end
+	if _, err := v.Find("nothing"); !errors.Is(err, ErrShape) {
+		t.Errorf("a folder without end: %v", err)
+	}
+	le.PutUint32(b[v.table+4*far:], 1<<27)
+	if _, err := v.Find("a.txt"); !errors.Is(err, ErrShape) {
+		t.Errorf("a folder that leads out: %v", err)
 	}
 }
 

@@ -83,17 +83,29 @@ func (v *Volume) run(first uint32, most int64) (int64, error) {
 
 func (v *Volume) at(c uint32) int64 { return v.start + int64(c-2)*v.cluster }
 
-// folder lists what begins at a cluster.
+// folder lists what begins at a cluster. A folder may lie in pieces: the one that the owner's file is in grows by what
+// other computers put beside it.
 func (v *Volume) folder(first uint32) ([]File, error) {
-	n, err := v.run(first, maxFolder)
-	if err != nil {
-		return nil, err
+	var b []byte
+	var pieces []uint32
+	for c, link := first, make([]byte, 4); c < 0x0ffffff8 && len(pieces) < maxFolder; {
+		if c < 2 || c >= v.count+2 {
+			return nil, fmt.Errorf("%w: cluster %d is none", ErrShape, c)
+		}
+		pieces, b = append(pieces, c), append(b, make([]byte, v.cluster)...)
+		if _, err := v.r.ReadAt(b[len(b)-int(v.cluster):], v.at(c)); err != nil {
+			return nil, err
+		}
+		if _, err := v.r.ReadAt(link, v.table+4*int64(c)); err != nil {
+			return nil, err
+		}
+		c = binary.LittleEndian.Uint32(link) & 0x0fffffff
 	}
-	b := make([]byte, n*v.cluster)
-	if _, err := v.r.ReadAt(b, v.at(first)); err != nil {
-		return nil, err
+	files, err := rows(b, 0)
+	for i, f := range files {
+		files[i].RowAt = v.at(pieces[f.RowAt/v.cluster]) + f.RowAt%v.cluster
 	}
-	return rows(b, v.at(first))
+	return files, err
 }
 
 // rows reads the rows of a folder, which begins at a place.

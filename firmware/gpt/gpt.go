@@ -54,6 +54,7 @@ type Table struct {
 	ID         GUID
 	Sectors    uint64
 	Partitions []Partition
+	Torn       bool // it was read from the end, and the one in front is to be written anew
 }
 
 // Usable is the last sector that a partition may have.
@@ -70,6 +71,7 @@ func Read(r io.ReaderAt, sectors uint64) (*Table, error) {
 		return t, nil
 	}
 	if last, more := readAt(r, sectors-1); more == nil {
+		last.Torn = true
 		return last, nil
 	}
 	return nil, err

@@ -61,6 +61,15 @@ func TestTornGrowth(t *testing.T) {
 		if len(got.Partitions) != 2 || got.Partitions[1].First != 4096 {
 			t.Fatalf("cut at write %d: %+v", cut, got)
 		}
+		if _, front := readAt(d, 1); got.Torn != (front != nil) {
+			t.Fatalf("cut at write %d: torn %v, and the table in front: %v", cut, got.Torn, front)
+		}
+		if err := got.Write(d, 0, d.flush); err != nil {
+			t.Fatal(err)
+		}
+		if mended, err := Read(d, 20000); err != nil || mended.Torn {
+			t.Fatalf("cut at write %d: written anew it is %+v, %v", cut, mended, err)
+		}
 		if err == nil {
 			if got.Sectors != 20000 {
 				t.Fatalf("grown to %d sectors", got.Sectors)

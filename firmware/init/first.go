@@ -40,9 +40,9 @@ func first() {
 	}
 }
 
-// restart gives the console time to show what was said, and the disk to take what was written.
+// restart gives the console time to show what was said, and the disk to take what was written; no more where it hangs.
 func restart() {
-	unix.Sync()
+	go unix.Sync()
 	time.Sleep(5 * time.Second)
 	_ = unix.Reboot(unix.LINUX_REBOOT_CMD_RESTART)
 	for {

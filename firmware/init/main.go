@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"hearth/firmware/boot"
+	"hearth/firmware/update"
 )
 
 const (
@@ -29,7 +30,10 @@ const (
 	socket  = "/run/hub"
 	page    = ":8008"
 
-	diskTime = 2 * time.Minute // that the disk may take to tell what is on it, before the box is reset
+	diskTime = 2 * time.Minute  // that the disk may take to tell what is on it, before the box is reset
+	dataTime = time.Hour        // that the data partition may take to be made ready; a check has half of it
+	nameTime = 10 * time.Second // after which the box asks for addresses without its name, which it has not read yet
+	haltTime = time.Minute      // that all may take to end
 )
 
 func main() {
@@ -69,11 +73,15 @@ func work() {
 		log.Printf("%v", err)
 	}
 	dog := boot.OpenWatchdog()
+	if err := unix.Mlockall(unix.MCL_CURRENT); err != nil { // who feeds the watchdog must not wait for a card that is busy
+		log.Printf("staying in memory: %v", err)
+	}
 	if err := boot.LoopbackUp(); err != nil {
 		log.Printf("loopback: %v", err)
 	}
-	go boot.Cables(ctx, "/bin/dhcp")
-	waiting, ready := context.WithCancel(ctx)
+	cables := sync.OnceFunc(func() { go boot.Cables(ctx, "/bin/dhcp") })
+	time.AfterFunc(nameTime, cables)
+	waiting, ready := context.WithTimeout(ctx, dataTime)
 	go feed(waiting, dog) // a check of a large card takes minutes
 	silent := time.AfterFunc(diskTime, ready)
 	disk, err := boot.FindDisk()
@@ -87,9 +95,13 @@ func work() {
 		settings, err = prepare(disk)
 	}
 	ready()
+	cables() // now that those who give addresses can be told the box's name
 	if err != nil {
 		log.Printf("no hub: %v", err)
 		up.hopeless(err)
+		if up == nil { // this may be a trial that cannot even see its card
+			time.AfterFunc(update.Longest, restart)
+		}
 		go feed(ctx, dog)
 		go boot.Announce(ctx, os.Stdout, boot.NewHealth(time.Now()).Said)
 		go func() { log.Printf("the page that says so: %v", boot.Rescue(ctx, page, err)) }()
@@ -114,6 +126,8 @@ func work() {
 			how = unix.LINUX_REBOOT_CMD_POWER_OFF
 		}
 	}
+	go feed(context.WithoutCancel(ctx), dog)
+	time.AfterFunc(haltTime, restart) // a card that hangs keeps nothing from starting anew
 	halt(end, &busy, func() error { return up.reboot(how, trial) })
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -28,6 +29,7 @@ const (
 	incoming     = data + "/hearth/update.incoming" // the hub puts archives there
 	pullEvery    = 24 * time.Hour
 	pullFirst    = 10 * time.Minute // after the start
+	pullSpread   = 2 * time.Hour    // and no box of many, whose power came back at once, with all others
 	pullTime     = 2 * time.Hour    // that one may take to arrive
 	exitNone     = 3                // of the program that fetches: there is no newer version
 )
@@ -128,7 +130,7 @@ func (u *updates) run(ctx context.Context, url string, health *boot.Health) {
 
 // pulls looks for newer versions.
 func (u *updates) pulls(ctx context.Context, url string) {
-	next := time.NewTimer(pullFirst)
+	next := time.NewTimer(pullFirst + rand.N(pullSpread))
 	defer next.Stop()
 	for {
 		select {
@@ -151,14 +153,15 @@ func (u *updates) ended() {
 }
 
 // env is what the hub is told: where to ask for updates, and whether the version before must be able to read what it
-// writes.
+// writes, which it must where the card cannot tell.
 func (u *updates) env() []string {
+	const keepFormat = "HEARTH_KEEP_FORMAT=1"
 	if u == nil {
-		return nil
+		return []string{keepFormat}
 	}
 	more := []string{"HEARTH_UPDATE_SOCKET=" + updateSocket}
 	if u.KeepFormat() {
-		more = append(more, "HEARTH_KEEP_FORMAT=1")
+		more = append(more, keepFormat)
 	}
 	return more
 }

@@ -26,6 +26,7 @@ type Keeper struct {
 
 	mu    sync.Mutex // guards what follows
 	state State
+	begun bool // whether it is known if the version is on trial
 	trial bool
 	doing string // what is under way
 }
@@ -41,7 +42,7 @@ func (k *Keeper) Begin(now time.Time) (trial bool, err error) {
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.state, k.trial = loadState(k.File), trial
+	k.state, k.begun, k.trial = loadState(k.File), true, trial
 	switch p := k.state.Pending; {
 	case p == nil || trial && p.Slot == k.Slot:
 		return trial, nil
@@ -52,7 +53,7 @@ func (k *Keeper) Begin(now time.Time) (trial bool, err error) {
 		if why == "" {
 			why = "it did not start, was reset, or lost its power before it was found well"
 		}
-		k.state.Failed = max(k.state.Failed, p.Sequence)
+		k.state.failed(p.Sequence)
 		k.state.Pending = nil
 		k.note(Result{Time: now, Version: p.Version, Outcome: RolledBack, Why: why})
 		return trial, nil
@@ -85,11 +86,12 @@ func (k *Keeper) committed(now time.Time) error {
 	return nil
 }
 
-// KeepFormat says whether the hub must leave the store in the form in which the version before can read it.
+// KeepFormat says whether the hub must leave the store in the form in which the version before can read it. Where it could
+// not be seen which slot is the default, the next start may be the version before's.
 func (k *Keeper) KeepFormat() bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.trial
+	return k.trial || !k.begun
 }
 
 // Watch ends the trial of the running version, one way or the other.

@@ -108,10 +108,34 @@ func TestLife(t *testing.T) {
 			}
 			k = l.start(<-l.restarts)
 			trial, err := k.Begin(time.Now())
-			if s := k.Status(); trial || err != nil || s.Version != "2" || s.Last.Outcome != RolledBack || !strings.Contains(s.Last.Why, "eth0") || s.Last.Version != "3" || k.state.Failed != 30 {
+			if s := k.Status(); trial || err != nil || s.Version != "2" || s.Last.Outcome != RolledBack || !strings.Contains(s.Last.Why, "eth0") || s.Last.Version != "3" || k.state.Failed != 0 || *k.state.Tried != (Tried{30, 1}) {
 				t.Fatalf("after a bad version: %+v, %v", s, err)
 			}
 		})
+	}
+}
+
+// TestTries: a version that was rolled back is given up after some trials, and another one is not for that.
+func TestTries(t *testing.T) {
+	s := State{}
+	for _, sequence := range []int64{30, 30, 40, 40, 30, 50, 50} {
+		if s.failed(sequence); s.Failed != 0 {
+			t.Fatalf("%d was given up early", s.Failed)
+		}
+	}
+	if s.failed(50); s.Failed != 50 || s.Tried != nil {
+		t.Errorf("after three trials: %+v", s)
+	}
+}
+
+// TestBlind: a box that cannot see which slot is the default does not change the form of the store.
+func TestBlind(t *testing.T) {
+	k := (&life{T: t, box: newBox(t, false), dir: t.TempDir()}).start(false)
+	if !k.KeepFormat() {
+		t.Error("before it began")
+	}
+	if trial, err := k.Begin(time.Now()); trial || err != nil || k.KeepFormat() {
+		t.Errorf("on trial %v, %v", trial, err)
 	}
 }
 

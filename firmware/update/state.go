@@ -11,9 +11,30 @@ import (
 // State is what the data partition keeps of updates.
 type State struct {
 	Floor   int64    `json:"floor"`             // see Release
-	Failed  int64    `json:"failed,omitempty"`  // the highest sequence that was rolled back, which is not fetched again
+	Failed  int64    `json:"failed,omitempty"`  // the highest sequence that was given up, which is not fetched again
+	Tried   *Tried   `json:"tried,omitempty"`   // what was rolled back last, and may be fetched again
 	Pending *Pending `json:"pending,omitempty"` // what is on trial, from before it is started on
 	Last    *Result  `json:"last,omitempty"`
+}
+
+// Tried counts the trials of a version that were rolled back.
+type Tried struct {
+	Sequence int64 `json:"sequence"`
+	Times    int   `json:"times"`
+}
+
+// triesMax is after how many trials a version is given up. A power cut, a cable that was out or a router that was away at
+// the wrong moment end the trial of a good one, which would else never come back by itself.
+const triesMax = 3
+
+// failed notes that a version was rolled back.
+func (s *State) failed(sequence int64) {
+	if s.Tried == nil || s.Tried.Sequence != sequence {
+		s.Tried = &Tried{Sequence: sequence}
+	}
+	if s.Tried.Times++; s.Tried.Times >= triesMax {
+		s.Failed, s.Tried = max(s.Failed, sequence), nil
+	}
 }
 
 // Pending is a version on trial.

@@ -19,7 +19,8 @@ import (
 
 // cmdline is what the kernel is told besides where its root is. A kernel that fails, or finds no root for a minute,
 // starts the board anew, which ends a trial. A watchdog that runs already, which the kernel feeds until a program does, it
-// feeds for no longer than that: init opens it as its first deed.
+// feeds for no longer than that: init opens it as its first deed. Of a board with a GUID table it says gpt: the kernel reads
+// the one at the end of the disk, too, where a power cut has torn the one in front.
 func (o *Options) cmdline() string {
 	return o.Board.Cmdline + " ro rootfstype=ext4 rootwait=60 init=/init panic=10 oops=panic watchdog.open_timeout=120 loglevel=5 printk.devkmsg=on"
 }

@@ -59,11 +59,21 @@ func TestBoxUpdates(t *testing.T) {
 		t.Skip("the image takes no updates")
 	}
 	b := newBox(t)
-	b.tell(ownersFile)
+	const code = "owne-rsow-ncod-e234"
+	b.tell("box_claim_code = \"" + code + "\"\n" + ownersFile)
 	b.boot(http.StatusOK)
-	b.claim(b.shown(claimCode))
+	if shown := b.shown(claimCode); shown != code {
+		t.Errorf("the claim code is %s, and the owner wanted %s", shown, code)
+	}
+	b.claim(code)
 	room := b.room()
+	const wrong = "server_name = \"other.example\"\n"
+	at := b.tell(wrong)
 	sent := append(b.load(room, -1), b.updates(room)...)
+	b.shown(regexp.MustCompile(`(this hub is box.example for ever)`))
+	if !strings.Contains(b.told(at), wrong) {
+		t.Error("settings that were not taken are gone from the boot partition")
+	}
 	b.readAll(room, sent)
 	b.mqtt()
 	_, rest := cuts(t)
