@@ -286,6 +286,23 @@ func ntpServer(t *testing.T, ahead time.Duration, spoil func([]byte)) string {
 	return c.LocalAddr().String()
 }
 
+// TestLease: an address is asked for anew when a connection is back, and at no other time.
+func TestLease(t *testing.T) {
+	l := newLease()
+	for i, step := range []struct{ on, anew bool }{{false, false}, {true, false}, {true, false}, {false, false}, {false, false}, {true, true}, {true, false}, {false, false}, {true, true}} {
+		l.look(step.on)
+		anew := false
+		select {
+		case <-l.anew:
+			anew = true
+		default:
+		}
+		if anew != step.anew {
+			t.Errorf("step %d: asked anew %v", i, anew)
+		}
+	}
+}
+
 // TestFloor: a clock that was kept is not gone back behind, and one that is nonsense is not believed.
 func TestFloor(t *testing.T) {
 	c := &Clock{Dir: t.TempDir(), Built: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)}

@@ -4,10 +4,20 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
 )
+
+// TestFilePages: code and constants of the program are found, and no memory that it has taken.
+func TestFilePages(t *testing.T) {
+	const maps = "00010000-00200000 r-xp 00000000 103:02 12 /init\n00200000-00300000 r--p 001f0000 103:02 12 /init\n4000000000-4004000000 rw-p 00000000 00:00 0\n" +
+		"ffff0000-ffff1000 ---p 00000000 103:02 12 /init\n7ffff000-80000000 rw-p 00000000 00:00 0 [stack]\nnonsense\n"
+	if got := filePages(maps); !slices.Equal(got, []addresses{{0x10000, 0x200000}, {0x200000, 0x300000}}) {
+		t.Errorf("%x", got)
+	}
+}
 
 // TestGuard is a hub that serves and then hangs: it is ended after a minute without a commit, again when that did not
 // help, and after a quarter of an hour the watchdog is fed no more, so that the hardware resets the box. Time is not real.

@@ -65,15 +65,19 @@ func Addresses() (all []string) {
 	return all
 }
 
-// Cables starts dhcp for every interface as it appears, USB ones too, until ctx ends.
+// Cables starts dhcp for every interface as it appears, USB ones too, until ctx ends, and anew where a cable that was out is
+// back, which may lead to another network.
 func Cables(ctx context.Context, dhcp string) {
-	seen := map[string]bool{}
+	seen := map[string]*lease{}
 	for {
 		for _, name := range wired() {
-			if !seen[name] {
-				seen[name] = true
-				go Program{Path: dhcp, Args: []string{"-interface=" + name}, Dir: "/tmp"}.Run(ctx, nil)
+			l := seen[name]
+			if l == nil {
+				l = newLease()
+				seen[name] = l
+				go Program{Path: dhcp, Args: []string{"-interface=" + name}, Dir: "/tmp"}.Run(ctx, l.anew)
 			}
+			l.look(carrier(name))
 		}
 		select {
 		case <-ctx.Done():
@@ -81,6 +85,27 @@ func Cables(ctx context.Context, dhcp string) {
 		case <-time.After(time.Second):
 		}
 	}
+}
+
+// lease is an interface for which an address is asked. The program that asks sleeps until half of the time is over for
+// which it was given one, and does not mind what becomes of the interface.
+type lease struct {
+	had, lost bool          // whether there was a connection, and whether it was lost
+	anew      chan struct{} // makes the program ask again
+}
+
+func newLease() *lease { return &lease{anew: make(chan struct{}, 1)} }
+
+// look is told whether there is a connection.
+func (l *lease) look(on bool) {
+	if on && l.lost {
+		select {
+		case l.anew <- struct{}{}:
+		default:
+		}
+	}
+	l.had = l.had || on
+	l.lost = l.had && !on
 }
 
 // Rescue answers every request at addr with a page that says why there is no hub, until ctx ends. It reads nothing but

@@ -8,6 +8,8 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -70,6 +72,7 @@ func (r Report) Write(w io.Writer) {
 		}
 	}
 	part("addresses", strings.Join(Addresses(), "\n"))
+	part("listeners", strings.Join(listeners("/proc/net"), "\n"))
 	found, _ := filepath.Glob(filepath.Join(r.Data, "crash", "*.log"))
 	for _, path := range found {
 		if b, err := os.ReadFile(path); err == nil {
@@ -77,6 +80,29 @@ func (r Report) Write(w io.Writer) {
 		}
 	}
 	part("kernel log", kernelLog())
+}
+
+// listeners are the ports at which a box can be reached, as "tcp 8008", by what the kernel lists in a folder.
+func listeners(dir string) (all []string) {
+	const listening, unconnected = "0A", "07"
+	for _, kind := range []string{"tcp", "tcp6", "udp", "udp6"} {
+		text, err := os.ReadFile(filepath.Join(dir, kind))
+		if err != nil {
+			continue
+		}
+		for line := range strings.Lines(string(text)) {
+			f := strings.Fields(line)
+			if len(f) < 4 || f[3] != listening && f[3] != unconnected {
+				continue
+			}
+			_, hex, _ := strings.Cut(f[1], ":")
+			if port, err := strconv.ParseUint(hex, 16, 16); err == nil {
+				all = append(all, fmt.Sprintf("%s %d", strings.TrimSuffix(kind, "6"), port))
+			}
+		}
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
 }
 
 // kernelLog is what the kernel still has of its log, the box's own words among it.

@@ -47,3 +47,21 @@ func TestReport(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestListeners: what waits for others is listed, of both kinds of addresses, and what speaks with others is not.
+func TestListeners(t *testing.T) {
+	dir := t.TempDir()
+	const head = "  sl  local_address rem_address   st tx_queue rx_queue\n"
+	for name, text := range map[string]string{
+		"tcp":  head + "   0: 00000000:1F48 00000000:0000 0A 0:0\n   1: 0100007F:9999 0100007F:1F48 01 0:0\n",
+		"tcp6": head + "   0: 00000000000000000000000000000000:1F48 00000000000000000000000000000000:0000 0A 0:0\n   1: 0:075B 0:0000 0A 0:0\n",
+		"udp6": head + "   0: 00000000000000000000000000000000:007B 00000000000000000000000000000000:0000 07 0:0\n   nonsense\n",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := strings.Join(listeners(dir), ", "); got != "tcp 1883, tcp 8008, udp 123" {
+		t.Errorf("%s", got)
+	}
+}

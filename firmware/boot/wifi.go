@@ -69,7 +69,8 @@ func (w Wifi) Run(ctx context.Context, modules, dhcp string) error {
 	if err := linkUp(radio.Name); err != nil {
 		return err
 	}
-	go Program{Path: dhcp, Args: []string{"-interface=" + radio.Name}, Dir: "/tmp"}.Run(ctx, nil)
+	address := newLease()
+	go Program{Path: dhcp, Args: []string{"-interface=" + radio.Name}, Dir: "/tmp"}.Run(ctx, address.anew)
 	said := ""
 	say := func(text string) {
 		if text != said {
@@ -78,8 +79,9 @@ func (w Wifi) Run(ctx context.Context, modules, dhcp string) error {
 		said = text
 	}
 	for {
-		wait := wifiLook
-		if carrier(radio.Name) {
+		wait, on := wifiLook, carrier(radio.Name)
+		address.look(on)
+		if on {
 			say(fmt.Sprintf("Wi-Fi: connected to %q", w.SSID))
 		} else {
 			wait = wifiTry

@@ -73,7 +73,7 @@ func work() {
 		log.Printf("%v", err)
 	}
 	dog := boot.OpenWatchdog()
-	if err := unix.Mlockall(unix.MCL_CURRENT); err != nil { // who feeds the watchdog must not wait for a card that is busy
+	if err := boot.Stay(); err != nil {
 		log.Printf("staying in memory: %v", err)
 	}
 	if err := boot.LoopbackUp(); err != nil {

@@ -49,6 +49,10 @@ func (b *box) helped() {
 			b.Errorf("the file for who helps lacks %q:\n%s", want, all.String())
 		}
 	}
+	_, listeners, _ := strings.Cut(all.String(), "==== listeners\n")
+	if listeners, _, _ = strings.Cut(listeners, "===="); strings.TrimSpace(listeners) != "tcp 1883\ntcp 8008\nudp 123\nudp 5353" {
+		b.Errorf("the box can be reached at\n%s", listeners)
+	}
 	for _, secret := range []string{b.token, password, `"body":"reading"`} {
 		if strings.Contains(all.String(), secret) {
 			b.Errorf("the file for who helps has %q", secret)
