@@ -51,6 +51,8 @@ type Request struct {
 	Receipts      Scope
 	Typing        Scope
 	Threads       Threads
+
+	Kept int // about how many bytes it takes
 }
 
 // Rule is what a client wants to hear of the rooms that a list or a subscription
@@ -141,7 +143,7 @@ func named(list []string, name string) bool {
 // bytes are not kept. Errors: Invalid, BadJSON.
 func Parse(body []byte) (*Request, error) {
 	r := &Request{}
-	p := parser{}
+	p := parser{rules: map[string]*Required{}}
 	p.members(body, func(key string, val []byte) {
 		switch key {
 		case "conn_id":
@@ -162,31 +164,11 @@ func Parse(body []byte) (*Request, error) {
 			p.members(val, func(key string, val []byte) { r.extension(&p, key, val) })
 		}
 	})
-	if p.err == nil && r.wanted() > maxWanted {
-		p.fail(fault.Invalid, "required_state has at most %d elements in all", maxWanted)
-	}
 	if p.err != nil {
 		return nil, p.err
 	}
+	r.Kept = p.kept
 	return r, nil
-}
-
-// wanted counts the elements of required state, each rule once.
-func (r *Request) wanted() (n int) {
-	counted := map[string]struct{}{}
-	count := func(q *Required) {
-		if _, ok := counted[q.text]; !ok {
-			counted[q.text] = struct{}{}
-			n += len(q.include) + len(q.exclude)
-		}
-	}
-	for i := range r.Lists {
-		count(r.Lists[i].State)
-	}
-	for i := range r.Subscriptions {
-		count(r.Subscriptions[i].State)
-	}
-	return n
 }
 
 func (r *Request) lists(p *parser, val []byte) {
@@ -214,7 +196,8 @@ func (r *Request) lists(p *parser, val []byte) {
 		if !given {
 			l.Ranges = []Range{{0, All}}
 		}
-		l.Rule.State = l.Rule.State.made()
+		l.Rule.State = p.rule(l.Rule.State)
+		p.kept += listBytes + len(key) + rangeBytes*len(l.Ranges)
 		r.Lists = append(r.Lists, l)
 	})
 	// Of equal keys the last counts, as everywhere.
@@ -230,7 +213,8 @@ func (r *Request) subscriptions(p *parser, val []byte) {
 		}
 		s := Subscription{Room: id}
 		p.members(val, func(key string, val []byte) { s.Rule.parse(p, key, val) })
-		s.Rule.State = s.Rule.State.made()
+		s.Rule.State = p.rule(s.Rule.State)
+		p.kept += subscriptionBytes + len(id)
 		r.Subscriptions = append(r.Subscriptions, s)
 	})
 	slices.SortStableFunc(r.Subscriptions, func(a, b Subscription) int { return compare(a.Room, b.Room) })
@@ -263,7 +247,8 @@ func (r *Rule) parse(p *parser, key string, val []byte) {
 	case "timeline_limit":
 		r.Timeline = int(min(p.number(key, val, All), MaxTimeline))
 	case "required_state":
-		r.State = p.required(val)
+		kept := p.kept
+		r.State, p.kept = p.required(val), kept // what stays of it is counted with the rule
 	}
 }
 
@@ -336,7 +321,35 @@ func (p *parser) span(val []byte) (r Range) {
 }
 
 // parser keeps the first error.
-type parser struct{ err error }
+type parser struct {
+	err    error
+	rules  map[string]*Required // by their text
+	wanted int                  // elements of rules that differ
+	kept   int                  // about how many bytes of the request stay
+}
+
+// What parts of a request take beside their texts.
+const (
+	listBytes         = 256
+	rangeBytes        = 16
+	subscriptionBytes = 64
+	textBytes         = 32
+	ruleBytes         = 128
+)
+
+// rule finishes a rule about state. Those that ask for the same are one.
+func (p *parser) rule(q *Required) *Required {
+	q = q.made()
+	if same := p.rules[q.text]; same != nil {
+		return same
+	}
+	p.rules[q.text] = q
+	p.kept += ruleBytes + 4*len(q.text)
+	if p.wanted += len(q.include) + len(q.exclude); p.wanted > maxWanted {
+		p.fail(fault.Invalid, "required_state has at most %d elements in all", maxWanted)
+	}
+	return q
+}
 
 func (p *parser) fail(kind fault.Kind, format string, args ...any) {
 	if p.err == nil {
@@ -394,6 +407,7 @@ func (p *parser) text(key string, val []byte, most int) string {
 	} else if len(s) > most {
 		p.fail(fault.Invalid, "%s is longer than %d bytes", key, most)
 	}
+	p.kept += textBytes + len(s)
 	return s
 }
 

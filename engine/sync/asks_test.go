@@ -81,3 +81,43 @@ func TestSlideBeginsAnewWhileWaiting(t *testing.T) {
 		t.Error("the old request waits still")
 	}
 }
+
+// Waiting requests are bounded like connections: who opens more of them than there
+// may be gets an answer to the oldest.
+func TestSlideWaitsAreBounded(t *testing.T) {
+	h := start(t)
+	h.create(alice, "")
+	p := h.phone(alice)
+	wait := func(id, more string) chan answerOf {
+		body := fmt.Sprintf(`{"conn_id":%q,"lists":{"a":{"timeline_limit":1,"filters":{"not_tags":[%s]}}}}`, id, more)
+		p.pos = ""
+		p.asks(body)
+		return p.waits(body)
+	}
+	var waits []chan answerOf
+	for i := range maxConns + 5 {
+		waits = append(waits, wait(fmt.Sprint(i), `"x"`))
+	}
+	for _, ch := range waits[:5] {
+		h.must((<-ch).err)
+	}
+	if h.Waiting() != maxConns {
+		t.Errorf("%d wait", h.Waiting())
+	}
+	var long []string
+	for i := range 200 {
+		long = append(long, fmt.Sprintf(`"%s%d"`, strings.Repeat("x", 250), i))
+	}
+	for range 100 { // 58 kB each
+		p.req.Device++
+		waits = append(waits, wait("", strings.Join(long, ",")))
+	}
+	for _, ch := range waits[5:30] {
+		h.must((<-ch).err)
+	}
+	h.conns.mu.Lock()
+	defer h.conns.mu.Unlock()
+	if h.conns.sum > connsBytes || h.Waiting() != len(h.conns.of) {
+		t.Errorf("%d bytes, %d wait on %d connections", h.conns.sum, h.Waiting(), len(h.conns.of))
+	}
+}

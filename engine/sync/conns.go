@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"hearth/engine/ephemeral"
 	"hearth/engine/fault"
@@ -26,7 +27,9 @@ type conn struct {
 	mu   sync.Mutex
 	turn uint64 // counts the requests; an older one that still waits is over
 	seqs uint64 // numbers of answers that are taken
-	poll *Poll  // that waits; nil where none does
+
+	poll atomic.Pointer[Poll] // that waits; nil where none does
+	held int                  // bytes that its request takes
 
 	has  have  // what the client has shown to have got
 	next *step // what the last answer adds to it; nil where there is none
@@ -217,9 +220,15 @@ func (s *Sync) conn(req *SlideRequest) (*conn, error) {
 // giveUp ends the wait of an earlier request, which the client has given up. c is
 // locked.
 func (c *conn) giveUp() {
-	if c.turn++; c.poll != nil {
-		c.poll.expire()
-		c.poll = nil
+	c.turn++
+	c.held = 0
+	c.release()
+}
+
+// release ends the wait of whoever waits on the connection.
+func (c *conn) release() {
+	if p := c.poll.Swap(nil); p != nil {
+		p.expire()
 	}
 }
 
@@ -263,7 +272,7 @@ func (cs *conns) begin(key connKey) *conn {
 }
 
 // forget ends a connection. cs is locked. Whoever answers on it at the moment
-// finishes; its position is not known any more.
+// finishes, and nobody waits on; its position is not known any more.
 func (cs *conns) forget(c *conn) {
 	if cs.of[c.key] == c {
 		delete(cs.of, c.key)
@@ -273,15 +282,17 @@ func (cs *conns) forget(c *conn) {
 	}
 	cs.sum -= cs.bytes[c]
 	delete(cs.bytes, c)
+	c.release()
 }
 
 // weigh notes how much a connection, which is locked, takes, and forgets others
 // where all together take too much.
 func (cs *conns) weigh(c *conn) {
-	n := 512 + len(c.key.id) + 24*cap(c.has.rooms) + c.asks.weight()
+	n := 512 + len(c.key.id) + 24*cap(c.has.rooms) + c.asks.weight() + c.held
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
 	if cs.of[c.key] != c {
+		c.release()
 		return
 	}
 	cs.sum += n - cs.bytes[c]

@@ -104,8 +104,10 @@ func (s *Sync) WaitSlide(req *SlideRequest, done func(body []byte, err error)) {
 	c.mu.Lock()
 	seen := token{pos: c.has.pos, stamp: c.has.stamp}
 	p := &Poll{s: s, slide: req, done: done, busy: true, since: seen}
-	if c.turn == req.turn {
-		c.poll = p
+	if p.expired = c.turn != req.turn; !p.expired {
+		c.poll.Store(p)
+		c.held = req.Body.Kept
+		s.conns.weigh(c)
 	}
 	c.mu.Unlock()
 	p.park(req.User, req.timeout())
@@ -123,7 +125,8 @@ func (p *Poll) slideAgain(expired bool) (ended bool) {
 	}
 	body, told, err := p.s.slideOn(c, req, expired)
 	if told || err != nil {
-		c.poll = nil
+		c.poll.Store(nil)
+		c.held = 0
 	}
 	p.since = token{pos: c.has.pos, stamp: c.has.stamp}
 	c.mu.Unlock()
