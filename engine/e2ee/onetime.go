@@ -198,7 +198,12 @@ func fallbackRow[S ~string | ~[]byte](used bool, id S, json []byte) []byte {
 	return fields.AppendText(fields.AppendText(binary.AppendUvarint(fields.New(), flag), id), json)
 }
 
-// AppendCounts appends how many one-time keys a device has left, by algorithm.
+// usual is the algorithm that clients have one-time keys of.
+const usual = "signed_curve25519"
+
+// AppendCounts appends how many one-time keys a device has left, by algorithm. By
+// the specification one that is not named has none left, but clients of the Rust SDK
+// make new keys only when they read a number, so the usual one is always named.
 // Spec: client-server, POST /keys/upload and extensions to /sync.
 func (r *Records) AppendCounts(dst []byte, device uint64) ([]byte, error) {
 	r.keys.Lock()
@@ -208,14 +213,17 @@ func (r *Records) AppendCounts(dst []byte, device uint64) ([]byte, error) {
 		return dst, err
 	}
 	dst = append(dst, '{')
+	named := false
 	for i := range s.counts {
-		if i > 0 {
-			dst = append(dst, ',')
-		}
+		named = named || s.counts[i].algorithm == usual
 		dst = append(cjson.AppendString(dst, s.counts[i].algorithm), ':')
-		dst = strconv.AppendInt(dst, int64(s.counts[i].n), 10)
+		dst = append(strconv.AppendInt(dst, int64(s.counts[i].n), 10), ',')
 	}
-	return append(dst, '}'), nil
+	if named {
+		dst[len(dst)-1] = '}'
+		return dst, nil
+	}
+	return append(dst, `"`+usual+`":0}`...), nil
 }
 
 // AppendUnused appends the algorithms of which a device has a fallback key that

@@ -90,7 +90,8 @@ func (h *hub) counts(o Owner) string {
 	must(h.t, err)
 	dst, err = h.AppendUnused(append(dst, ' '), o.Num)
 	must(h.t, err)
-	return string(dst)
+	// The usual algorithm is always there; the tests with others leave it out.
+	return strings.NewReplacer(`{"signed_curve25519":0}`, "{}", `,"signed_curve25519":0}`, "}").Replace(string(dst))
 }
 
 // claim gives the key that somebody is given; empty where there is none.
@@ -190,6 +191,32 @@ func TestDeviceKeys(t *testing.T) {
 	if got := h.changed(0); len(got) != 1 {
 		t.Fatal(got)
 	}
+}
+
+// Who has no keys left reads so, also when the hub has forgotten that there were any:
+// clients of the Rust SDK make no new ones before.
+func TestNoKeysLeftIsSaid(t *testing.T) {
+	fs := vfs.NewMem()
+	h := open(t, fs)
+	o := device(1, 1)
+	said := func(want string) {
+		t.Helper()
+		if got, err := h.AppendCounts(nil, o.Num); err != nil || string(got) != want {
+			t.Errorf("%s %v, want %s", got, err, want)
+		}
+	}
+	said(`{"signed_curve25519":0}`)
+	must(t, h.upload(o, `{"one_time_keys":{"c:1":"plain","signed_curve25519:1":{"key":"one"}}}`))
+	said(`{"c":1,"signed_curve25519":1}`)
+	h.claim(o, "signed_curve25519")
+	said(`{"c":1,"signed_curve25519":0}`)
+	h.close()
+	h = open(t, fs)
+	defer h.close()
+	said(`{"c":1,"signed_curve25519":0}`)
+	h.claim(o, "c")
+	must(t, h.upload(o, `{}`))
+	said(`{"signed_curve25519":0}`)
 }
 
 func TestOneTimeKeysAreServedInOrderAndOnce(t *testing.T) {

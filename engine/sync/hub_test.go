@@ -298,5 +298,5 @@ func memFS() store.FS { return vfs.NewMem() }
 
 // noNews is an answer that tells nothing.
 func noNews(next string) string {
-	return `{"device_one_time_keys_count":{},"device_unused_fallback_key_types":[],"next_batch":"` + next + `"}`
+	return `{"device_one_time_keys_count":{"signed_curve25519":0},"device_unused_fallback_key_types":[],"next_batch":"` + next + `"}`
 }

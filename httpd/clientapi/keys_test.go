@@ -25,10 +25,10 @@ func TestKeyUpload(t *testing.T) {
 	bob, eve := h.join("bob"), h.join("eve")
 	body := `{"device_keys":` + deviceKeys("bob", "DEV", "k") + `,"one_time_keys":{"signed:1":{"key":"a"},"signed:2":{"key":"b"}},"fallback_keys":{"signed:f":{"key":"f"}}}`
 	for _, base := range []string{v3, "/_matrix/client/r0"} {
-		h.want(200, `{"one_time_key_counts":{"signed":2}}`, "POST", base+"/keys/upload", bob, body)
+		h.want(200, `{"one_time_key_counts":{"signed":2,"signed_curve25519":0}}`, "POST", base+"/keys/upload", bob, body)
 	}
-	h.want(200, `{"one_time_key_counts":{"signed":2}}`, "POST", v3+"/keys/upload", bob, `{}`)
-	h.want(200, `{"one_time_key_counts":{}}`, "POST", v3+"/keys/upload", eve, `{}`)
+	h.want(200, `{"one_time_key_counts":{"signed":2,"signed_curve25519":0}}`, "POST", v3+"/keys/upload", bob, `{}`)
+	h.want(200, `{"one_time_key_counts":{"signed_curve25519":0}}`, "POST", v3+"/keys/upload", eve, `{}`)
 	for _, c := range []struct{ code, body string }{
 		{"M_NOT_JSON", `{"broken": `},
 		{"M_BAD_JSON", `["not an object"]`},
@@ -39,7 +39,7 @@ func TestKeyUpload(t *testing.T) {
 	} {
 		h.want(400, c.code, "POST", v3+"/keys/upload", eve, c.body)
 	}
-	h.want(200, `{"one_time_key_counts":{}}`, "POST", v3+"/keys/upload", eve, `{}`)
+	h.want(200, `{"one_time_key_counts":{"signed_curve25519":0}}`, "POST", v3+"/keys/upload", eve, `{}`)
 	h.want(400, "M_INVALID_PARAM", "POST", v3+"/keys/upload", bob, `{"one_time_keys":{"signed:1":{"key":"other"}}}`)
 	h.want(401, "M_MISSING_TOKEN", "POST", v3+"/keys/upload", "", body)
 
@@ -82,7 +82,7 @@ func TestKeyQuery(t *testing.T) {
 	h.want(200, `{"device_keys":{"@bob:hub.test":{}},`+none, "POST", v3+"/keys/query", eve, `{"device_keys":{"@bob:hub.test":[]}}`)
 	bob = h.again("bob", "DEV")
 	h.want(200, `{"device_keys":{"@bob:hub.test":{}},`+none, "POST", v3+"/keys/query", eve, `{"device_keys":{"@bob:hub.test":[]}}`)
-	h.want(200, `{"one_time_key_counts":{}}`, "POST", v3+"/keys/upload", bob, `{}`)
+	h.want(200, `{"one_time_key_counts":{"signed_curve25519":0}}`, "POST", v3+"/keys/upload", bob, `{}`)
 }
 
 // crossBody is an upload of a master key, and of a self-signing key where the
