@@ -278,16 +278,16 @@ func (a *API) tokenValidity(r *wire.Req) error {
 	if !ok {
 		return fault.E(fault.Missing, "clientapi.tokenValidity", "which token?")
 	}
+	_, only, err := a.gates()
+	if err != nil {
+		return err
+	}
 	valid, err := a.accounts.RegistrationValid(token)
 	if err != nil {
 		return err
 	}
-	if valid && a.o.Registration == Closed {
-		_, only, err := a.gates()
-		if err != nil && !fault.Is(err, fault.Forbidden) {
-			return err
-		}
-		valid = only == token
+	if only != "" {
+		valid = valid && token == only
 	}
 	if valid {
 		return r.OK(append(r.Out(), `{"valid":true}`...))
