@@ -170,8 +170,14 @@ func TestWhatClaimsToBeOld(t *testing.T) {
 	h.keep = 30 * day
 	now := h.clock.now()
 	num := h.create(NewRoom{})
-	h.ok(h.retentionTurn(now))
-	h.clock.system = func() time.Time { return now.Add(10 * day) }
+	pass := func(from, to int) { // days
+		for n := from; n <= to; n++ {
+			at := now.Add(time.Duration(n) * day)
+			h.clock.system = func() time.Time { return at }
+			h.ok(h.retentionTurn(at))
+		}
+	}
+	pass(0, 10)
 	for i := range 200 {
 		at := now.Add(10 * day)
 		if i%4 != 0 {
@@ -180,9 +186,7 @@ func TestWhatClaimsToBeOld(t *testing.T) {
 		_, err := h.Rooms.Send(num, &room.Draft{Type: "m.room.message", Sender: a, Time: at.UnixMilli(), Content: []byte(`{"body":"x"}`)})
 		h.ok(err)
 	}
-	h.clock.system = func() time.Time { return now.Add(31 * day) }
-	h.ok(h.retentionTurn(now.Add(31 * day)))
-	h.ok(h.retentionTurn(now.Add(32 * day)))
+	pass(11, 32)
 	s, _ := h.Rooms.TrimOf(num)
 	n := 0
 	h.ok(h.Rooms.Timeline(num, room.Key{}, room.After(mustHead(h, num).Last), false, func(room.Key, room.EventNum) (bool, error) {
@@ -191,5 +195,10 @@ func TestWhatClaimsToBeOld(t *testing.T) {
 	}))
 	if n != 200 || s.Seq != 1 {
 		t.Fatal(n, s) // the room's own beginning is as old as it says
+	}
+	h.finishTrims()
+	pass(33, 42)
+	if page := h.page(num, a); contains(page, `"x"`) {
+		t.Fatal(page)
 	}
 }

@@ -146,20 +146,18 @@ func (e *Engine) beginTrims(complain func(what string) func(error)) {
 func (e *Engine) runTrims(fail func(error)) {
 	for {
 		freed := uint64(0)
-		for {
-			list := e.Rooms.Trimming()
-			if len(list) == 0 || e.st.ReadOnly() {
+		for _, num := range e.Rooms.Trimming() {
+			if e.st.ReadOnly() || e.ending() {
 				break
 			}
-			some, err := e.finishTrim(list[0])
+			some, err := e.finishTrim(num)
 			if err != nil {
-				fail(err)
-				break
+				fail(err) // tried again with the next; a room that is damaged keeps no other from its own
 			}
 			freed += some
-			if e.ending() {
-				return
-			}
+		}
+		if e.ending() {
+			return
 		}
 		if err := e.reclaim(freed); err != nil {
 			fail(err)

@@ -263,3 +263,96 @@ func TestWhatHistoryCanBeRemoved(t *testing.T) {
 		h.is(err, fault.NotFound)
 	}
 }
+
+// A room that is damaged keeps no other from losing its history.
+func TestDamagedRoomIsPassed(t *testing.T) {
+	fs := vfs.NewMem()
+	h := openOn(t, fs)
+	h.user("a")
+	var nums [2]room.Num
+	for i := range nums {
+		nums[i] = h.create(NewRoom{})
+		h.write(nums[i], a, `{"body":"old"}`)
+		h.write(nums[i], a, `{"body":"first"}`)
+	}
+	h.halt()
+	for _, num := range nums {
+		_, err := h.Rooms.Trim(num, room.Trim{Before: room.After(mustHead(h, num).Last), Sweep: true})
+		h.ok(err)
+	}
+	b := h.st.NewBatch()
+	h.ok(h.st.ScanPrefix(store.U32(store.Timeline.Prefix(), uint32(nums[0])), func(key, _ []byte) (bool, error) {
+		b.Set(key, nil)
+		return true, nil
+	}))
+	h.ok(h.st.Commit(b))
+	h.ok(h.Close())
+	h = openOn(t, fs)
+	h.trimmed(nums[1])
+	if list := h.Rooms.Trimming(); len(list) != 1 || list[0] != nums[0] {
+		t.Fatal(list)
+	}
+	h.ok(h.Close())
+}
+
+// While the version before may have to read the store again no history is removed: it
+// would not know what became of it.
+func TestNothingIsRemovedOnTrial(t *testing.T) {
+	fs := vfs.NewMem()
+	h := openOn(t, fs)
+	h.user("a")
+	num := h.create(NewRoom{})
+	h.write(num, a, `{"body":"old"}`)
+	first := h.write(num, a, `{"body":"first"}`)
+	b := h.st.NewBatch()
+	b.SetMeta("f", []byte{1}) // as that version has left it
+	h.ok(h.st.Commit(b))
+	h.ok(h.Close())
+	for _, trial := range []bool{true, false} {
+		e, err := Open(Options{Dir: "data", FS: fs, Server: "hub", KeepFormat: trial})
+		h.ok(err)
+		h := &hub{t, e, nil}
+		_, err = h.PurgeHistory(num, History{Event: first, Local: true})
+		if trial {
+			h.is(err, fault.Unknown)
+			e.keep = day
+			rooms, err := e.expireAt(time.Now().Add(9000 * day))
+			if err != nil || rooms != 0 {
+				t.Fatal(rooms, err)
+			}
+		} else {
+			h.ok(err)
+			h.trimmed(num)
+		}
+		if page := h.page(num, a); contains(page, "old") != trial {
+			t.Fatal(page)
+		}
+		h.ok(h.Close())
+	}
+}
+
+// Nobody is told to read what is gone.
+func TestNothingUnreadIsLeft(t *testing.T) {
+	h := open(t)
+	num := h.create(NewRoom{Preset: "public_chat"})
+	h.ok(h.Join(num, b, nil))
+	_, s, err := h.Accounts.Login(h.nums[b], account.NewSession{Device: "MAIN"})
+	h.ok(err)
+	_, since := h.syncOf(b, s.DeviceNum, "")
+	for i := range 5 {
+		h.write(num, a, fmt.Sprintf(`{"msgtype":"m.text","body":"old %d"}`, i))
+	}
+	body, since := h.syncOf(b, s.DeviceNum, since)
+	if !contains(body, `"notification_count":5`) {
+		t.Fatal(body)
+	}
+	h.halt()
+	_, err = h.Rooms.Trim(num, room.Trim{Before: room.After(mustHead(h, num).Last)})
+	h.ok(err)
+	h.finishTrims()
+	h.write(num, a, `{"msgtype":"m.text","body":"new"}`)
+	if body, _ = h.syncOf(b, s.DeviceNum, since); !contains(body, `"notification_count":1`) {
+		t.Fatal(body)
+	}
+	h.verify()
+}

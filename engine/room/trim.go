@@ -27,6 +27,10 @@ type Trimming struct {
 	Bytes  uint64 // that their bodies took on the disk
 }
 
+// trimFormat is the format of the store from which on history may be missing. A
+// program that does not know of it would find rooms that lack half of their events.
+const trimFormat = 2
+
 // tailLook is how many of the events before a floor are looked at for their depth
 // and time.
 const tailLook = 20
@@ -37,9 +41,12 @@ const tailLook = 20
 // their auth chains need. seq is 0 where there is nothing to remove.
 //
 // Errors: NotFound for an unknown room, Unknown while another part of it is being
-// removed.
+// removed, and while the store is kept so that the version before can read it.
 func (r *Rooms) Trim(room Num, o Trim) (seq uint64, err error) {
 	const op = "room.Trim"
+	if r.st.Format() < trimFormat {
+		return 0, fault.E(fault.Unknown, op, "history is removed when this version of Hearth has started once more: until then the one before may have to go on")
+	}
 	w, err := r.Write(room)
 	if err != nil {
 		return 0, err
@@ -190,6 +197,14 @@ func (r *Rooms) TrimOf(room Num) (s Trimming, ok bool) {
 	t.working.Lock()
 	defer t.working.Unlock()
 	return Trimming{Seq: t.seq, Floor: t.floor, Done: t.work.done, Events: t.work.events, Bytes: t.work.bytes}, true
+}
+
+// Floor is where a room begins since history of it was removed; zero where none was.
+func (r *Rooms) Floor(room Num) Key {
+	if t := r.trims.of(room); t != nil {
+		return t.floor
+	}
+	return Key{}
 }
 
 // TrimEnd gives a channel that is closed when nothing of a history is left that is
@@ -419,8 +434,8 @@ const olderLook = 40
 // milliseconds, looking from a place on. Events stand in the order in which they
 // came, and other servers say of theirs what time they like: a few that claim to be
 // old make nothing old that came before them, so a stretch is gone through one by
-// one. What was made here says when what follows it came at the earliest. What
-// claims to be of the future says nothing.
+// one, and most of those in sight decide. What claims to be of the future says
+// nothing.
 func (r *Rooms) Older(room Num, from Key, ts int64) (Key, error) {
 	h, err := r.Head(room)
 	if err != nil {
@@ -438,9 +453,8 @@ func (r *Rooms) Older(room Num, from Key, ts int64) (Key, error) {
 		case e.Time >= future:
 			return true, nil
 		}
-		newer := e.Time >= ts
-		o.take(k, newer)
-		return !o.found() && !(newer && e.Local()), nil
+		o.take(k, e.Time >= ts)
+		return !o.found(), nil
 	})
 	for err == nil && !o.found() && len(o.ahead) > 0 {
 		o.step() // nothing more comes

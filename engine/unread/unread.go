@@ -140,6 +140,10 @@ func (u *Unread) look(rd *Reader, h *room.Head, upto stream.Pos, news *News, sho
 	if err := f.run(upto, news); err != nil {
 		return err
 	}
+	// What was removed of the room's history nobody can read any more.
+	if floor := u.rooms.Floor(h.Room); floor != (room.Key{}) {
+		r.notes = slices.DeleteFunc(r.notes, func(n note) bool { return n.pos < floor.Pos })
+	}
 	if r.heard == 0 || u.eph.Moved(r.heard) {
 		if err := u.eph.ReceiptsOf(k.room, k.user, r.read); err != nil {
 			return err
