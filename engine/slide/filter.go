@@ -74,18 +74,30 @@ func (f *Filter) parse(p *parser, val []byte) {
 			f.Invited = p.choice(key, val)
 		case "room_types":
 			f.Types = p.types(key, val)
+			p.asked(key, len(f.Types))
 		case "not_room_types":
 			f.NotTypes = p.types(key, val)
+			p.asked(key, len(f.NotTypes))
 		case "tags":
 			f.Tags = p.texts(key, val)
+			p.asked(key, len(f.Tags))
 		case "not_tags":
 			f.NotTags = p.texts(key, val)
+			p.asked(key, len(f.NotTags))
 		case "spaces":
 			f.Spaces = p.texts(key, val)
+			p.asked(key, len(f.Spaces))
 		case "room_name_like":
 			f.Name = strings.ToLower(p.text(key, val, maxString))
 		}
 	})
+}
+
+// asked counts what the filters of all lists name: each is looked for in each room.
+func (p *parser) asked(key string, n int) {
+	if p.filtered += n; p.filtered > maxFiltered {
+		p.fail(fault.Invalid, "filters name at most %d things in all, with those of %s there are more", maxFiltered, key)
+	}
 }
 
 func (p *parser) choice(key string, val []byte) Choice {

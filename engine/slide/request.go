@@ -25,6 +25,7 @@ const (
 	maxRanges        = 100
 	maxElements      = 200 // of required state, for one rule
 	maxWanted        = 500 // of required state, for all rules that differ: each is looked for in each room
+	maxFiltered      = 500 // of what the filters of all lists name
 	maxListed        = 200 // strings in a list of a filter or an extension
 	maxString        = 255
 	maxTxnID         = 64
@@ -326,6 +327,8 @@ type parser struct {
 	rules  map[string]*Required // by their text
 	wanted int                  // elements of rules that differ
 	kept   int                  // about how many bytes of the request stay
+
+	filtered int // what filters name
 }
 
 // What parts of a request take beside their texts.

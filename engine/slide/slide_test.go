@@ -87,10 +87,11 @@ func TestRefused(t *testing.T) {
 		`{"lists":{"a":{"filters":{"room_types":1}}}}`:                                 fault.BadJSON,
 		`{"lists":{"a":{"filters":{"tags":[1]}}}}`:                                     fault.BadJSON,
 		`{"room_subscriptions":{"!a":1}}`:                                              fault.BadJSON,
-		`{"extensions":{"to_device":1}}`:                                               fault.BadJSON,
-		`{"extensions":{"e2ee":{"enabled":1}}}`:                                        fault.BadJSON,
-		`{"extensions":{"typing":{"rooms":1}}}`:                                        fault.BadJSON,
-		`{"extensions":{"thread_subscriptions":{"limit":0}}}`:                          fault.Invalid,
+		`{"lists":{"a":{"filters":{"tags":[` + many(200, `"x"`) + `],"spaces":[` + many(200, `"x"`) + `]}},"b":{"filters":{"not_tags":[` + many(101, `"x"`) + `]}}}}`: fault.Invalid,
+		`{"extensions":{"to_device":1}}`:                      fault.BadJSON,
+		`{"extensions":{"e2ee":{"enabled":1}}}`:               fault.BadJSON,
+		`{"extensions":{"typing":{"rooms":1}}}`:               fault.BadJSON,
+		`{"extensions":{"thread_subscriptions":{"limit":0}}}`: fault.Invalid,
 	} {
 		if _, err := Parse([]byte(body)); !fault.Is(err, kind) {
 			t.Errorf("%.80s: %v", body, err)

@@ -50,7 +50,7 @@ func TestSlideConnsAreShared(t *testing.T) {
 		return `{"lists":{` + strings.Join(lists, ",") + `}}`
 	}
 	p := h.phone(bob)
-	for n := range 30 {
+	for n := range 12 {
 		p.req.Device++
 		p.pos = ""
 		p.asks(greedy(n))
@@ -62,7 +62,7 @@ func TestSlideConnsAreShared(t *testing.T) {
 		h.conns.mu.Unlock()
 	}
 	quiet.asks(body)
-	if h.conns.serial != 31 {
+	if h.conns.serial != 13 {
 		t.Errorf("%d connections were made", h.conns.serial)
 	}
 }

@@ -435,6 +435,9 @@ func (r *roster) directs(s *Sync, content []byte) error {
 	return err
 }
 
+// maxTags bounds the tags of a room that filters know of.
+const maxTags = 100
+
 func (r *roster) tag(num room.Num, content []byte) {
 	tags, _ := cjson.Lookup(content, "tags")
 	_ = cjson.Object(tags, func(key, _ []byte) bool {
@@ -442,7 +445,7 @@ func (r *roster) tag(num room.Num, content []byte) {
 			r.tags = map[room.Num][]string{}
 		}
 		r.tags[num] = append(r.tags[num], strings.Clone(string(key)))
-		return true
+		return len(r.tags[num]) < maxTags
 	})
 }
 
@@ -452,37 +455,54 @@ type sieve struct {
 	spaces map[mxid.RoomID]struct{} // the rooms in them; nil where they are not asked for
 }
 
-func (r *roster) sieve(s *Sync, f *slide.Filter) (*sieve, error) {
+// children is what the spaces hold that the lists of one request ask for.
+type children map[string][]mxid.RoomID
+
+func (r *roster) sieve(s *Sync, f *slide.Filter, known children) (*sieve, error) {
 	v := &sieve{f: f}
 	if f.Spaces == nil {
 		return v, nil
 	}
 	v.spaces = map[mxid.RoomID]struct{}{}
 	for _, id := range f.Spaces {
-		num, err := s.rooms.Find(mxid.RoomID(id))
-		if fault.Is(err, fault.NotFound) {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		if i := r.find(num); i < 0 || r.places[i].member != room.Join {
-			continue
-		}
-		h, err := s.rooms.Head(num)
-		if err != nil {
-			return nil, err
-		}
-		if err := s.rooms.EachOfType(h.State, "m.space.child", func(e *room.Event) (bool, error) {
-			if via, ok := cjson.Lookup(e.Content, "via"); ok && cjson.KindOf(via) == cjson.ArrayKind {
-				v.spaces[mxid.RoomID(e.StateKey)] = struct{}{}
+		list, ok := known[id]
+		if !ok {
+			var err error
+			if list, err = r.children(s, mxid.RoomID(id)); err != nil {
+				return nil, err
 			}
-			return true, nil
-		}); err != nil {
-			return nil, err
+			known[id] = list
+		}
+		for _, child := range list {
+			v.spaces[child] = struct{}{}
 		}
 	}
 	return v, nil
+}
+
+// children reads the rooms of a space; there are none in one that the user is not in.
+func (r *roster) children(s *Sync, space mxid.RoomID) (list []mxid.RoomID, err error) {
+	num, err := s.rooms.Find(space)
+	if fault.Is(err, fault.NotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if i := r.find(num); i < 0 || r.places[i].member != room.Join {
+		return nil, nil
+	}
+	h, err := s.rooms.Head(num)
+	if err != nil {
+		return nil, err
+	}
+	err = s.rooms.EachOfType(h.State, "m.space.child", func(e *room.Event) (bool, error) {
+		if via, ok := cjson.Lookup(e.Content, "via"); ok && cjson.KindOf(via) == cjson.ArrayKind {
+			list = append(list, mxid.RoomID(e.StateKey))
+		}
+		return true, nil
+	})
+	return list, err
 }
 
 // passes says whether a list shows a room. Spec: MSC4186, SlidingRoomFilter.

@@ -88,7 +88,14 @@ func TestSlideFilters(t *testing.T) {
 	want(t, p.filtered(`"is_dm":true`), "1: 1")
 	want(t, p.filtered(`"is_encrypted":true`), "2: 1 2")
 	want(t, p.filtered(`"is_invite":true`), "0: ")
-	_ = other
+	// Nobody has so many tags; who makes them up does not have each looked for in each room.
+	var tags []string
+	for i := range maxTags + 50 {
+		tags = append(tags, fmt.Sprintf(`"t%03d":{}`, i))
+	}
+	h.put(other, "m.tag", `{"tags":{`+strings.Join(tags, ",")+`}}`)
+	want(t, p.filtered(`"tags":["t000"]`), "1: 6")
+	want(t, p.filtered(fmt.Sprintf(`"tags":["t%03d"]`, maxTags)), "0: ")
 }
 
 // Whom the user ignores does not get into the list by an invite, and does not show

@@ -36,8 +36,9 @@ func (x *slider) windows() error {
 	}
 	body := x.ask.Body
 	x.hits, x.wants = x.hits[:0], x.wants[:0]
+	known := children{}
 	for i := range body.Lists {
-		n, err := x.list(r, i)
+		n, err := x.list(r, i, known)
 		if err != nil {
 			return err
 		}
@@ -59,9 +60,9 @@ func (x *slider) windows() error {
 }
 
 // list cuts one list out of the roster, and counts its rooms.
-func (x *slider) list(r *roster, i int) (count int, err error) {
+func (x *slider) list(r *roster, i int, known children) (count int, err error) {
 	l := &x.ask.Body.Lists[i]
-	v, err := r.sieve(x.s, &l.Filter)
+	v, err := r.sieve(x.s, &l.Filter, known)
 	if err != nil {
 		return 0, err
 	}
