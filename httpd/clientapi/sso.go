@@ -209,8 +209,22 @@ func whereTo(r *wire.Req) (string, error) {
 	return next, nil
 }
 
-// sendAway sends the browser to the provider.
+// elsewhereFirst is where a browser is to begin that found the hub by another name
+// than that by which the provider sends it back: cookies belong to a name. It does
+// so once, since a proxy may hide by what name the browser came. Empty: here.
+func (a *API) elsewhereFirst(r *wire.Req) string {
+	base := strings.TrimSuffix(a.o.PublicURL, "/")
+	if mode(r) == goOn || strings.EqualFold(hostOf("http://"+string(r.Ctx.Host())), hostOf(base)) {
+		return ""
+	}
+	return base + self(r, goOn)
+}
+
+// sendAway sends the browser to the provider. It is asked by GET only.
 func (a *API) sendAway(r *wire.Req, s *signOn) error {
+	if at := a.elsewhereFirst(r); at != "" {
+		return goTo(r, at)
+	}
 	var b [96]byte
 	if _, err := rand.Read(b[:]); err != nil {
 		return fmt.Errorf("clientapi: %w", err)

@@ -265,3 +265,24 @@ func TestSingleSignOnTakesNoServiceName(t *testing.T) {
 		h.want(400, "M_INVALID_PARAM", "GET", v3+"/login/sso/redirect?"+url.Values{"redirectUrl": {next}}.Encode(), "", "")
 	}
 }
+
+// A browser that found the hub by another name than its public_url begins there:
+// it keeps its cookies by name, and the provider sends it there.
+func TestSignOnByAnotherName(t *testing.T) {
+	h := start(t, Closed)
+	h.provide(&Identity{Subject: "42", Username: "bob"}, "oidc")
+	for _, c := range [][3]string{
+		{"hub.local:8008", "", "https://hub.test" + v3 + "/login/sso/redirect/oidc?redirectUrl=https://x.org&hearth=on"},
+		{"hub.local:8008", "&hearth=on", "https://oidc.example/?"}, {"HUB.test:443", "", "https://oidc.example/?"},
+	} {
+		var req fasthttp.Request
+		req.SetRequestURI(v3 + "/login/sso/redirect/oidc?redirectUrl=https://x.org" + c[1])
+		req.Header.SetHost(c[0])
+		var ctx fasthttp.RequestCtx
+		ctx.Init(&req, &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 1}, nil)
+		h.mux.Serve(&ctx)
+		if got := string(ctx.Response.Header.Peek("Location")); ctx.Response.StatusCode() != 302 || !strings.HasPrefix(got, c[2]) {
+			t.Error(c, got)
+		}
+	}
+}
