@@ -307,8 +307,9 @@ func (u *upgrade) levels() ([]byte, error) {
 	users := map[string]json.RawMessage{}
 	_ = json.Unmarshal(content["users"], &users) // what is no object names nobody
 	if u.create.Version.Creators && !u.v.Creators {
+		top := strconv.AppendInt(nil, highest(content), 10)
 		for _, c := range auth.Creators(u.create.Event) {
-			users[string(c)] = json.RawMessage("100")
+			users[string(c)] = top
 		}
 	}
 	if u.v.Creators {
@@ -321,6 +322,25 @@ func (u *upgrade) levels() ([]byte, error) {
 		return nil, err
 	}
 	return json.Marshal(content)
+}
+
+// highest is the highest level that power levels name, and at least 100. Who made
+// a room of version 12 stands above all of them; with less than the highest they
+// could not do in an older version what that is asked for, as upgrading again.
+func highest(content map[string]json.RawMessage) int64 {
+	top := int64(100)
+	for _, val := range content {
+		if n, ok := cjson.Int(val); ok {
+			top = max(top, n)
+		}
+		_ = cjson.Object(val, func(_, val []byte) bool { // what is no object names no levels
+			if n, ok := cjson.Int(val); ok {
+				top = max(top, n)
+			}
+			return true
+		})
+	}
+	return top
 }
 
 // whole makes numbers of the levels that old rooms may hold as text.

@@ -64,6 +64,7 @@ func upgradeOnce(t *testing.T, from, to string) {
 		t.Fatal(a)
 	}
 	h.want(200, "", "GET", v3+"/pushrules/global/room/"+id, bob, "")
+	h.want(200, "", "POST", inRoom(id, "/upgrade"), amy, `{"new_version":"12"}`) // it is not the last of them
 	if err := h.e.Verify(func(line string) { t.Error(line) }); err != nil {
 		t.Fatal(err)
 	}
