@@ -184,6 +184,7 @@ type wish struct {
 	rule   uint16 // what is asked for of its state, in conn.asked
 	limit  int
 	scope  toldMark // the extensions it is in: hasData, hasReceipt, hasTypists
+	by     []hit    // the rules
 }
 
 // aged is a change of a room's account data from before the last answer.
@@ -255,6 +256,8 @@ func (x *slider) gather() error {
 		if data, err = x.collectShort(); err != nil {
 			return err
 		}
+	} else {
+		x.own = true // something may have become of the user's devices
 	}
 	for _, num := range x.s.eph.TypingSince(x.s.eph.Since(has.stamp)) {
 		x.touch(room.Num(num)).typing = true

@@ -52,6 +52,7 @@ type (
 		Initial, Limited bool
 		DM               *bool `json:"is_dm"`
 		Membership       string
+		Lists            []string
 		Required         []ev `json:"required_state"`
 		Timeline         []ev
 		Invite           []ev   `json:"invite_state"`

@@ -182,7 +182,18 @@ func TestSlideFinal(t *testing.T) {
 	}
 	want(t, bodies(p.room(r).Required), "m.room.create")
 	p.asks(`{"lists":{"a":{"timeline_limit":3}}}`)
+	want(t, strings.Join(p.room(r).Lists, " "), "a")
 	if !strings.Contains(string(p.raw), `"expanded_timeline":true`) || strings.Contains(string(p.raw), "notification_count") {
+		t.Fatalf("%s", p.raw)
+	}
+	h.send(asked, member(bob, bob, "leave"))
+	p.asks(fmt.Sprintf(`{"lists":{"a":{"timeline_limit":3},"b":{"timeline_limit":1},"c":{"range":[8,9]}},"room_subscriptions":{%q:{}}}`, h.id(asked)))
+	if got := p.room(asked); got.Membership != "leave" || bodies(got.Stripped) != "b:leave" || strings.Join(got.Lists, " ") != "a b" {
+		t.Fatalf("%s", p.raw)
+	}
+	h.say(r, alice, "x")
+	p.asks(fmt.Sprintf(`{"room_subscriptions":{%q:{}}}`, h.id(r)))
+	if p.room(r).Lists != nil {
 		t.Fatalf("%s", p.raw)
 	}
 }

@@ -32,6 +32,7 @@ func (x *slider) left(sh *shift) error {
 	x.head(sh)
 	x.number("bump_stamp", int64(m.Pos))
 	if m.Outside {
+		x.appendRefused(own)
 		if err := x.appendEnd(sh, &required{}, own); err != nil {
 			return err
 		}
@@ -62,6 +63,9 @@ func (x *slider) left(sh *shift) error {
 		return err
 	}
 	c := &required{}
+	if gone == nil && !m.Forgotten {
+		x.appendRefused(own)
+	}
 	if gone != nil {
 		if c, err = x.requiredLeft(sh, gone, &w); err != nil {
 			return err
@@ -84,6 +88,15 @@ func (x *slider) appendEnd(sh *shift, c *required, own *room.Event) error {
 		c.events = append(c.events, own)
 	}
 	return x.appendRequired(c)
+}
+
+// appendRefused writes what the proposal's last words have of an invite or a knock
+// that has come to its end. Spec: MSC4186, invite/knock/rejections.
+func (x *slider) appendRefused(own *room.Event) {
+	if x.ask.Final {
+		x.key("stripped_state")
+		x.dst = append(x.s.rooms.AppendStripped(append(x.dst, '['), own), ']')
+	}
 }
 
 // appendLast writes the timeline of a room that the user is out of.

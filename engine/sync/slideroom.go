@@ -191,10 +191,26 @@ func (x *slider) head(sh *shift) {
 	if x.ask.Final && (sh.initial || sh.was == nil || sh.last > sh.from) {
 		x.dst = appendMember(x.dst, "membership", sh.member.String())
 	}
+	if x.ask.Final && sh.by[0].rule < firstSub {
+		x.appendShown(sh.by)
+	}
 	if dm := sh.now.mark&isDirect != 0; sh.direct != dm {
 		x.flag("is_dm", sh.direct)
 		sh.now.mark ^= isDirect
 	}
+}
+
+// appendShown writes the lists that show a room. Spec: MSC4186, room results.
+func (x *slider) appendShown(by []hit) {
+	x.key("lists")
+	x.dst = append(x.dst, '[')
+	for _, h := range by {
+		if h.rule < firstSub {
+			x.comma()
+			x.dst = cjson.AppendString(x.dst, x.ask.Body.Lists[h.rule].Key)
+		}
+	}
+	x.dst = append(x.dst, ']')
 }
 
 func (x *slider) flag(name string, is bool) {

@@ -128,7 +128,7 @@ func (x *slider) group(r *roster, hits []hit) error {
 			n++
 		}
 		p := &r.places[hits[0].at]
-		w := wish{room: p.room, member: p.member, last: p.last}
+		w := wish{room: p.room, member: p.member, last: p.last, by: hits[:n]}
 		_, w.direct = r.direct[p.room]
 		rules = rules[:0]
 		for _, h := range hits[:n] {
