@@ -129,6 +129,12 @@ image-test: box-programs ## boot images in QEMU, claim them, update one, cut the
 		HEARTH_KEY=$(if $(filter no,$(UPDATES)),,$(CURDIR)/$(KEY)) HEARTH_PROGRAMS=$(CURDIR)/$(BIN)/box \
 		$(GO) test -C cmd/hearth-image -count=1 -v -timeout 30m -parallel 3 -run TestBox ./image
 
+image-test-pi: BOARD = rpi
+image-test-pi: box-programs ## boot the image of Raspberry Pis in QEMU's raspi3b, claim it, cut its power; needs qemu-system-arm
+	rm -f $(BIN)/images/hearth-rpi-*
+	$(IMAGE) --raw
+	HEARTH_PI=$$(ls $(CURDIR)/$(BIN)/images/hearth-rpi-*.img) $(GO) test -C cmd/hearth-image -count=1 -v -timeout 15m -run TestPi ./image
+
 # The recording takes QEMU and half a minute of load; going through it mounts each disk, which needs root.
 RECORD ?= $(CURDIR)/$(BIN)/powercut
 image-powercut: BOARD = virt
@@ -174,4 +180,4 @@ clean: ## remove what was built; data folders stay
 	rm -rf $(BIN)
 
 .PHONY: help run build test e2e e2e-js test-386 test-arm race check fmt vet staticcheck check-arm packages \
-	cross cross-amd64 cross-arm64 cross-armv7 cross-armv6 cross-riscv64 packages-os packages-test box-programs image archive image-test image-powercut bench fuzz clean
+	cross cross-amd64 cross-arm64 cross-armv7 cross-armv6 cross-riscv64 packages-os packages-test box-programs image archive image-test image-test-pi image-powercut bench fuzz clean

@@ -54,7 +54,8 @@ func TestBoxHang(t *testing.T) {
 			b.Fatalf("a version that %s: %+v\n%s", c.name, s, b.console())
 		}
 		b.Logf("back from a version that %s in %.0f s", c.name, time.Since(began).Seconds())
-		if shown := b.console()[seen:]; strings.Count(shown, "UEFI firmware") != 2 || strings.Count(shown, "nowayout already set") != c.finds || !strings.Contains(shown, c.shows) {
+		// A machine that is busy may be reset once more, before the kernel of the version before has found the watchdog.
+		if shown := b.console()[seen:]; strings.Count(shown, "UEFI firmware") < 2 || strings.Count(shown, "nowayout already set") != c.finds || !strings.Contains(shown, c.shows) {
 			b.Errorf("a version that %s: the console shows\n%s", c.name, shown)
 		}
 		b.readAll(room, sent)

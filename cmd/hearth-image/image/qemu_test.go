@@ -290,6 +290,7 @@ type box struct {
 	dir, disk, url, token string
 	things                string    // where MQTT is
 	drive                 []string  // what QEMU is told of the disk d; nil: that it is the file
+	pi                    bool      // a Raspberry Pi 3, and not the board virt
 	last                  time.Time // of the last update that ended
 	boots                 int
 	qemu                  *exec.Cmd
@@ -316,13 +317,12 @@ func (b *box) boot(want int) {
 		b.Fatal(err)
 	}
 	defer console.Close()
-	disk := b.drive
-	if disk == nil {
-		disk = []string{"-drive", "if=none,id=d,format=raw,cache=writeback,file=" + b.disk}
+	network := "user,id=n,restrict=on,hostfwd=tcp:" + addr + "-:8008,hostfwd=tcp:" + b.things + "-:1883"
+	machine := b.virt
+	if b.pi {
+		machine = b.raspberry
 	}
-	b.qemu = exec.CommandContext(b.Context(), "qemu-system-aarch64", append(disk, "-M", "virt", "-cpu", "cortex-a53", "-smp", "2", "-m", "256", "-nographic",
-		"-bios", os.Getenv("HEARTH_UEFI"), "-device", "virtio-blk-pci,drive=d",
-		"-netdev", "user,id=n,restrict=on,hostfwd=tcp:"+addr+"-:8008,hostfwd=tcp:"+b.things+"-:1883", "-device", "virtio-net-pci,netdev=n,romfile=", "-device", "i6300esb", "-device", "virtio-rng-pci")...)
+	b.qemu = exec.CommandContext(b.Context(), "qemu-system-aarch64", append(machine(), "-netdev", network, "-nographic")...)
 	b.qemu.Stdout, b.qemu.Stderr = console, console
 	began := time.Now()
 	if err := b.qemu.Start(); err != nil {
@@ -349,6 +349,16 @@ func (b *box) boot(want int) {
 		said += fmt.Sprintf(", MQTT after %.1f s", time.Since(began).Seconds())
 	}
 	b.Logf("%s; %q", said, regexp.MustCompile(`memory left: \d+ MB`).FindString(b.console()))
+}
+
+// virt is what QEMU is told of the board virt.
+func (b *box) virt() []string {
+	disk := b.drive
+	if disk == nil {
+		disk = []string{"-drive", "if=none,id=d,format=raw,cache=writeback,file=" + b.disk}
+	}
+	return append(disk, "-M", "virt", "-cpu", "cortex-a53", "-smp", "2", "-m", "256", "-bios", os.Getenv("HEARTH_UEFI"), "-device", "virtio-blk-pci,drive=d",
+		"-device", "virtio-net-pci,netdev=n,romfile=", "-device", "i6300esb", "-device", "virtio-rng-pci")
 }
 
 func (b *box) log() string { return filepath.Join(b.dir, fmt.Sprintf("console%d", b.boots)) }
