@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/valyala/fasthttp"
 
@@ -49,10 +50,10 @@ func (a *API) oauthRoutes() []wire.Route {
 		{Method: "GET", Pattern: v1 + "/auth_metadata", Handle: a.authMetadata},
 		{Method: "GET", Pattern: unstable + "/org.matrix.msc2965/auth_metadata", Handle: a.authMetadata},
 		{Method: "GET", Pattern: "/.well-known/oauth-authorization-server", Handle: a.authMetadata},
-		{Method: "POST", Pattern: clientPath, Handle: answered(a.registerClient), Class: wire.Register, Body: maxQuestion},
+		{Method: "POST", Pattern: clientPath, Handle: answered(a.registerClient), Body: maxQuestion},
 		{Method: "POST", Pattern: tokenPath, Handle: answered(a.token), Body: maxQuestion},
 		{Method: "POST", Pattern: revokePath, Handle: answered(a.revoke), Body: maxQuestion},
-		{Method: "POST", Pattern: startPath, Handle: answered(a.beginDevice), Class: wire.Register, Body: maxQuestion},
+		{Method: "POST", Pattern: startPath, Handle: answered(a.beginDevice), Body: maxQuestion},
 		{Method: "GET", Pattern: providerPath, Handle: paged(wire.Login, a.toProvider)},
 	}
 	for path, p := range map[string]view{authorizePath: a.authorize, signOnPath: a.signOnPage, linkPath: a.link, accountPath: a.accountPage} {
@@ -127,6 +128,7 @@ func answered(h wire.Handler) wire.Handler {
 			status = fasthttp.StatusUnauthorized
 		case oauth.Unavailable:
 			status = fasthttp.StatusServiceUnavailable
+			r.Ctx.Response.Header.Set("Retry-After", strconv.Itoa(wait(err)))
 		}
 		dst := cjson.AppendString(append(r.Out(), `{"error":`...), e.Code)
 		dst = cjson.AppendString(append(dst, `,"error_description":`...), e.Text)
@@ -153,6 +155,15 @@ func asOAuth(err error) *oauth.Error {
 		return oauth.E(oauth.InvalidRequest, "the request is too large")
 	}
 	return oauth.E(oauth.InvalidGrant, "%s", oauth.Show(f.Text))
+}
+
+// wait is after how many seconds a client is to ask again.
+func wait(err error) int {
+	var f *fault.Error
+	if !errors.As(err, &f) {
+		return 1
+	}
+	return max(1, int((f.Retry+time.Second-1)/time.Second))
 }
 
 // passing says whether an error is the hub's own, so that the client is to ask once more.
@@ -224,6 +235,9 @@ func randomText(n int) (string, error) {
 
 // Spec: client-server, dynamic client registration flow; RFC 7591.
 func (a *API) registerClient(r *wire.Req) error {
+	if err := r.Spend(wire.Register); err != nil {
+		return err
+	}
 	body, err := r.Body(maxQuestion)
 	if err != nil {
 		if fault.Is(err, fault.TooLarge) {

@@ -146,6 +146,9 @@ type deviceGrant struct {
 
 // Spec: client-server, device authorisation request and response.
 func (a *API) beginDevice(r *wire.Req) error {
+	if err := r.Spend(wire.Register); err != nil {
+		return err
+	}
 	q, err := formOf(r)
 	if err != nil {
 		return err

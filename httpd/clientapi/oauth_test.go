@@ -22,6 +22,7 @@ type surfer struct {
 	cookies map[string]string
 	body    string // of the last page
 	policy  string // its Content-Security-Policy
+	retry   string // and Retry-After
 	header  [2]string
 }
 
@@ -58,6 +59,7 @@ func (s *surfer) ask(status int, path string, form url.Values) (location string)
 		}
 		s.cookies[string(key)] = string(c.Value())
 	}
+	s.retry = string(ctx.Response.Header.Peek("Retry-After"))
 	s.policy = string(ctx.Response.Header.Peek("Content-Security-Policy"))
 	if strings.HasPrefix(s.body, "<!DOCTYPE") {
 		for _, h := range [][2]string{{"X-Frame-Options", "DENY"}, {"Cache-Control", "no-store"}, {"Referrer-Policy", "no-referrer"}, {"X-Content-Type-Options", "nosniff"}, {"Access-Control-Allow-Origin", ""}} {
@@ -566,7 +568,17 @@ func TestOAuthLimit(t *testing.T) {
 	for range 120 {
 		s.ask(400, tokenPath, ask)
 	}
-	if s.ask(503, tokenPath, ask); s.body != `{"error":"temporarily_unavailable","error_description":"try again later"}` {
+	const later = `{"error":"temporarily_unavailable","error_description":"try again later"}`
+	if s.ask(503, tokenPath, ask); s.body != later {
 		t.Error(s.body)
+	}
+	for range 5 {
+		s.ask(400, clientPath, url.Values{})
+		s.ask(503, startPath, url.Values{})
+	}
+	for _, path := range []string{clientPath, startPath} {
+		if s.ask(503, path, url.Values{}); s.body != later || s.retry != "10" {
+			t.Error(path, s.body, s.retry)
+		}
 	}
 }
