@@ -2,6 +2,7 @@ package mediaapi
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"mime"
 	"net"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/valyala/fasthttp"
 
+	"hearth/engine/fault"
 	"hearth/engine/media"
 	"hearth/httpd/wire"
 )
@@ -92,9 +94,11 @@ func (a *API) serve(r *wire.Req, b *media.Blob, disposition string) error {
 		f, l, ok := parseRange(string(rng), b.Size)
 		switch {
 		case ok && l == 0:
-			r.Ctx.SetStatusCode(fasthttp.StatusRequestedRangeNotSatisfiable)
 			h.Set("Content-Range", "bytes */"+strconv.FormatInt(b.Size, 10))
-			return b.Close()
+			h.Del("Content-Disposition")
+			h.Set("Cache-Control", "no-store") // the error is no part of the file
+			return errors.Join(b.Close(), r.Reply(fasthttp.StatusRequestedRangeNotSatisfiable,
+				wire.AppendError(r.Out(), fault.Invalid, "the file has no such part")))
 		case ok:
 			from, n = f, l
 			r.Ctx.SetStatusCode(fasthttp.StatusPartialContent)
