@@ -23,10 +23,11 @@
 // was used least recently first to go. On disk it would be a write for each of the
 // thousands of answers that a phone asks for in a day, to a card that wears out;
 // what a lost connection costs instead is one M_UNKNOWN_POS, after which the client
-// asks for its first window again, and the position that it came with says since when
-// it is to be told also of rooms that the user left. Messages to devices are not at stake: their
-// extension has a token of its own, which is good for ever. Nothing is taken for
-// told until the client comes with the position of the answer that told it.
+// asks for its first window again, and the position that it came with says since
+// when it is to be told also of rooms that the user left. Messages to devices are
+// not at stake: their extension has a token of its own, which is good for ever.
+// Nothing is taken for told until the client comes with the position of the answer
+// that told it.
 package sync
 
 import (
