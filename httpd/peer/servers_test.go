@@ -378,6 +378,8 @@ func TestDead(t *testing.T) {
 
 func TestServersBounds(t *testing.T) {
 	w := newWorld(t)
+	over := make(chan struct{}) // not the request's end: an answer that is given then may still be read
+	t.Cleanup(func() { close(over) })
 	w.serve("127.0.0.10", w.fed, func(rw http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case "/large":
@@ -388,7 +390,7 @@ func TestServersBounds(t *testing.T) {
 		case "/head":
 			rw.Header().Set("X", strings.Repeat("x", 2*serverHead))
 		case "/silent":
-			<-r.Context().Done()
+			<-over
 		case "/moved":
 			http.Redirect(rw, r, "/large", http.StatusFound)
 		}
