@@ -174,12 +174,30 @@ func (v *View) AppendAround(dst []byte, e *room.Event, before, after int, profil
 			if i > 0 {
 				dst = append(dst, ',')
 			}
-			dst = append(cjson.AppendString(dst, m.StateKey), `:{"avatar_url":`...)
-			dst = append(appendText(dst, m.Content, "avatar_url"), `,"displayname":`...)
-			dst = append(appendText(dst, m.Content, "displayname"), '}')
+			dst = append(cjson.AppendString(dst, m.StateKey), ':')
+			dst = appendProfile(dst, m.Content)
 		}
 		dst = append(dst, '}')
 	}
 	dst = cjson.AppendString(append(dst, `,"start":`...), earlier.next.String())
 	return append(dst, '}'), nil
+}
+
+// appendProfile appends how a member event shows its user. What it does not say
+// is left out: a null is no string. Spec: client-server, POST /search,
+// profile_info.
+func appendProfile(dst, content []byte) []byte {
+	dst = append(dst, '{')
+	start := len(dst)
+	for _, field := range [...]string{"avatar_url", "displayname"} {
+		val, ok := cjson.LookupString(content, field)
+		if !ok {
+			continue
+		}
+		if len(dst) > start {
+			dst = append(dst, ',')
+		}
+		dst = cjson.AppendString(append(cjson.AppendString(dst, field), ':'), val)
+	}
+	return append(dst, '}')
 }

@@ -52,6 +52,13 @@ func TestSearch(t *testing.T) {
 	if before := around["events_before"].([]any); len(before) != 1 || before[0].(map[string]any)["event_id"] != a1 || around["profile_info"] == nil {
 		t.Fatal(a)
 	}
+	for id, shown := range around["profile_info"].(map[string]any) {
+		for field, val := range shown.(map[string]any) {
+			if _, ok := val.(string); !ok {
+				t.Errorf("%s of %s is %v", field, id, val)
+			}
+		}
+	}
 	if a.get("search_categories", "room_events", "groups", "sender", "@bob:hub.test") == nil || a.get("search_categories", "room_events", "state", id) == nil {
 		t.Fatal(a)
 	}
