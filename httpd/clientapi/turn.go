@@ -20,10 +20,14 @@ type TURN struct {
 	Life     time.Duration // of what is told; 0: a day
 }
 
-// Spec: client-server, GET /voip/turnServer. Where there is no server the list
-// is empty: clients ask again and again after an error.
+// Spec: client-server, GET /voip/turnServer. Where there is no server the answer says
+// nothing: an empty list is handed by matrix-js-sdk to the browser, which makes no
+// connection with one and so no call, and after an error clients ask again and again.
 func (a *API) turnServer(r *wire.Req) error {
 	t := &a.o.TURN
+	if len(t.URIs) == 0 {
+		return r.Empty()
+	}
 	life := t.Life
 	if life == 0 {
 		life = 24 * time.Hour
