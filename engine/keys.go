@@ -157,7 +157,11 @@ func (e *Engine) appendKeys(dst []byte, asker uint32, list []e2ee.Query, answers
 		}
 		told := answers.Of("device_keys", q.User)
 		if u.num == 0 && told == nil {
-			continue
+			// Of its own users the hub knows that there is none: clients go on asking
+			// for who is left out, and somebody who is nobody may well be invited.
+			if _, err := mxid.ParseUser(string(q.User)); err != nil || u.away {
+				continue
+			}
 		}
 		if len(users) > 0 {
 			dst = append(dst, ',')

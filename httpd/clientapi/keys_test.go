@@ -65,9 +65,9 @@ func TestKeyQuery(t *testing.T) {
 	shown := `{"algorithms":["m.olm"],"device_id":"DEV","keys":{"ed25519:DEV":"k"},"user_id":"@bob:hub.test","signatures":{},"unsigned":{"device_display_name":"phone"}}`
 	none := `"master_keys":{},"self_signing_keys":{},"user_signing_keys":{},"failures":{}}`
 	for query, want := range map[string]string{
-		`{"@bob:hub.test":[]}`:                                         `{"@bob:hub.test":{"DEV":` + shown + `}}`,
-		`{"@bob:hub.test":["DEV","X"],"@eve:hub.test":[]}`:             `{"@bob:hub.test":{"DEV":` + shown + `},"@eve:hub.test":{}}`,
-		`{"@bob:hub.test":["X"],"@none:hub.test":[],"nonsense":["a"]}`: `{"@bob:hub.test":{}}`,
+		`{"@bob:hub.test":[]}`:                                                           `{"@bob:hub.test":{"DEV":` + shown + `}}`,
+		`{"@bob:hub.test":["DEV","X"],"@eve:hub.test":[]}`:                               `{"@bob:hub.test":{"DEV":` + shown + `},"@eve:hub.test":{}}`,
+		`{"@bob:hub.test":["X"],"@none:hub.test":[],"nonsense":["a"],"bad:hub.test":[]}`: `{"@bob:hub.test":{},"@none:hub.test":{}}`,
 		`{}`: `{}`,
 	} {
 		h.want(200, `{"device_keys":`+want+`,`+none, "POST", v3+"/keys/query", eve, `{"timeout":1,"device_keys":`+query+`}`)
