@@ -64,6 +64,9 @@ func TestKeep(t *testing.T) {
 	if _, _, err := Keep(boot, t.TempDir(), nil); !errors.Is(err, ErrSettings) {
 		t.Errorf("a setting that is none, on a new box: %v", err)
 	}
+	if s, done, err := Keep(filepath.Dir(boot), data, nil); err != nil || done || s.NTP != "10.0.0.1" || s.Wrong == nil {
+		t.Errorf("a file that cannot be read: %+v, taken %v, %v", s, done, err)
+	}
 	write("log_level = \"debug\"\n")
 	s, done, err := Keep(boot, data, func(*Settings) error { return wrong("no such level") })
 	if err != nil || done || s.Wrong == nil || strings.Contains(string(s.Hub), "log_level") {

@@ -24,8 +24,9 @@ func KeepCheck(data string, said []byte) error {
 }
 
 // Lost says that a file system was mended and the hub is not where it was: a box that took it for a new one would give an
-// empty hub, of the same name, to the next who has a claim code, and might write over what can still be found.
-func Lost(data string) error {
+// empty hub, of the same name, to the next who has a claim code, and might write over what can still be found. mended says
+// that this was just now and that KeepCheck had no room to note it.
+func Lost(data string, mended bool) error {
 	if _, err := os.Stat(filepath.Join(data, HubFolder, "store")); err == nil || !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
@@ -34,7 +35,7 @@ func Lost(data string) error {
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	if checked != nil && len(found) == 0 {
+	if checked != nil && len(found) == 0 && !mended {
 		return nil
 	}
 	return fmt.Errorf("the data partition was damaged and has been mended, but the hub is not where it was; %d files and folders without a name lie in its folder lost+found.\n"+

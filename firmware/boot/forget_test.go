@@ -74,7 +74,7 @@ func TestLost(t *testing.T) {
 	data := t.TempDir()
 	ok := func(what string, want bool) {
 		t.Helper()
-		if err := Lost(data); (err == nil) != want {
+		if err := Lost(data, false); (err == nil) != want {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
@@ -94,6 +94,9 @@ func TestLost(t *testing.T) {
 		t.Fatal(err)
 	}
 	ok("a new begin", true)
+	if Lost(data, true) == nil {
+		t.Error("what was just mended, and could not be noted, is taken for a new card")
+	}
 	if err := KeepCheck(data, []byte("root directory recreated")); err != nil {
 		t.Fatal(err)
 	}

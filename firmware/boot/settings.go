@@ -146,10 +146,10 @@ func says(text []byte) bool {
 // overwritten. All can be done twice, as they are where the power is cut in between.
 func Keep(bootFile, data string, judge func(*Settings) error) (s *Settings, done bool, err error) {
 	text, err := os.ReadFile(bootFile)
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, false, err
-	}
 	asked, bad := ParseSettings(text)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		bad = wrong("it cannot be read: %v", err)
+	}
 	if bad == nil && asked.Reset == ResetFactory {
 		if err := Forget(data); err != nil {
 			return nil, false, err

@@ -145,8 +145,9 @@ func prepare(disk *boot.Disk) (*boot.Settings, error) {
 	if len(said) > 0 {
 		log.Printf("the check of the data partition said:\n%s", said[max(0, len(said)-2000):])
 	}
-	if err := boot.KeepCheck(data, said); err != nil {
-		return nil, err
+	noted := boot.KeepCheck(data, said)
+	if noted != nil { // a full card must not keep the hub away, which can make room
+		log.Printf("keeping what the check said: %v", noted)
 	}
 	if err := disk.GrowData(data); err != nil {
 		log.Printf("%v", err)
@@ -158,7 +159,7 @@ func prepare(disk *boot.Disk) (*boot.Settings, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := boot.Lost(data); err != nil {
+	if err := boot.Lost(data, noted != nil && settings.Reset != boot.ResetFactory); err != nil {
 		return nil, err
 	}
 	dir := data + "/" + boot.HubFolder
