@@ -170,7 +170,7 @@ func (a *Accounts) CheckPassword(id mxid.UserID, password string) (uint32, error
 	if err != nil {
 		return 0, err
 	}
-	row, ok, err := a.row(user)
+	row, _, err := a.row(user)
 	if err != nil {
 		return 0, err
 	}
