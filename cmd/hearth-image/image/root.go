@@ -114,7 +114,7 @@ func (o *Options) release() update.Release {
 }
 
 // storeForm is the newest form of a store that the hub reads; the hub's own tests hold the two together.
-const storeForm = 1
+const storeForm = 2
 
 // fileSystem is one that is to be made, size bytes at a place of a file.
 type fileSystem struct {

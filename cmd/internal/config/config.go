@@ -41,7 +41,7 @@ type Config struct {
 	Federation        string `key:"federation" arg:"on, off or NAMES" def:"on" help:"which other servers the hub speaks with: all, none, or only those whose names\nare given, separated by commas."`
 	FederationAddress string `key:"federation_address" arg:"NAME:PORT" def:"" help:"where other servers are to look for the hub, as hub.example:443; empty: where its\nname leads them, at port 8448. The hub tells those who ask at\nhttps://NAME/.well-known/matrix/server, which has to lead to one of its listeners;\nits certificate has to be for this name then."`
 
-	Registration       string `key:"registration" arg:"closed|token|open" def:"token" help:"who may make an account: nobody, who has a registration token, anyone.\nA fresh hub prints a claim code, the token that makes its first admin; it works\nin every mode. hearth user add makes accounts in every mode too."`
+	Registration       string `key:"registration" arg:"closed|token|open" def:"token" help:"who may make an account: closed, nobody; token, who has a registration token;\nopen, anyone. A fresh hub prints a claim code, the token that makes its first\nadmin; it works in every mode. hearth user add makes accounts in every mode too."`
 	RegistrationSecret string `key:"registration_shared_secret_file" arg:"FILE" def:"" help:"file that holds the secret by which a program on this machine may make accounts."`
 	Guests             bool   `key:"guests" arg:"on|off" def:"off" help:"whether anybody may come as a guest, without a password and with few rights."`
 	RegistrationEmail  bool   `key:"registration_needs_email" arg:"on|off" def:"off" help:"whether new users have to prove an e-mail address; it needs mail_server."`
