@@ -158,6 +158,9 @@ func (r *Rooms) anchors(h *Head, floor Key) (list []EventNum, err error) {
 			if err != nil {
 				return nil, err
 			}
+			if e.Outlier() {
+				break // set aside by a removal before: the states it names may be gone
+			}
 			list = append(list, num)
 			if num = e.Replaces; num == 0 {
 				break

@@ -449,3 +449,30 @@ func TestComesWhileSweeping(t *testing.T) {
 	}
 	b.sound()
 }
+
+// Who leaves again after a removal is seen as they left: what a removal before has set
+// aside of their coming and going names states that are gone.
+func TestLeavesAgainAfterTrim(t *testing.T) {
+	h := openHub(t, vfs.NewMem())
+	defer h.close()
+	room := h.create("12", "@a:hub", "public")
+	member := func(what string) {
+		_, err := h.Send(room, &Draft{Type: "m.room.member", Sender: "@b:hub", StateKey: sk("@b:hub"), Content: []byte(`{"membership":"` + what + `"}`)})
+		h.ok(err)
+	}
+	trim := func() {
+		h.speak(room)
+		h.trimAll(room, Trim{Before: After(h.log.Tip()), Sweep: true})
+		h.sound()
+	}
+	for range 4 {
+		member("join")
+		for n := range 40 {
+			_, err := h.Send(room, &Draft{Type: "m.room.topic", Sender: "@a:hub", StateKey: sk(""), Content: fmt.Appendf(nil, `{"topic":"%d"}`, n)})
+			h.ok(err)
+		}
+		trim()
+		member("leave")
+		trim()
+	}
+}

@@ -187,7 +187,8 @@ func (v *verifier) body(e *Event) error {
 	if e.RedactedBy != 0 != e.Redacted() {
 		v.bad("event %d: redacted by event %d, and flagged %v", e.Num, e.RedactedBy, e.Redacted())
 	}
-	if e.RedactedBy != 0 {
+	// What has no place nothing is kept for: its redaction may have gone with a history.
+	if e.RedactedBy != 0 && (e.At != (Key{}) || v.r.trims.of(e.In) == nil) {
 		if _, err := v.event(e.RedactedBy, "event %d: its redaction", e.Num); err != nil {
 			return err
 		}
