@@ -111,8 +111,8 @@ func (n *near) placeOf(ts int64) (s span, err error) {
 // far as events came in the order of their times.
 func (n *near) search(ts int64) (room.Key, error) {
 	low, high := room.Key{}, n.end
-	for low.Pos < high.Pos {
-		mid := room.Key{Pos: low.Pos + (high.Pos-low.Pos)/2}
+	for low.Before(high) {
+		mid := room.Between(low, high)
 		var at room.Key
 		var e *room.Event
 		err := n.rooms.Timeline(n.room, mid, high, false, func(k room.Key, num room.EventNum) (bool, error) {

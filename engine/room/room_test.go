@@ -476,6 +476,23 @@ func TestKeysAndTokens(t *testing.T) {
 	if k.Next() != (Key{8, 0}) || !k.Before(After(7)) || !(Key{7, 3}).Before(k) {
 		t.Fatal("order")
 	}
+	for _, c := range [][2]Key{{{}, {1, 0}}, {{}, {0, 1}}, {{5, 2}, {5, 3}}, {{5, 2}, {6, 0}}, {{5, liveFill}, {6, 1}}, {{5, 60000}, {9, 2}}, {{}, {1 << 60, 7}}} {
+		n := 0
+		for low, high := c[0], c[1]; low.Before(high); n++ { // to either side
+			mid := Between(low, high)
+			if mid.Before(low) || !mid.Before(high) {
+				t.Fatalf("%v is not between %v and %v", mid, low, high)
+			}
+			if n%2 == 0 {
+				high = mid
+			} else {
+				low = mid.Next()
+			}
+		}
+		if n > 64+16 {
+			t.Errorf("%v: %d steps", c, n)
+		}
+	}
 	for _, s := range []string{"", "t", "t1", "s1_2", "t1_70000", "t-1_2", "t1_2_3", strings.Repeat("t", 50)} {
 		if _, err := ParseKey(s); err == nil {
 			t.Errorf("%q was read", s)

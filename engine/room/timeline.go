@@ -70,6 +70,17 @@ func (r *Rooms) Timeline(room Num, from, to Key, back bool, f func(k Key, num Ev
 	})
 }
 
+// Between is a key half way from one to a later one, which it is never: what halves a
+// timeline comes to an end also among the many events that fill a hole at one position.
+func Between(low, high Key) Key {
+	apart := high.Pos - low.Pos
+	if apart > 1 {
+		return Key{Pos: low.Pos + apart/2}
+	}
+	fill := (int(apart)<<16 + int(low.Fill) + int(high.Fill)) / 2
+	return Key{low.Pos + stream.Pos(fill>>16), uint16(fill)}
+}
+
 // Next is the key directly after k.
 func (k Key) Next() Key {
 	if k.Fill == liveFill {
