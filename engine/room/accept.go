@@ -130,6 +130,7 @@ func (w *Writer) adopt(s *staged, old *Event) {
 	}
 	if old != nil {
 		s.known, s.ev.Num = true, old.Num
+		s.ev.TxnDevice, s.ev.Txn = old.TxnDevice, old.Txn // of one made here that others bring back
 		if old.Redacted() {
 			s.ev.Flags |= flagRedacted
 			s.ev.Event, s.ev.RedactedBy = old.Event, old.RedactedBy
