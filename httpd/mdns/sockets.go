@@ -64,12 +64,14 @@ func Open(o Options) (*Responder, error) {
 	}
 	r := newResponder(o)
 	var s sockets
-	c4, err4 := net.ListenMulticastUDP("udp4", nil, net.UDPAddrFromAddrPort(group4))
+	// Not net.ListenMulticastUDP, which joins the group at once and so fails where the
+	// machine has no network yet: the interfaces come when they come.
+	c4, err4 := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(group4))
 	if err4 == nil {
 		s.v4 = ipv4.NewPacketConn(c4)
 		err4 = errors.Join(s.v4.SetControlMessage(ipv4.FlagInterface, true), s.v4.SetMulticastTTL(255), s.v4.SetMulticastLoopback(true))
 	}
-	c6, err6 := net.ListenMulticastUDP("udp6", nil, net.UDPAddrFromAddrPort(group6))
+	c6, err6 := net.ListenUDP("udp6", net.UDPAddrFromAddrPort(group6))
 	if err6 == nil {
 		s.v6 = ipv6.NewPacketConn(c6)
 		err6 = errors.Join(s.v6.SetControlMessage(ipv6.FlagInterface, true), s.v6.SetMulticastHopLimit(255), s.v6.SetMulticastLoopback(true))
