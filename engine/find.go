@@ -226,9 +226,11 @@ func (f *find) pickRecent() error {
 		switch {
 		case h.num >= last: // on a page before
 		case len(f.page) < f.q.Limit:
-			f.page = append(f.page, h)
-		default:
-			f.next = fmt.Sprintf("n%d", f.page[len(f.page)-1].num)
+			// A full page names another, which may be empty: so do other servers, and
+			// clients rely on it.
+			if f.page = append(f.page, h); len(f.page) == f.q.Limit {
+				f.next = fmt.Sprintf("n%d", h.num)
+			}
 		}
 	}
 	return nil
@@ -268,7 +270,7 @@ func (f *find) pickRanked() error {
 	newest = all[0].num
 	slices.SortStableFunc(all, func(a, b hit) int { return cmp.Compare(b.rank, a.rank) })
 	all = all[min(skip, len(all)):]
-	if len(all) > f.q.Limit {
+	if len(all) >= f.q.Limit {
 		f.next = fmt.Sprintf("r%d_%d", newest, skip+f.q.Limit)
 		all = all[:f.q.Limit]
 	}

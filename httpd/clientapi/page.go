@@ -75,8 +75,13 @@ func show(r *wire.Req, p page) error {
 }
 
 // sameOrigin takes back what lets the pages of others read an answer: the API is
-// for all of them, the hub's own pages are for none.
+// for all of them, the hub's own pages are for none. Those that stand among the API's
+// paths keep it, since all of these have it; what a browser is told without its
+// cookies is no secret. Spec: client-server, web browser clients; RFC 9700, 2.1.
 func sameOrigin(r *wire.Req) {
+	if bytes.HasPrefix(r.Ctx.Path(), []byte("/_matrix/")) {
+		return
+	}
 	for _, name := range [...]string{"Access-Control-Allow-Origin", "Access-Control-Allow-Methods", "Access-Control-Allow-Headers"} {
 		r.Ctx.Response.Header.Del(name)
 	}

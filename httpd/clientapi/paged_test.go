@@ -108,7 +108,7 @@ func TestSignUpIsLimited(t *testing.T) {
 func TestPagesAreSameOrigin(t *testing.T) {
 	h := start(t, Anyone)
 	for path, open := range map[string]bool{
-		"/": false, setupPath: false, accountPath: false, linkPath: false, "/_matrix/static/client/login/": false, authorizePath: false,
+		"/": false, setupPath: false, accountPath: false, linkPath: false, authorizePath: false, "/_matrix/static/client/login/": true,
 		v1 + "/auth_metadata": true, tokenPath: true, revokePath: true, clientPath: true, startPath: true,
 	} {
 		var req fasthttp.Request
