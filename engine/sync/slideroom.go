@@ -248,15 +248,9 @@ func (x *slider) appendTimeline(sh *shift, w *window, h *room.Head) error {
 	live := 0
 	for _, e := range w.events {
 		x.comma()
-		m := room.Join
-		if !w.clear(e) {
-			if err := w.view(); err != nil {
-				return err
-			}
-			var err error
-			if m, err = w.viewer.MembershipAt(e); err != nil {
-				return err
-			}
+		m, err := w.membership(e)
+		if err != nil {
+			return err
 		}
 		if err := x.appendEvent(e, m, &bundle); err != nil {
 			return err

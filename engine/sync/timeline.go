@@ -259,6 +259,18 @@ func (w *window) comesOrGoes(e *room.Event) error {
 	return nil
 }
 
+// membership is the user's when an event was sent, which is told with it.
+// Spec: client-server, room event format, unsigned.membership.
+func (w *window) membership(e *room.Event) (room.Membership, error) {
+	if w.clear(e) {
+		return room.Join, nil
+	}
+	if err := w.view(); err != nil {
+		return room.None, err
+	}
+	return w.viewer.MembershipAt(e)
+}
+
 // appendTo writes the timeline.
 func (w *window) appendTo() error {
 	a := w.a
@@ -267,15 +279,9 @@ func (w *window) appendTo() error {
 	bundle := room.Bundle{User: a.req.UserID, Ignores: a.reader.Ignores, Viewer: w.viewer}
 	for _, e := range w.events {
 		a.comma()
-		m := room.Join
-		if !w.clear(e) {
-			if err := w.view(); err != nil {
-				return err
-			}
-			var err error
-			if m, err = w.viewer.MembershipAt(e); err != nil {
-				return err
-			}
+		m, err := w.membership(e)
+		if err != nil {
+			return err
 		}
 		if err := a.appendEvent(e, m, &bundle); err != nil {
 			return err
