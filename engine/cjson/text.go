@@ -10,6 +10,18 @@ import (
 // become U+FFFD, so what it writes is always JSON.
 func AppendString[S ~string](dst []byte, s S) []byte { return appendQuoted(dst, string(s)) }
 
+// AppendStrings appends strings as a JSON array, empty where there are none.
+func AppendStrings[S ~string](dst []byte, list []S) []byte {
+	dst = append(dst, '[')
+	for i, s := range list {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = AppendString(dst, s)
+	}
+	return append(dst, ']')
+}
+
 func appendQuoted(dst []byte, s string) []byte {
 	dst = append(dst, '"')
 	from := 0

@@ -107,7 +107,7 @@ func (f *Federation) leaveAlone(num room.Num, h *room.Head, c *Change) (*event.E
 	if err != nil {
 		return nil, err
 	}
-	refs := appendIDs(nil, []mxid.EventID{last.ID})
+	refs := cjson.AppendStrings(nil, []mxid.EventID{last.ID})
 	if h.Version.IDs == event.IDInEvent {
 		refs = []byte(`[]`)
 	}

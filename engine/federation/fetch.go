@@ -112,22 +112,11 @@ func (s *source) verified(ctx context.Context, list []*event.Event) []*event.Eve
 	return good
 }
 
-func appendIDs(dst []byte, ids []mxid.EventID) []byte {
-	dst = append(dst, '[')
-	for i, id := range ids {
-		if i > 0 {
-			dst = append(dst, ',')
-		}
-		dst = cjson.AppendString(dst, id)
-	}
-	return append(dst, ']')
-}
-
 // missing asks for what comes before some events, down to others that are here.
 // Spec: server-server, POST /get_missing_events/{roomId}.
 func (s *source) missing(ctx context.Context, server mxid.Server, earliest, latest []mxid.EventID) ([]*event.Event, error) {
-	body := appendIDs([]byte(`{"earliest_events":`), earliest)
-	body = appendIDs(append(body, `,"latest_events":`...), latest)
+	body := cjson.AppendStrings([]byte(`{"earliest_events":`), earliest)
+	body = cjson.AppendStrings(append(body, `,"latest_events":`...), latest)
 	body = strconv.AppendInt(append(body, `,"limit":`...), gapLimit, 10)
 	body = append(body, `,"min_depth":0}`...)
 	answer, err := s.f.do(ctx, &Request{Dest: server, Method: "POST", Path: pathOf("get_missing_events", string(s.h.ID)), Body: body,

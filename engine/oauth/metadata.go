@@ -232,24 +232,13 @@ func (m *Metadata) Append(dst []byte) []byte {
 		dst = cjson.AppendString(dst, t.value)
 	}
 	dst = cjson.AppendString(append(dst, `,"client_uri":`...), m.URI)
-	dst = appendList(append(dst, `,"grant_types":`...), m.Grants)
-	dst = appendList(append(dst, `,"redirect_uris":`...), m.Redirects)
+	dst = cjson.AppendStrings(append(dst, `,"grant_types":`...), m.Grants)
+	dst = cjson.AppendStrings(append(dst, `,"redirect_uris":`...), m.Redirects)
 	dst = append(dst, `,"response_types":[`...)
 	if m.Allows(GrantCode) {
 		dst = append(dst, `"code"`...)
 	}
 	return append(dst, `],"token_endpoint_auth_method":"none"`...)
-}
-
-func appendList(dst []byte, list []string) []byte {
-	dst = append(dst, '[')
-	for i, s := range list {
-		if i > 0 {
-			dst = append(dst, ',')
-		}
-		dst = cjson.AppendString(dst, s)
-	}
-	return append(dst, ']')
 }
 
 // ID is the client_id of the metadata. Those who say the same of themselves are

@@ -98,8 +98,8 @@ func (a *API) authMetadata(r *wire.Req) error {
 	if string(r.Ctx.Path()) == unstable+"/org.matrix.msc2965/auth_metadata" {
 		actions = append(actions, toDevicesOld, toDeviceOld, toDeleteOld)
 	}
-	dst = appendStrings(append(dst, `,"account_management_actions_supported":`...), actions)
-	dst = appendStrings(append(dst, `,"grant_types_supported":`...), []string{oauth.GrantCode, oauth.GrantRefresh, oauth.GrantDevice})
+	dst = cjson.AppendStrings(append(dst, `,"account_management_actions_supported":`...), actions)
+	dst = cjson.AppendStrings(append(dst, `,"grant_types_supported":`...), []string{oauth.GrantCode, oauth.GrantRefresh, oauth.GrantDevice})
 	dst = append(dst, `,"authorization_response_iss_parameter_supported":true,"code_challenge_methods_supported":["S256"],`+
 		`"prompt_values_supported":["create"],"response_modes_supported":["query","fragment"],"response_types_supported":["code"],`+
 		`"revocation_endpoint_auth_methods_supported":["none"],"token_endpoint_auth_methods_supported":["none"]}`...)

@@ -284,7 +284,7 @@ func policies(list []Policy) (params string, accepted []byte) {
 		}
 		dst = append(cjson.AppendString(append(dst, `"version":`...), version), '}')
 	}
-	return string(append(dst, `}}}`...)), append(appendStrings([]byte(`{"accepted":`), urls), '}')
+	return string(append(dst, `}}}`...)), append(cjson.AppendStrings([]byte(`{"accepted":`), urls), '}')
 }
 
 func idsOf(list []Policy) (ids []string) {

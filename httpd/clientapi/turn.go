@@ -43,7 +43,7 @@ func (a *API) turnServer(r *wire.Req) error {
 	}
 	dst := cjson.AppendString(append(r.Out(), `{"password":`...), password)
 	dst = strconv.AppendInt(append(dst, `,"ttl":`...), int64(life/time.Second), 10)
-	dst = appendStrings(append(dst, `,"uris":`...), t.URIs)
+	dst = cjson.AppendStrings(append(dst, `,"uris":`...), t.URIs)
 	dst = cjson.AppendString(append(dst, `,"username":`...), name)
 	return r.OK(append(dst, '}'))
 }

@@ -81,14 +81,14 @@ func (c *challenge) append(dst []byte, errcode, text string) []byte {
 		dst = append(dst, ',')
 	}
 	if len(c.done) > 0 {
-		dst = append(appendStrings(append(dst, `"completed":`...), c.done), ',')
+		dst = append(cjson.AppendStrings(append(dst, `"completed":`...), c.done), ',')
 	}
 	dst = append(dst, `"flows":[`...)
 	for i, stages := range c.flows {
 		if i > 0 {
 			dst = append(dst, ',')
 		}
-		dst = append(appendStrings(append(dst, `{"stages":`...), stages), '}')
+		dst = append(cjson.AppendStrings(append(dst, `{"stages":`...), stages), '}')
 	}
 	dst = append(dst, `],"params":`...)
 	if c.params == "" {
@@ -96,17 +96,6 @@ func (c *challenge) append(dst []byte, errcode, text string) []byte {
 	}
 	dst = append(append(dst, c.params...), `,"session":`...)
 	return append(cjson.AppendString(dst, c.id), '}')
-}
-
-func appendStrings(dst []byte, list []string) []byte {
-	dst = append(dst, '[')
-	for i, s := range list {
-		if i > 0 {
-			dst = append(dst, ',')
-		}
-		dst = cjson.AppendString(dst, s)
-	}
-	return append(dst, ']')
 }
 
 // prove takes one request's stage. It gives the exchange, and the body that
